@@ -1,0 +1,1 @@
+//! Flags to a request; results to text, JSON, progress and exit code.

@@ -1,0 +1,160 @@
+//! Where everything is in a store: the same keys on S3 and on disk.
+//!
+//! ```text
+//! blobs/<sha256>                                       the frozen script of a run
+//! active/<job>/<run>                                   exists while the run is not finished
+//! runs/<job>/<run>/run.json                            the claim
+//! runs/<job>/<run>/plan.json                           waves, batches, counts
+//! runs/<job>/<run>/batches/<n>.targets.json            the tasks of one batch
+//! runs/<job>/<run>/batches/<n>.claim                   who works on it
+//! runs/<job>/<run>/batches/<n>.json                    outcomes
+//! runs/<job>/<run>/control.json                        pause, cancel
+//! runs/<job>/<run>/output/<instance>/<attempt>.<out|err>.<offset>
+//! runs/<job>/<run>/result.json                         the verdict
+//! trust/<account>/<region>/<instance>.json             pinned host keys
+//! state/requests/<sha256>                              which run a request became
+//! ```
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{InstanceId, RunId};
+
+/// The name of an object in a store: segments of safe characters, joined by `/`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Key(String);
+
+impl Key {
+    /// Reads a key that a store listed; `None` where a segment could leave its folder.
+    pub fn parse(text: &str) -> Option<Self> {
+        let safe = |segment: &str| {
+            !segment.is_empty()
+                && segment != "."
+                && segment != ".."
+                && segment.len() <= 255
+                && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:%@+=,".contains(&b))
+        };
+        (text.len() <= 1024 && text.split('/').all(safe)).then(|| Self(text.to_owned()))
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Which output stream of a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+impl Stream {
+    /// `out` or `err`, as in the names of output pieces.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Out => "out",
+            Self::Err => "err",
+        }
+    }
+}
+
+/// The frozen script with this SHA-256.
+pub fn blob(sha256: &str) -> Key {
+    Key(format!("blobs/{sha256}"))
+}
+
+/// The mark that a run is not finished.
+pub fn active(run: &RunId) -> Key {
+    Key(format!("active/{}/{run}", run.job()))
+}
+
+/// Which run a request with this hash became.
+pub fn request(sha256: &str) -> Key {
+    Key(format!("state/requests/{sha256}"))
+}
+
+/// The keys of one run.
+#[derive(Debug, Clone)]
+pub struct RunKeys {
+    prefix: String,
+}
+
+impl RunKeys {
+    /// The keys of `run`.
+    pub fn new(run: &RunId) -> Self {
+        Self { prefix: format!("runs/{}/{run}", run.job()) }
+    }
+
+    /// The prefix under which everything of the run lies, with its final `/`.
+    pub fn prefix(&self) -> String {
+        format!("{}/", self.prefix)
+    }
+
+    /// The claim.
+    pub fn run(&self) -> Key {
+        Key(format!("{}/run.json", self.prefix))
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> Key {
+        Key(format!("{}/plan.json", self.prefix))
+    }
+
+    /// The tasks of batch `n`.
+    pub fn targets(&self, n: u32) -> Key {
+        Key(format!("{}/batches/{n}.targets.json", self.prefix))
+    }
+
+    /// Who works on batch `n`.
+    pub fn claim(&self, n: u32) -> Key {
+        Key(format!("{}/batches/{n}.claim", self.prefix))
+    }
+
+    /// The outcomes of batch `n`.
+    pub fn outcomes(&self, n: u32) -> Key {
+        Key(format!("{}/batches/{n}.json", self.prefix))
+    }
+
+    /// Pause and cancel.
+    pub fn control(&self) -> Key {
+        Key(format!("{}/control.json", self.prefix))
+    }
+
+    /// The verdict.
+    pub fn result(&self) -> Key {
+        Key(format!("{}/result.json", self.prefix))
+    }
+
+    /// The piece of output that starts at byte `offset` of `stream`; offsets are padded so that names sort by them.
+    pub fn output(&self, instance: &InstanceId, attempt: u32, stream: Stream, offset: u64) -> Key {
+        Key(format!("{}{offset:020}", self.output_prefix(instance, attempt, stream)))
+    }
+
+    /// What the names of all pieces of one stream start with.
+    pub fn output_prefix(&self, instance: &InstanceId, attempt: u32, stream: Stream) -> String {
+        format!("{}/output/{instance}/{attempt}.{}.", self.prefix, stream.as_str())
+    }
+}
+
+/// The pinned host key of an instance. Each part may only hold what [`InstanceId`] may; other characters become `_`.
+pub fn trust(account: &str, region: &str, instance: &InstanceId) -> Key {
+    let safe = |part: &str| {
+        let text: String =
+            part.chars().map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' }).collect();
+        if text.is_empty() { "_".to_owned() } else { text }
+    };
+    Key(format!("trust/{}/{}/{instance}.json", safe(account), safe(region)))
+}

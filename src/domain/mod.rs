@@ -1,0 +1,15 @@
+//! Pure types and decisions: no async, clock, randomness, environment, file or network access.
+//!
+//! `now` is passed in. What is written to the store is defined here, field by field, as the types of
+//! [`run`], [`task`] and [`layout`].
+
+pub mod id;
+pub mod instance;
+pub mod job;
+pub mod layout;
+pub mod location;
+pub mod quantity;
+pub mod run;
+pub mod script;
+pub mod selector;
+pub mod task;

@@ -1,0 +1,212 @@
+//! What is written of a run: its claim, its plan, its batches, its verdict.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::id::{InstanceId, RunId};
+use super::instance::AddressKind;
+use super::job::Job;
+use super::script::ScriptRef;
+use super::task::{Counts, TaskRecord};
+
+/// The schema that every document names.
+pub const SCHEMA: &str = "sshjob/v1";
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Claimed, not planned yet.
+    Planning,
+    /// Planned, some task not final.
+    Running,
+    /// No more tasks are started until it is resumed.
+    Paused,
+    /// Every task succeeded.
+    Succeeded,
+    /// Some task did not succeed.
+    Failed,
+    /// Someone asked for it to end.
+    Cancelled,
+    /// A policy kept it from running.
+    Skipped,
+}
+
+impl RunState {
+    /// Whether the state can never change again.
+    pub const fn is_final(self) -> bool {
+        !matches!(self, Self::Planning | Self::Running | Self::Paused)
+    }
+
+    /// The state as documents spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Planning => "planning",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// `run.json`: the claim. Created once; whoever creates it owns the firing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The run.
+    pub run: RunId,
+    /// The job as frozen: later edits do not touch this run.
+    pub job: Job,
+    /// The script as frozen.
+    pub script: ScriptRef,
+    /// Who asked for it.
+    pub actor: String,
+    /// The run whose tasks this one runs again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<RunId>,
+    /// The firing that it is, for a schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_for: Option<Timestamp>,
+    /// When it was claimed.
+    pub started_at: Timestamp,
+    /// After this instant an unplanned run is not planned any more.
+    pub plan_before: Timestamp,
+}
+
+/// `plan.json`: created once, after selection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// How many targets each batch has, by number.
+    pub batches: Vec<u32>,
+    /// The waves in order; each is the numbers of its first batch and the one after its last.
+    pub waves: Vec<(u32, u32)>,
+    /// How many tasks run at a time.
+    pub max_concurrency: u32,
+    /// With this many errors no more tasks are started; none means that errors stop nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_errors: Option<u32>,
+}
+
+impl Plan {
+    /// How many tasks the run has.
+    pub fn total(&self) -> u32 {
+        self.batches.iter().sum()
+    }
+}
+
+/// Where one task connects to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Its account.
+    pub account: String,
+    /// Its region.
+    pub region: String,
+    /// Its `Name` tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Host name or address to connect to; none where the instance has no address of the wanted kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Which of its addresses that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_kind: Option<AddressKind>,
+    /// The SSH port.
+    pub port: u16,
+    /// The login user.
+    pub user: String,
+}
+
+/// `batches/<n>.targets.json`: the tasks of one batch, in the order in which they start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchTargets {
+    /// The tasks.
+    pub targets: Vec<Target>,
+}
+
+/// `batches/<n>.claim`: who works on a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Names this claim and no other.
+    pub nonce: String,
+    /// From this instant on the claim may be taken over.
+    pub expires_at: Timestamp,
+    /// The process that holds it, where that is one of a machine that others can look at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Holder>,
+}
+
+/// A process, named so that no other process is ever taken for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The machine, as its boot id: a restarted machine has another.
+    pub boot_id: String,
+    /// The process id.
+    pub pid: u32,
+    /// The process's start time in clock ticks since boot: a recycled id has another.
+    pub started: u64,
+}
+
+/// `batches/<n>.json`: what has become of the tasks of one batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcomes {
+    /// The nonce of the claim whose holder may write here. Whoever takes the claim over writes its own nonce first:
+    /// the fence that stops the earlier holder at its next write.
+    pub owner: String,
+    /// What is known of each task; a task that is not listed is pending.
+    pub tasks: BTreeMap<InstanceId, TaskRecord>,
+}
+
+/// `active/<job>/<run>`: the run is not finished; who drives it, where a process does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Active {
+    /// The driver, on a machine without functions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<Claim>,
+}
+
+/// `control.json`: what someone asked of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    /// No more tasks are started.
+    pub paused: bool,
+    /// Tasks are ended.
+    pub cancelled: bool,
+    /// Who asked last.
+    pub actor: String,
+}
+
+/// `result.json`: the verdict. Created once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// How the run ended.
+    pub state: RunState,
+    /// Why, where the counts do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How many tasks ended in each state.
+    pub counts: Counts,
+    /// When the last task became final.
+    pub finished_at: Timestamp,
+}
+
+/// `trust/<account>/<region>/<instance>.json`: the host keys pinned for an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// The keys as OpenSSH writes them: `ssh-ed25519 AAAA…`.
+    pub keys: Vec<String>,
+    /// Where the first was seen, as `address:port`.
+    pub address: String,
+    /// When it was pinned.
+    pub first_seen: Timestamp,
+    /// How it came to be trusted: `first use` or `imported`.
+    pub origin: String,
+}

@@ -1,0 +1,187 @@
+//! One run on one instance: its states, and the record that is kept of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where a task stands. Each task is in exactly one state; final states never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Not started yet.
+    Pending,
+    /// The started intent is durable; the script may be running.
+    Running,
+    /// Ended with a status that the job accepts.
+    Succeeded,
+    /// Ended with a status that is not in `ok_exit_codes`, or by a signal.
+    Failed,
+    /// Ran longer than `timeout` and was ended.
+    TimedOut,
+    /// Never started: no connection, no channel, or the delivery was cut off.
+    Unreachable,
+    /// Never started: the host refused every key.
+    AuthFailed,
+    /// Never started: the host key is not the one that is trusted.
+    HostKeyRejected,
+    /// Ended or not started because someone asked for it.
+    Cancelled,
+    /// Never started, for the reason given.
+    Skipped,
+    /// Started or possibly started, outcome unknown.
+    Lost,
+}
+
+impl TaskState {
+    /// Every state, in the order in which summaries list them.
+    pub const ALL: [Self; 11] = [
+        Self::Succeeded,
+        Self::Failed,
+        Self::TimedOut,
+        Self::Unreachable,
+        Self::AuthFailed,
+        Self::HostKeyRejected,
+        Self::Lost,
+        Self::Cancelled,
+        Self::Skipped,
+        Self::Running,
+        Self::Pending,
+    ];
+
+    /// Whether the state can never change again.
+    pub const fn is_final(self) -> bool {
+        !matches!(self, Self::Pending | Self::Running)
+    }
+
+    /// The state as documents spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Unreachable => "unreachable",
+            Self::AuthFailed => "auth_failed",
+            Self::HostKeyRejected => "host_key_rejected",
+            Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What is known of a task. Sizes are in bytes and count what the host sent, also beyond `max_output`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    /// Where the task stands.
+    pub state: TaskState,
+    /// Why, in a few words: for `lost` one of `rebooted`, `killed`, `vanished`, `connection`, `worker`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The exit status of the script, where it ended with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<u32>,
+    /// The signal that ended the script, as `TERM` or `KILL`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// The number of the attempt, from 1; 0 before the first.
+    pub attempt: u32,
+    /// When the started intent was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// When the task became final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
+    /// Bytes that the script wrote to its standard output.
+    #[serde(default)]
+    pub stdout_bytes: u64,
+    /// Bytes that the script wrote to its standard error.
+    #[serde(default)]
+    pub stderr_bytes: u64,
+    /// Whether output beyond `max_output` was dropped.
+    #[serde(default)]
+    pub truncated: bool,
+    /// The fingerprint of the host key that was seen, as `SHA256:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<String>,
+}
+
+impl TaskRecord {
+    /// A task of which nothing has happened yet.
+    pub const fn pending() -> Self {
+        Self {
+            state: TaskState::Pending,
+            reason: None,
+            exit_code: None,
+            signal: None,
+            attempt: 0,
+            started_at: None,
+            finished_at: None,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+            truncated: false,
+            host_key: None,
+        }
+    }
+
+    /// The same task, ended in `state` at `now` because of `reason`.
+    #[must_use]
+    pub fn ended(mut self, state: TaskState, reason: impl Into<String>, now: Timestamp) -> Self {
+        self.state = state;
+        self.reason = Some(reason.into());
+        self.finished_at = Some(now);
+        self
+    }
+}
+
+/// How many tasks are in each state. Counts over a run add up to its number of targets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Counts(BTreeMap<TaskState, u32>);
+
+impl Counts {
+    /// Counts one more task in `state`.
+    pub fn add(&mut self, state: TaskState) {
+        let count = self.0.entry(state).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// How many tasks are in `state`.
+    pub fn of(&self, state: TaskState) -> u32 {
+        self.0.get(&state).copied().unwrap_or_default()
+    }
+
+    /// How many tasks there are.
+    pub fn total(&self) -> u32 {
+        self.0.values().sum()
+    }
+
+    /// How many tasks ended in a state other than `succeeded`.
+    pub fn errors(&self) -> u32 {
+        let errors = self.0.iter().filter(|(state, _)| state.is_final() && **state != TaskState::Succeeded);
+        errors.map(|(_, count)| count).sum()
+    }
+
+    /// The states that occur, in the order of [`TaskState::ALL`], with their counts.
+    pub fn iter(&self) -> impl Iterator<Item = (TaskState, u32)> + '_ {
+        TaskState::ALL.into_iter().map(|state| (state, self.of(state))).filter(|(_, count)| *count > 0)
+    }
+}
+
+impl FromIterator<TaskState> for Counts {
+    fn from_iter<I: IntoIterator<Item = TaskState>>(states: I) -> Self {
+        let mut counts = Self::default();
+        states.into_iter().for_each(|state| counts.add(state));
+        counts
+    }
+}

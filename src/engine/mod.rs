@@ -1,0 +1,1 @@
+//! The policy, told in domain words, over ports.

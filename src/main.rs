@@ -1,0 +1,3 @@
+//! The command line: composes the parts, hands over, exits.
+
+fn main() {}

@@ -1,0 +1,129 @@
+//! The few traits: what the engine needs of the outside, each with two production implementations.
+
+use std::future::Future;
+
+use crate::domain::id::RunId;
+use crate::domain::instance::Instance;
+use crate::domain::job::Targets;
+use crate::domain::layout::Key;
+
+/// The state of an object that a compare-and-swap compares: an entity tag or a hash of the content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version(pub String);
+
+/// An object as read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// What a compare-and-swap of it must name.
+    pub version: Version,
+}
+
+/// What came of a conditional write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// It was written, durably; this is its version now.
+    Done(Version),
+    /// Nothing was written: the object exists (create), is gone or has changed (swap).
+    Conflict,
+}
+
+/// Why a store could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store cannot be reached or used; trying again later may help.
+    #[error("cannot {action} `{at}`")]
+    Unavailable {
+        /// What was attempted, as `read`.
+        action: &'static str,
+        /// The key or place.
+        at: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An object does not hold what it should.
+    #[error("`{at}` is damaged: {why}")]
+    Damaged {
+        /// The key.
+        at: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Where runs live. Every write is durable when it returns; no reader ever sees half an object.
+///
+/// Keys list in byte order. A failed call may or may not have written: callers read back.
+pub trait Store: Clone + Send + Sync + 'static {
+    /// Reads an object; `None` where there is none.
+    fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Object>, StoreError>> + Send;
+    /// Writes an object that does not exist yet. Of any number of callers one wins.
+    fn create(&self, key: &Key, bytes: Vec<u8>) -> impl Future<Output = Result<Written, StoreError>> + Send;
+    /// Replaces an object that still has the version `expected`.
+    fn swap(
+        &self,
+        key: &Key,
+        expected: &Version,
+        bytes: Vec<u8>,
+    ) -> impl Future<Output = Result<Written, StoreError>> + Send;
+    /// Lists the keys that start with `prefix` and come after `after`, in order, at most `limit`.
+    fn list(
+        &self,
+        prefix: &str,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
+    /// Removes an object; it is no error where there is none.
+    fn remove(&self, key: &Key) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Why an inventory could not answer. Never the same as an empty fleet.
+#[derive(Debug, thiserror::Error)]
+pub enum InventoryError {
+    /// It cannot be reached or read; trying again later may help.
+    #[error("cannot read the inventory `{at}`: {why}")]
+    Unavailable {
+        /// Where it is.
+        at: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// It says something that is not allowed; the text is complete, with places and hints.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// Where instances come from.
+pub trait Inventory: Send + Sync {
+    /// Selects the running instances that `targets` chooses, sorted by id; empty when none match, which is no error.
+    fn select(&self, targets: &Targets) -> impl Future<Output = Result<Vec<Instance>, InventoryError>> + Send;
+}
+
+/// One batch that a worker is to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchRef {
+    /// The run.
+    pub run: RunId,
+    /// The number of the batch.
+    pub batch: u32,
+}
+
+/// Why a batch was not handed over.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot hand batch {batch} of `{run}` to a worker: {why}")]
+pub struct DispatchError {
+    /// The run.
+    pub run: RunId,
+    /// The number of the batch.
+    pub batch: u32,
+    /// What is wrong.
+    pub why: String,
+}
+
+/// Who hands batches to workers.
+pub trait Dispatcher: Send + Sync {
+    /// Hands a batch to a worker and returns before it is done. May hand it over twice; the claim makes that harmless.
+    fn dispatch(&self, batch: BatchRef) -> impl Future<Output = Result<(), DispatchError>> + Send;
+}
