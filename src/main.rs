@@ -1,3 +1,7 @@
 //! The command line: composes the parts, hands over, exits.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sshjob::cli::main()
+}

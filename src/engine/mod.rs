@@ -1,1 +1,3 @@
 //! The policy, told in domain words, over ports.
+
+pub mod event;

@@ -1,0 +1,1 @@
+//! SSH: one connection, one channel, one delivery per host.

@@ -1,0 +1,17 @@
+//! `sshjob status`: Show one run, task by task.
+
+use crate::cli::context::Global;
+use crate::cli::exit::{Exit, Fail};
+
+/// Show one run, task by task
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Does it.
+///
+/// # Errors
+/// What kept it from being done.
+#[expect(clippy::unused_async, reason = "not built yet")]
+pub async fn run(_args: Args, _global: Global) -> Result<Exit, Fail> {
+    Err(Fail::usage("`status` is not built yet"))
+}

@@ -1,0 +1,52 @@
+//! Settings that every command shares.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The form of results.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One document at the end.
+    Json,
+    /// One object per event, as it happens.
+    Ndjson,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The project's folder: where `sshjob.yaml`, `jobs/` and `scripts/` are [default: the nearest folder upwards that has one]
+    #[arg(short = 'C', long, global = true, value_name = "DIR", env = "SSHJOB_PROJECT")]
+    pub project: Option<PathBuf>,
+    /// Where runs live: a directory, or s3://bucket/prefix [default: $XDG_STATE_HOME/sshjob]
+    #[arg(long, global = true, value_name = "STORE", env = "SSHJOB_STORE")]
+    pub store: Option<String>,
+    /// The form of results
+    #[arg(short, long, global = true, value_enum, default_value_t, env = "SSHJOB_OUTPUT")]
+    pub output: Format,
+    /// Say less: no progress, no summary
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say more; repeat for more still
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: Color,
+}

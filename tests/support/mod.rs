@@ -1,0 +1,1 @@
+//! What several integration tests share: real servers first, fakes where a fault must be exact.
