@@ -25,6 +25,7 @@ use super::exit::{Exit, Fail};
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "each variant is told by its arguments' own documentation, which is its help text")]
 pub enum Command {
     Run(run::Args),
     Check(check::Args),
