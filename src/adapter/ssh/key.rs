@@ -1,0 +1,3 @@
+//! Private keys: from bytes to something that signs.
+
+pub use russh::keys::PrivateKey;
