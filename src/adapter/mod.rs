@@ -1,3 +1,5 @@
 //! The outside: one module per thing; adapters never import each other.
 
+pub mod local;
+pub mod process;
 pub mod ssh;

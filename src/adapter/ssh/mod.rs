@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::DropGuard;
 
-pub use channel::{Channel, Message};
+pub use channel::{Broken, Channel, Input, Message, Output};
 use key::PrivateKey;
 use wire::Severable;
 
@@ -184,15 +184,13 @@ where
     let handshake = client::connect_stream(config(), stream, verifier);
     let mut handle =
         timeout_at(deadline, handshake).await.map_err(late(Stage::Handshake))?.map_err(|Stopped(why)| why)?;
-    timeout_at(deadline, authenticate(&mut handle, endpoint.user, keys)).await.map_err(late(Stage::Authentication))??;
+    timeout_at(deadline, authenticate(&mut handle, endpoint.user, keys))
+        .await
+        .map_err(late(Stage::Authentication))??;
     Ok(Connection { handle, _cut: cut })
 }
 
-async fn authenticate(
-    handle: &mut Handle<Verifier>,
-    user: &str,
-    keys: &[Arc<PrivateKey>],
-) -> Result<(), ConnectError> {
+async fn authenticate(handle: &mut Handle<Verifier>, user: &str, keys: &[Arc<PrivateKey>]) -> Result<(), ConnectError> {
     let mut refused = None;
     for key in keys {
         // SHA-1 signatures are never made: a server that knows neither SHA-2 form is refused.
@@ -274,7 +272,8 @@ impl client::Handler for Verifier {
             let why = format!("the host key is RSA with {} bits; at least 2048 are accepted", rsa.key_size());
             return Err(Stopped(ConnectError::HostKeyRejected { why }));
         }
-        let unreadable = |error| Stopped(ConnectError::HostKeyRejected { why: format!("unreadable host key: {error}") });
+        let unreadable =
+            |error| Stopped(ConnectError::HostKeyRejected { why: format!("unreadable host key: {error}") });
         let openssh = key.to_openssh().map_err(unreadable)?;
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
         match verify(HostKey { openssh, fingerprint }).await {
