@@ -1,5 +1,6 @@
 //! The outside: one module per thing; adapters never import each other.
 
+pub mod dir;
 pub mod local;
 pub mod process;
 pub mod ssh;
