@@ -3,4 +3,5 @@
 pub mod dir;
 pub mod local;
 pub mod process;
+pub mod fleet;
 pub mod ssh;
