@@ -3,6 +3,8 @@
 //! `now` is passed in. What is written to the store is defined here, field by field, as the types of
 //! [`run`], [`task`] and [`layout`].
 
+pub mod decode;
+pub mod diagnostic;
 pub mod id;
 pub mod instance;
 pub mod job;
@@ -13,3 +15,4 @@ pub mod run;
 pub mod script;
 pub mod selector;
 pub mod task;
+pub mod yaml;
