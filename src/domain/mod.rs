@@ -4,6 +4,8 @@
 //! [`run`], [`task`] and [`layout`].
 
 pub mod delivery;
+pub mod decode;
+pub mod diagnostic;
 pub mod id;
 pub mod instance;
 pub mod job;
@@ -15,3 +17,4 @@ pub mod run;
 pub mod script;
 pub mod selector;
 pub mod task;
+pub mod yaml;
