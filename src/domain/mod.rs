@@ -3,8 +3,8 @@
 //! `now` is passed in. What is written to the store is defined here, field by field, as the types of
 //! [`run`], [`task`] and [`layout`].
 
-pub mod delivery;
 pub mod decode;
+pub mod delivery;
 pub mod diagnostic;
 pub mod id;
 pub mod instance;

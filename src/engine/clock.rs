@@ -15,12 +15,20 @@ impl Clock {
     }
 }
 
-/// 128 random bits in hexadecimal: names a claim, a token or a request, and no other.
+/// 128 random bits.
+///
+/// # Errors
+/// Where the system has no random numbers to give.
+pub fn random() -> Result<[u8; 16], getrandom::Error> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// 128 random bits in hexadecimal: names a claim or a request, and no other.
 ///
 /// # Errors
 /// Where the system has no random numbers to give.
 pub fn nonce() -> Result<String, getrandom::Error> {
-    let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes)?;
-    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+    random().map(|bytes| format!("{:032x}", u128::from_be_bytes(bytes)))
 }

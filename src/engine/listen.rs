@@ -9,8 +9,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::gate::Gate;
 use super::spool::Spool;
-use crate::adapter::ssh::{Broken, Channel, Message};
-use crate::domain::delivery::{Delivery, Reader, Reply};
+use crate::adapter::ssh::{Channel, Message};
+use crate::domain::delivery::reply::Reader;
+use crate::domain::delivery::{Parcel, Token};
+use crate::domain::layout::Stream;
 use crate::domain::task::TaskState;
 use crate::port::Store;
 
@@ -75,25 +77,24 @@ enum Phase {
 /// Delivers and listens. Bounded in time by the delivery's size, `timeout`, and the constants above.
 pub(super) async fn listen<S: Store>(
     channel: Channel,
-    delivery: &Delivery,
+    token: &Token,
+    parcel: &Parcel,
     timeout: Duration,
     gate: &Gate,
     spool: &mut Spool<S>,
 ) -> Heard {
     let Channel { input, mut output } = channel;
-    let mut reader = Reader::new(delivery.token());
+    let (mut out, mut err) = (Reader::new(token), Reader::new(token));
     let mut heard = Heard::default();
     let mut phase = Phase::Delivering;
-    let extra = Duration::from_secs(delivery.len() / DELIVERY_BYTES_PER_SECOND);
+    let extra = Duration::from_secs((parcel.head.len() + parcel.script.len()) as u64 / DELIVERY_BYTES_PER_SECOND);
     let mut deadline = Instant::now() + DELIVERY + extra;
     let mut flush_at = Instant::now() + FLUSH_EVERY;
     let mut eof = false;
     let send = async {
-        input.exec(delivery.command()).await?;
-        for piece in delivery.pieces() {
-            input.send(piece).await?;
-        }
-        Ok::<(), Broken>(())
+        input.exec(&parcel.command).await?;
+        input.send(&parcel.head).await?;
+        input.send(&parcel.script).await
     };
     tokio::pin!(send);
     let mut sending = true;
@@ -114,17 +115,16 @@ pub(super) async fn listen<S: Store>(
             message = output.next() => match message {
                 None => break,
                 Some(Message::Data(stream, bytes)) => {
-                    for reply in reader.feed(stream, &bytes) {
-                        match reply {
-                            Reply::Output(stream, bytes) => spool.write(stream, bytes).await,
-                            Reply::Failed(why) => heard.failure = Some(why.to_string()),
-                            Reply::Started => {
-                                heard.started = true;
-                                if matches!(phase, Phase::Delivering) {
-                                    phase = Phase::Running;
-                                    deadline = Instant::now() + timeout;
-                                }
-                            }
+                    let reader = if stream == Stream::Out { &mut out } else { &mut err };
+                    match reader.feed(&bytes) {
+                        Ok(output) => spool.write(stream, output).await,
+                        Err(refusal) => heard.failure = Some(refusal.to_string()),
+                    }
+                    if !heard.started && (out.started() || err.started()) {
+                        heard.started = true;
+                        if matches!(phase, Phase::Delivering) {
+                            phase = Phase::Running;
+                            deadline = Instant::now() + timeout;
                         }
                     }
                     if let Phase::Trailing { limit } = phase {
@@ -171,12 +171,7 @@ pub(super) async fn listen<S: Store>(
             }
         }
     }
-    for reply in reader.finish() {
-        if let Reply::Output(stream, bytes) = reply {
-            spool.write(stream, bytes).await;
-        }
-    }
-    heard.noise = reader.noise();
+    heard.noise = [err.noise(), out.noise()].into_iter().find(|noise| !noise.is_empty()).unwrap_or_default();
     input.close().await;
     heard
 }

@@ -8,7 +8,7 @@ use super::listen::{Heard, Status, listen};
 use super::spool::Spool;
 use super::worker::{Batch, Worker};
 use crate::adapter::ssh::{self, ConnectError, Distrust, Endpoint};
-use crate::domain::delivery::Delivery;
+use crate::domain::delivery::{Parcel, Token};
 use crate::domain::job::Job;
 use crate::domain::run::Target;
 use crate::domain::task::{TaskRecord, TaskState};
@@ -55,8 +55,8 @@ impl<S: Store> Task<'_, S> {
                 return Ok(self.not_started(record, state, &error.to_string()));
             }
         };
-        let delivery = match self.delivery() {
-            Ok(delivery) => delivery,
+        let (token, parcel) = match self.parcel() {
+            Ok(parcel) => parcel,
             Err(why) => return Ok(self.not_started(record, TaskState::Skipped, &why)),
         };
         record.state = TaskState::Running;
@@ -67,7 +67,7 @@ impl<S: Store> Task<'_, S> {
         let job = &self.batch.run.job;
         let (runs, keys) = (self.worker.runs.clone(), self.batch.keys.clone());
         let mut spool = Spool::new(runs, keys, self.target.instance.clone(), self.attempt, job.max_output.0);
-        let heard = listen(channel, &delivery, job.timeout.0, &self.worker.gate, &mut spool).await;
+        let heard = listen(channel, &token, &parcel, job.timeout.0, &self.worker.gate, &mut spool).await;
         drop(connection);
         let spooled = spool.finish().await;
         record = judge(record, heard, job);
@@ -105,11 +105,26 @@ impl<S: Store> Task<'_, S> {
         Ok((connection, channel))
     }
 
-    fn delivery(&self) -> Result<Delivery, String> {
-        let token = super::clock::nonce().map_err(|error| format!("no random numbers: {error}"))?;
-        let (run, secrets, script) = (&self.batch.run, &self.worker.secrets, Arc::clone(&self.batch.script));
-        Delivery::new(run, &self.target.instance, self.attempt, secrets, script, &token)
-            .map_err(|error| error.to_string())
+    fn parcel(&self) -> Result<(Token, Parcel), String> {
+        let run = &self.batch.run;
+        let random = super::clock::random().map_err(|error| format!("no random numbers: {error}"))?;
+        let token = Token::new(random);
+        let attempt = self.attempt.to_string();
+        let scheduled_for = run.scheduled_for.map(|at| at.to_string());
+        let ours = [
+            ("SSHJOB_RUN_ID", Some(run.run.as_str())),
+            ("SSHJOB_JOB", Some(run.job.name.as_str())),
+            ("SSHJOB_INSTANCE", Some(self.target.instance.as_str())),
+            ("SSHJOB_ATTEMPT", Some(attempt.as_str())),
+            ("SSHJOB_SCHEDULED_FOR", scheduled_for.as_deref()),
+        ];
+        let ours = ours.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let env = run.job.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let secrets = self.worker.secrets.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let env: Vec<(&str, &[u8])> =
+            ours.chain(env).chain(secrets).map(|(name, value)| (name, value.as_bytes())).collect();
+        let parcel = self.batch.delivery.parcel(&token, &env);
+        parcel.map(|parcel| (token, parcel)).map_err(|error| error.to_string())
     }
 
     fn not_started(&self, record: TaskRecord, state: TaskState, why: &str) -> Attempt {

@@ -18,7 +18,8 @@ use super::ledger::{Ledger, LedgerError};
 use super::records::{Runs, damaged};
 use super::task::{Attempt, Task};
 use crate::adapter::ssh::key::PrivateKey;
-use crate::domain::job::Job;
+use crate::domain::delivery::{Delivery, Program, Undeliverable};
+use crate::domain::job::{Job, Source};
 use crate::domain::layout::{self, Key, RunKeys};
 use crate::domain::run::{Claim, RunRecord, Target};
 use crate::domain::script::sha256_hex;
@@ -86,7 +87,7 @@ impl From<LedgerError> for WorkError {
 pub(super) struct Batch {
     pub(super) run: RunRecord,
     pub(super) keys: RunKeys,
-    pub(super) script: Arc<[u8]>,
+    pub(super) delivery: Delivery,
     pub(super) ledger: Ledger,
 }
 
@@ -110,7 +111,7 @@ impl<S: Store> Worker<S> {
         let run = self.runs.run(&batch.run).await?.ok_or_else(|| missing(keys.run()))?;
         let targets = self.runs.targets(&batch.run, batch.batch).await?;
         let targets = targets.ok_or_else(|| missing(keys.targets(batch.batch)))?;
-        let script = self.script(&run).await?;
+        let delivery = self.delivery(&run).await?;
         let nonce = clock::nonce()?;
         let ours = Claim { nonce: nonce.clone(), expires_at, holder: crate::adapter::process::this() };
         let earlier = match claim::claim(&self.runs, &keys.claim(batch.batch), &ours, self.clock.now(), lapsed).await? {
@@ -120,7 +121,7 @@ impl<S: Store> Worker<S> {
         };
         let (ledger, known) =
             Ledger::open(self.runs.clone(), &batch.run, batch.batch, &nonce, earlier.as_deref()).await?;
-        let batch = Arc::new(Batch { run, keys, script, ledger });
+        let batch = Arc::new(Batch { run, keys, delivery, ledger });
         let mut tasks = JoinSet::new();
         for target in targets.targets {
             let target = Arc::new(target);
@@ -134,18 +135,15 @@ impl<S: Store> Worker<S> {
                 tasks.spawn(self.clone().conclude(Arc::clone(&batch), target, lost));
                 continue;
             }
-            match self.gate.admit().await {
-                Some(permit) => {
-                    let (worker, batch) = (self.clone(), Arc::clone(&batch));
-                    tasks.spawn(async move {
-                        let _permit = permit;
-                        worker.run_task(batch, target, record).await
-                    });
-                }
-                None => {
-                    let skipped = self.skipped(record);
-                    tasks.spawn(self.clone().conclude(Arc::clone(&batch), target, skipped));
-                }
+            if let Some(permit) = self.gate.admit().await {
+                let (worker, batch) = (self.clone(), Arc::clone(&batch));
+                tasks.spawn(async move {
+                    let _permit = permit;
+                    worker.run_task(batch, target, record).await
+                });
+            } else {
+                let skipped = self.skipped(record);
+                tasks.spawn(self.clone().conclude(Arc::clone(&batch), target, skipped));
             }
         }
         admitted.notify_one();
@@ -159,13 +157,14 @@ impl<S: Store> Worker<S> {
         result
     }
 
-    async fn script(&self, run: &RunRecord) -> Result<Arc<[u8]>, StoreError> {
+    /// What is sent to every host: the frozen bytes, whatever has become of the file since.
+    async fn delivery(&self, run: &RunRecord) -> Result<Delivery, StoreError> {
         let key = layout::blob(&run.script.sha256);
         let object = self.runs.store().get(&key).await?.ok_or_else(|| damaged(&key, "it does not exist"))?;
         if sha256_hex(&object.bytes) != run.script.sha256 {
             return Err(damaged(&key, "its content does not have the hash in its name"));
         }
-        Ok(object.bytes.into())
+        deliver(&run.job, &object.bytes.into()).map_err(|error| damaged(&key, error.to_string()))
     }
 
     fn skipped(&self, record: TaskRecord) -> TaskRecord {
@@ -256,6 +255,23 @@ impl<S: Store> Worker<S> {
         // Nobody listening is no reason not to work.
         let _ = self.events.send(event).await;
     }
+}
+
+/// Prepares what `job` runs for delivery.
+///
+/// # Errors
+/// Why it would not run as meant on any host.
+pub fn deliver(job: &Job, script: &Arc<[u8]>) -> Result<Delivery, Undeliverable> {
+    let args: Vec<Vec<u8>> = job.args.iter().map(|arg| arg.clone().into_bytes()).collect();
+    let argv: Vec<Vec<u8>>;
+    let program = match &job.source {
+        Source::Script(_) | Source::Run(_) => Program::Script { bytes: script, args: &args },
+        Source::Command(words) => {
+            argv = words.iter().map(|word| word.clone().into_bytes()).chain(args).collect();
+            Program::Command(&argv)
+        }
+    };
+    Delivery::new(program, &job.sudo, job.timeout.0)
 }
 
 /// How long to wait before another attempt; `None` where there is none to make.
