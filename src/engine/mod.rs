@@ -1,4 +1,6 @@
 //! The policy, told in domain words, over ports.
 
 pub mod event;
+pub mod history;
+pub mod pieces;
 pub mod records;
