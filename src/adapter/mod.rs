@@ -1,3 +1,4 @@
 //! The outside: one module per thing; adapters never import each other.
 
+pub mod dir;
 pub mod ssh;
