@@ -12,6 +12,8 @@ pub mod gate;
 pub mod ledger;
 mod listen;
 pub mod reconcile;
+pub mod history;
+pub mod pieces;
 pub mod records;
 pub mod spool;
 pub mod start;
