@@ -64,6 +64,16 @@ impl<'a> At<'a> {
         None
     }
 
+    /// Notes an error of something else inside this value, as of one of its keys.
+    pub fn fault_at(&self, place: Place, message: impl Display, hint: impl Into<String>) {
+        self.faults.add_with_hint(place, format!("{}{message}", self.prefix()), hint);
+    }
+
+    /// Reads it by `read`.
+    pub fn map<T>(&self, read: impl FnOnce(&Self) -> Option<T>) -> Option<T> {
+        read(self)
+    }
+
     fn prefix(&self) -> String {
         if self.path.is_empty() { String::new() } else { format!("`{}`: ", self.path) }
     }
