@@ -130,7 +130,7 @@ impl SshdFleet {
 
     /// Where they listen, one port on every address.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        self.daemons.iter().flat_map(|daemon| daemon.addresses()).copied().collect()
+        self.daemons.iter().flat_map(Sshd::addresses).copied().collect()
     }
 
     /// The key that they accept.
@@ -163,20 +163,22 @@ impl Daemon {
         let (ready, listening) = mpsc::channel();
         let (sink, expected) = (Arc::clone(&log), spec.addresses.len());
         std::thread::spawn(move || {
-            let mut open = 0;
+            let (mut ready, mut open) = (Some(ready), 0);
             for line in stderr.lines().map_while(Result::ok) {
-                open += usize::from(line.starts_with("Server listening on "));
                 writeln!(sink.lock().unwrap(), "{line}").unwrap();
+                open += usize::from(line.starts_with("Server listening on "));
                 if open == expected {
-                    let _ = ready.send(());
+                    ready.take().map(|ready| ready.send(()));
+                } else if line.starts_with("error: Bind to port") {
+                    // It would go on with the addresses that it got.
+                    ready = None;
                 }
             }
         });
-        // The sender goes when the daemon ends: a failure is seen at once.
-        if listening.recv().is_err() {
-            panic!("sshd did not start:\n{}", log.lock().unwrap());
-        }
-        Self { child, log }
+        let daemon = Self { child, log };
+        // The sender also goes when the daemon ends: a failure is seen at once.
+        assert!(listening.recv().is_ok(), "sshd did not start:\n{}", daemon.log.lock().unwrap());
+        daemon
     }
 
     /// Kills the daemon and its descendants. Connections have sessions of their own, so its process group is not enough.
