@@ -12,6 +12,7 @@ use super::spool::Spool;
 use crate::adapter::ssh::{Channel, Message};
 use crate::domain::delivery::reply::Reader;
 use crate::domain::delivery::{Parcel, Token};
+use crate::domain::job::Job;
 use crate::domain::layout::Stream;
 use crate::domain::task::TaskState;
 use crate::port::Store;
@@ -29,8 +30,9 @@ const TRAIL_AT_MOST: Duration = Duration::from_secs(30);
 /// What waits in memory is stored this often, so that others can follow it.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
 
-/// A delivery may take this long, and a second more for each [`DELIVERY_BYTES_PER_SECOND`].
-const DELIVERY: Duration = Duration::from_secs(30);
+/// A delivery may take this many times `connect_timeout`, and a second more for each [`DELIVERY_BYTES_PER_SECOND`]:
+/// the login shell has its own files to read first.
+const DELIVERY: u32 = 3;
 
 /// The slowest link that a delivery is planned for.
 const DELIVERY_BYTES_PER_SECOND: u64 = 32 * 1024;
@@ -79,7 +81,7 @@ pub(super) async fn listen<S: Store>(
     channel: Channel,
     token: &Token,
     parcel: &Parcel,
-    timeout: Duration,
+    job: &Job,
     gate: &Gate,
     spool: &mut Spool<S>,
 ) -> Heard {
@@ -88,7 +90,7 @@ pub(super) async fn listen<S: Store>(
     let mut heard = Heard::default();
     let mut phase = Phase::Delivering;
     let extra = Duration::from_secs((parcel.head.len() + parcel.script.len()) as u64 / DELIVERY_BYTES_PER_SECOND);
-    let mut deadline = Instant::now() + DELIVERY + extra;
+    let mut deadline = Instant::now() + job.login.connect_timeout.0.saturating_mul(DELIVERY) + extra;
     let mut flush_at = Instant::now() + FLUSH_EVERY;
     let mut eof = false;
     let send = async {
@@ -124,7 +126,7 @@ pub(super) async fn listen<S: Store>(
                         heard.started = true;
                         if matches!(phase, Phase::Delivering) {
                             phase = Phase::Running;
-                            deadline = Instant::now() + timeout;
+                            deadline = Instant::now() + job.timeout.0;
                         }
                     }
                     if let Phase::Trailing { limit } = phase {

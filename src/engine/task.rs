@@ -67,7 +67,7 @@ impl<S: Store> Task<'_, S> {
         let job = &self.batch.run.job;
         let (runs, keys) = (self.worker.runs.clone(), self.batch.keys.clone());
         let mut spool = Spool::new(runs, keys, self.target.instance.clone(), self.attempt, job.max_output.0);
-        let heard = listen(channel, &token, &parcel, job.timeout.0, &self.worker.gate, &mut spool).await;
+        let heard = listen(channel, &token, &parcel, job, &self.worker.gate, &mut spool).await;
         drop(connection);
         let spooled = spool.finish().await;
         record = judge(record, heard, job);

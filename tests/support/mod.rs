@@ -9,6 +9,7 @@
 pub(crate) mod client;
 pub(crate) mod fault;
 pub(crate) mod key;
+pub(crate) mod killer;
 pub(crate) mod loopback;
 pub mod memory;
 pub(crate) mod rig;
