@@ -3,6 +3,7 @@
 //! `now` is passed in. What is written to the store is defined here, field by field, as the types of
 //! [`run`], [`task`] and [`layout`].
 
+pub mod delivery;
 pub mod id;
 pub mod instance;
 pub mod job;
