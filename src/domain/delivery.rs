@@ -178,8 +178,8 @@ impl Delivery {
                 after.extend_from_slice(b" \"$sshjob_dir/script\"");
                 (args, Arc::clone(bytes))
             }
-            Program::Command(argv) => {
-                let (program, args) = argv.split_first().ok_or(Undeliverable::EmptyCommand)?;
+            Program::Command(words) => {
+                let (program, args) = words.split_first().ok_or(Undeliverable::EmptyCommand)?;
                 if program.is_empty() {
                     return Err(Undeliverable::EmptyCommand);
                 }
@@ -207,16 +207,17 @@ impl Delivery {
             Sudo::User(user) => return Err(Undeliverable::User(shown(user.as_bytes()))),
         };
         let size = args.iter().map(Vec::len).sum();
+        if size > MAX_ARGUMENTS {
+            return Err(Undeliverable::TooMuch(size));
+        }
         Ok(Self { script, before, after, become_user, size })
     }
 
-    /// Addresses the delivery to one host, with the environment that the program sees there.
+    /// Checks an environment before anything is sent anywhere.
     ///
     /// # Errors
     /// A variable that cannot be delivered; its value is not told.
-    pub fn parcel(&self, token: &Token, env: &[(&str, &[u8])]) -> Result<Parcel, Undeliverable> {
-        let mark = format!("#{token}");
-        let mut length = mark.len() * 2 + 1 + self.before.len() + self.after.len();
+    pub fn accepts(&self, env: &[(&str, &[u8])]) -> Result<(), Undeliverable> {
         let mut size = self.size;
         for (name, value) in env {
             if !is_variable(name) {
@@ -229,12 +230,22 @@ impl Delivery {
                 return Err(Undeliverable::TooLong { what: what(), bytes });
             }
             size += bytes;
-            let quotes = value.iter().filter(|byte| **byte == b'\'').count();
-            length += "export =''\n".len() + bytes - 1 + "'\\'".len() * quotes;
         }
         if size > MAX_ARGUMENTS {
             return Err(Undeliverable::TooMuch(size));
         }
+        Ok(())
+    }
+
+    /// Addresses the delivery to one host, with the environment that the program sees there.
+    ///
+    /// # Errors
+    /// As [`Self::accepts`].
+    pub fn parcel(&self, token: &Token, env: &[(&str, &[u8])]) -> Result<Parcel, Undeliverable> {
+        self.accepts(env)?;
+        let mark = format!("#{token}");
+        let exports: usize = env.iter().map(|(name, value)| "export =\n".len() + name.len() + quoted_len(value)).sum();
+        let length = 2 * mark.len() + "\n".len() + self.before.len() + exports + self.after.len();
         // Exactly as large as needed: a vector that grows leaves copies of secrets behind.
         let mut head = Zeroizing::new(Vec::with_capacity(length));
         head.extend_from_slice(mark.as_bytes());
@@ -254,10 +265,10 @@ impl Delivery {
 }
 
 /// Adds a refusal, naming `program`, unless `test` says that `$1` is there.
-fn require(text: &mut Vec<u8>, test: &str, program: &[u8]) {
-    text.extend_from_slice(b"set --");
-    push_word(text, program);
-    text.extend_from_slice(format!("\n{test} || sshjob_refuse program \"$1\"\n").as_bytes());
+fn require(head: &mut Vec<u8>, test: &str, program: &[u8]) {
+    head.extend_from_slice(b"set --");
+    push_word(head, program);
+    head.extend_from_slice(format!("\n{test} || sshjob_refuse program \"$1\"\n").as_bytes());
 }
 
 fn push_word(text: &mut Vec<u8>, word: &[u8]) {
@@ -275,6 +286,11 @@ fn quote(text: &mut Vec<u8>, bytes: &[u8]) {
         }
     }
     text.push(b'\'');
+}
+
+/// How many bytes [`quote`] adds.
+fn quoted_len(bytes: &[u8]) -> usize {
+    bytes.iter().map(|byte| if *byte == b'\'' { "'\\''".len() } else { 1 }).sum::<usize>() + "''".len()
 }
 
 /// The program that `/usr/bin/env` is to look for, where its argument is nothing but a name.

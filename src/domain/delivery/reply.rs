@@ -6,6 +6,12 @@ pub const MAX_NOISE: usize = 64 * 1024;
 /// The longest refusal that is read: a code and a program's name.
 const MAX_REFUSAL: usize = 1024;
 
+/// What follows the token in the start marker.
+const START: &[u8] = b" start\n";
+
+/// What follows the token in a refusal, before its code.
+const ERROR: &[u8] = b" error ";
+
 /// Why a script was not started. The host said so itself, before it ran anything of the script.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryError {
@@ -144,8 +150,6 @@ fn read_line(text: &[u8], token: &[u8]) -> Line {
     let Some(after) = text.strip_prefix(token) else {
         return if token.starts_with(text) { Line::Partial } else { Line::None };
     };
-    const START: &[u8] = b" start\n";
-    const ERROR: &[u8] = b" error ";
     if after.starts_with(START) {
         return Line::Start(token.len() + START.len());
     }
