@@ -7,7 +7,6 @@ pub mod decode;
 pub mod delivery;
 pub mod diagnostic;
 pub mod document;
-pub mod delivery;
 pub mod id;
 pub mod instance;
 pub mod job;
