@@ -7,6 +7,7 @@ pub mod command;
 pub mod context;
 pub mod exit;
 pub mod output;
+pub mod project;
 
 use std::process::ExitCode;
 
