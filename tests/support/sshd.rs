@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
@@ -155,7 +154,6 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .process_group(0)
             .spawn()
             .expect("`sshd` starts");
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -181,7 +179,8 @@ impl Daemon {
         daemon
     }
 
-    /// Kills the daemon and its descendants. Connections have sessions of their own, so its process group is not enough.
+    /// Kills the daemon and its descendants. Connections have sessions of their own, so a process group is not enough;
+    /// the daemon stays in the test's, so that whoever kills the test kills it too.
     fn stop(&mut self) {
         let Ok(Some(daemon)) = i32::try_from(self.child.id()).map(Pid::from_raw) else { return };
         if matches!(self.child.try_wait(), Ok(Some(_))) {
