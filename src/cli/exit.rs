@@ -1,7 +1,9 @@
 //! Exit codes, and the errors that carry them.
 
-use std::io::Write as _;
+use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
+
+use crate::port::StoreError;
 
 /// How the process ends. Several at once: the first in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,13 +102,29 @@ impl Fail {
     }
 }
 
-impl From<crate::port::StoreError> for Fail {
-    fn from(error: crate::port::StoreError) -> Self {
-        let exit = match error {
-            crate::port::StoreError::Unavailable { .. } => Exit::Unavailable,
-            crate::port::StoreError::Damaged { .. } => Exit::Usage,
-        };
+impl From<StoreError> for Fail {
+    fn from(error: StoreError) -> Self {
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        Self::new(exit, format!("{error}{cause}"))
+        let message = format!("{error}{cause}");
+        match error {
+            StoreError::Unavailable { source, .. } => Self { exit: Exit::Unavailable, message, hint: hint_of(&source) },
+            StoreError::Damaged { .. } => Self::usage(message),
+        }
     }
+}
+
+/// What to do about a store whose system answered `error`.
+fn hint_of(error: &io::Error) -> Option<String> {
+    let hint = match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "give your user the right to write there, or name another store with `--store`"
+        }
+        ErrorKind::NotADirectory | ErrorKind::IsADirectory => "name a directory of its own with `--store`",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "make room, with `sshjob prune` for one, or name another store with `--store`"
+        }
+        ErrorKind::TimedOut => "end or continue the process that holds it, and try again",
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }

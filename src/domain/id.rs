@@ -110,6 +110,11 @@ impl RunId {
         let job = split_run_id(&self.0).map_or("", |(job, _)| job);
         JobName(job.to_owned())
     }
+
+    /// When it was to fire, or started on demand, as `YYYYMMDDTHHMMSSZ`: as text, times sort as they follow each other.
+    pub fn time(&self) -> &str {
+        split_run_id(&self.0).and_then(|(_, rest)| rest.get(..16)).unwrap_or_default()
+    }
 }
 
 /// Splits `<job>-<YYYYMMDD>T<HHMMSS>Z[-<tail>]` into the job and the rest.
@@ -150,6 +155,7 @@ mod tests {
         let demand = RunId::on_demand(&job, at, "1f2e3d");
         assert_eq!(demand.as_str(), "rotate-logs-20261122T221500Z-1f2e3d");
         assert_eq!(demand.job(), job);
+        assert_eq!((firing.time(), demand.time()), ("20261122T221500Z", "20261122T221500Z"));
         assert_eq!(demand.as_str().parse::<RunId>().unwrap(), demand);
     }
 

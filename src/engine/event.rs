@@ -9,6 +9,9 @@ use crate::domain::task::TaskRecord;
 /// How much of each stream travels with an event and stands in documents; all of it is in the store.
 pub const HEAD_BYTES: usize = 64 * 1024;
 
+/// What the reason of a run that `max_errors` stopped begins with; the exit code depends on it.
+pub const STOPPED_BY_ERRORS: &str = "max_errors";
+
 /// The beginning of an output stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Head {

@@ -1,0 +1,102 @@
+//! What a run comes down to: its exit code, and the last line that people read.
+
+use crate::cli::exit::Exit;
+use crate::domain::document::RunSummary;
+use crate::domain::run::RunState;
+use crate::domain::task::{Counts, TaskState};
+use crate::engine::event::STOPPED_BY_ERRORS;
+
+use super::lines::clean;
+use super::words::{Style, elapsed, number, tally};
+
+/// How the process ends after a run that stands so: several causes at once give the first in the order of [`Exit`].
+///
+/// A run that is not finished is no failure, and no task of it is one yet.
+pub fn exit(state: RunState, reason: Option<&str>, counts: &Counts) -> Exit {
+    if !state.is_final() {
+        return Exit::Success;
+    }
+    let of_task = |state| match state {
+        TaskState::Succeeded => Exit::Success,
+        TaskState::Cancelled => Exit::Interrupted,
+        TaskState::TimedOut => Exit::TimedOut,
+        TaskState::Lost => Exit::Lost,
+        TaskState::Unreachable | TaskState::AuthFailed | TaskState::HostKeyRejected => Exit::Unreachable,
+        // A task that never came to run did not succeed; in a finished run none can still be under way.
+        TaskState::Failed | TaskState::Skipped | TaskState::Pending | TaskState::Running => Exit::Failed,
+    };
+    let of_run = match state {
+        RunState::Cancelled => Exit::Interrupted,
+        RunState::Failed | RunState::Skipped if counts.errors() == 0 => Exit::Failed,
+        _ => Exit::Success,
+    };
+    let of_stop = if reason.is_some_and(|reason| reason.starts_with(STOPPED_BY_ERRORS)) {
+        Exit::MaxErrors
+    } else {
+        Exit::Success
+    };
+    let of_tasks = counts.iter().map(|(state, _)| of_task(state));
+    of_tasks.chain([of_run, of_stop]).min().unwrap_or(Exit::Success)
+}
+
+/// One line: how the run stands, in counts, and how long it took.
+pub fn line(run: &RunSummary, color: bool) -> String {
+    let state = Style::of_run(run.state).paint(run.state.as_str(), color);
+    let took = run.took().map(|took| format!(" in {}", elapsed(took))).unwrap_or_default();
+    let hosts = number(run.counts.total() as usize, "host");
+    let reason = run.reason.as_deref().map(|reason| format!(": {}", clean(reason))).unwrap_or_default();
+    format!("{} {state}: {} of {hosts}{took}{reason}\n", run.run, tally(&run.counts))
+}
+
+/// What to do next after a run in which not everything succeeded; `host` is one whose output tells most.
+pub fn hints(run: &RunSummary, host: Option<&str>, program: &str) -> String {
+    if run.counts.errors() == 0 {
+        return String::new();
+    }
+    let id = &run.run;
+    let logs = host.map(|host| format!("hint: `{program} logs {id} --host {host}` shows all of its output\n"));
+    let retry = format!("hint: `{program} retry {id} --failed` runs it again where it did not succeed\n");
+    logs.unwrap_or_default() + &retry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(state: RunState, reason: Option<&str>, states: &[TaskState]) -> u8 {
+        exit(state, reason, &states.iter().copied().collect()).code()
+    }
+
+    #[test]
+    fn exit_of_several_causes_is_the_first_in_order() {
+        use TaskState::{
+            AuthFailed, Cancelled, Failed, HostKeyRejected, Lost, Skipped, Succeeded, TimedOut, Unreachable,
+        };
+        let failed = RunState::Failed;
+        assert_eq!(of(RunState::Succeeded, None, &[Succeeded, Succeeded]), 0);
+        for state in [Unreachable, AuthFailed, HostKeyRejected] {
+            assert_eq!(of(failed, None, &[Succeeded, state]), 3);
+        }
+        assert_eq!(of(failed, None, &[Unreachable, Lost]), 6);
+        assert_eq!(of(failed, None, &[Unreachable, Lost, TimedOut]), 124);
+        assert_eq!(of(failed, None, &[Unreachable, Lost, TimedOut, Failed]), 1);
+        assert_eq!(of(failed, Some("max_errors 1 reached"), &[Failed, Skipped]), 5);
+        assert_eq!(of(failed, Some("max_errors 1 reached"), &[Failed, Cancelled]), 130);
+        assert_eq!(of(RunState::Cancelled, None, &[Succeeded]), 130);
+    }
+
+    #[test]
+    fn exit_without_success_is_never_success() {
+        assert_eq!(of(RunState::Failed, None, &[]), 1);
+        assert_eq!(of(RunState::Skipped, Some("overlap"), &[]), 1);
+        assert_eq!(of(RunState::Failed, Some("planned too late"), &[TaskState::Skipped]), 1);
+        for state in TaskState::ALL.into_iter().filter(|state| *state != TaskState::Succeeded) {
+            assert_ne!(of(RunState::Failed, None, &[state]), 0, "{state}");
+        }
+    }
+
+    #[test]
+    fn exit_of_an_unfinished_run_is_success() {
+        assert_eq!(of(RunState::Running, None, &[TaskState::Failed, TaskState::Running]), 0);
+    }
+}

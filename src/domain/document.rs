@@ -1,0 +1,423 @@
+//! What machines read: the documents of a task, a run and an event, told from the records.
+//!
+//! Every key is always there; what is not known is `null`. Times are RFC 3339 in UTC.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::id::{InstanceId, JobName, RunId};
+use super::layout::Stream;
+use super::run::{RunRecord, RunState, Target};
+use super::task::{Counts, TaskRecord, TaskState};
+
+/// How much text of each output stream stands in a document, in bytes of UTF-8.
+pub const TEXT_BYTES: usize = 64 * 1024;
+
+/// The version of these documents: [`super::run::SCHEMA`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub enum Schema {
+    /// The only one so far.
+    #[default]
+    #[serde(rename = "sshjob/v1")]
+    V1,
+}
+
+/// A task, with the beginning of its output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct TaskDocument {
+    /// The run.
+    #[schemars(with = "String")]
+    pub run: RunId,
+    /// The instance, as its inventory calls it.
+    #[schemars(with = "String")]
+    pub instance: InstanceId,
+    /// Host name or address that is connected to.
+    pub address: Option<String>,
+    /// Where the task stands.
+    pub state: TaskState,
+    /// Why, in a few words.
+    pub reason: Option<String>,
+    /// The exit status of the script, where it ended with one.
+    pub exit_code: Option<u32>,
+    /// The signal that ended the script, without `SIG`.
+    pub signal: Option<String>,
+    /// The number of the last attempt; 0 before the first.
+    pub attempt: u32,
+    /// When the last attempt started.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub started_at: Option<Timestamp>,
+    /// When the task became final.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub finished_at: Option<Timestamp>,
+    /// Milliseconds between the two.
+    pub duration_ms: Option<u64>,
+    /// Standard output as text, up to 64 KiB; bytes that are no UTF-8 are replaced.
+    pub stdout: String,
+    /// Standard error as text, up to 64 KiB; bytes that are no UTF-8 are replaced.
+    pub stderr: String,
+    /// Bytes that the script wrote to its standard output.
+    pub stdout_bytes: u64,
+    /// Bytes that the script wrote to its standard error.
+    pub stderr_bytes: u64,
+    /// Whether output beyond `max_output` was dropped: then the store does not hold it either.
+    pub truncated: bool,
+    /// The fingerprint of the host key that was seen, as `SHA256:…`.
+    pub host_key: Option<String>,
+}
+
+impl TaskDocument {
+    /// The task of `run` on `target`; `stdout` and `stderr` as [`text`] gives them.
+    pub fn new(run: &RunId, target: &Target, record: &TaskRecord, stdout: String, stderr: String) -> Self {
+        Self {
+            run: run.clone(),
+            instance: target.instance.clone(),
+            address: target.address.clone(),
+            state: record.state,
+            reason: record.reason.clone(),
+            exit_code: record.exit_code,
+            signal: record.signal.clone(),
+            attempt: record.attempt,
+            started_at: record.started_at,
+            finished_at: record.finished_at,
+            duration_ms: between(record.started_at, record.finished_at).map(milliseconds),
+            stdout,
+            stderr,
+            stdout_bytes: record.stdout_bytes,
+            stderr_bytes: record.stderr_bytes,
+            truncated: record.truncated,
+            host_key: record.host_key.clone(),
+        }
+    }
+}
+
+/// A run without its tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct RunSummary {
+    /// The version of the document.
+    pub schema: Schema,
+    /// The run.
+    #[schemars(with = "String")]
+    pub run: RunId,
+    /// The job that it is a run of.
+    #[schemars(with = "String")]
+    pub job: JobName,
+    /// Where the run stands.
+    pub state: RunState,
+    /// Why, where the counts do not say it.
+    pub reason: Option<String>,
+    /// Who asked for it.
+    pub actor: String,
+    /// The run whose tasks this one runs again.
+    #[schemars(with = "Option<String>")]
+    pub retry_of: Option<RunId>,
+    /// The firing that it is, for a schedule.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub scheduled_for: Option<Timestamp>,
+    /// When it was claimed.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub started_at: Timestamp,
+    /// When its last task became final.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub finished_at: Option<Timestamp>,
+    /// How many tasks are in each state that occurs; they add up to the number of targets.
+    pub counts: Counts,
+}
+
+impl RunSummary {
+    /// The run that `record` claims, as it stands.
+    pub fn new(
+        record: &RunRecord,
+        state: RunState,
+        reason: Option<String>,
+        finished_at: Option<Timestamp>,
+        counts: Counts,
+    ) -> Self {
+        Self {
+            schema: Schema::V1,
+            run: record.run.clone(),
+            job: record.job.name.clone(),
+            state,
+            reason,
+            actor: record.actor.clone(),
+            retry_of: record.retry_of.clone(),
+            scheduled_for: record.scheduled_for,
+            started_at: record.started_at,
+            finished_at,
+            counts,
+        }
+    }
+
+    /// From the claim to the verdict, where there is one.
+    pub fn took(&self) -> Option<Duration> {
+        between(Some(self.started_at), self.finished_at)
+    }
+}
+
+/// A run with its tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct RunDocument {
+    /// The run itself.
+    #[serde(flatten)]
+    pub summary: RunSummary,
+    /// Its tasks; in a live run in the order in which they end.
+    pub tasks: Vec<TaskDocument>,
+}
+
+/// What happens in a run, one object per event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[schemars(deny_unknown_fields)]
+pub enum EventDocument {
+    /// The run is claimed and planned.
+    RunStarted {
+        /// The version of the document.
+        schema: Schema,
+        /// The run.
+        #[schemars(with = "String")]
+        run: RunId,
+        /// The job that it is a run of.
+        #[schemars(with = "String")]
+        job: JobName,
+        /// Who asked for it.
+        actor: String,
+        /// The run whose tasks this one runs again.
+        #[schemars(with = "Option<String>")]
+        retry_of: Option<RunId>,
+        /// The firing that it is, for a schedule.
+        #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+        scheduled_for: Option<Timestamp>,
+        /// When it was claimed.
+        #[schemars(with = "String", extend("format" = "date-time"))]
+        started_at: Timestamp,
+        /// How many tasks it has.
+        targets: u32,
+    },
+    /// A task's script is on its way.
+    TaskStarted {
+        /// The version of the document.
+        schema: Schema,
+        /// The run.
+        #[schemars(with = "String")]
+        run: RunId,
+        /// The instance, as its inventory calls it.
+        #[schemars(with = "String")]
+        instance: InstanceId,
+        /// Host name or address that is connected to.
+        address: Option<String>,
+        /// Which attempt, from 1.
+        attempt: u32,
+    },
+    /// An attempt ended in a way that the job tries again.
+    TaskRetried {
+        /// The version of the document.
+        schema: Schema,
+        /// The run.
+        #[schemars(with = "String")]
+        run: RunId,
+        /// The instance, as its inventory calls it.
+        #[schemars(with = "String")]
+        instance: InstanceId,
+        /// Host name or address that is connected to.
+        address: Option<String>,
+        /// Which attempt ended, from 1.
+        attempt: u32,
+        /// How it ended.
+        state: TaskState,
+        /// Why, in a few words.
+        reason: Option<String>,
+        /// The exit status of the script, where it ended with one.
+        exit_code: Option<u32>,
+        /// The signal that ended the script, without `SIG`.
+        signal: Option<String>,
+        /// Milliseconds until the next attempt.
+        delay_ms: u64,
+    },
+    /// A task became final.
+    TaskFinished {
+        /// The version of the document.
+        schema: Schema,
+        /// The task.
+        #[serde(flatten)]
+        task: Box<TaskDocument>,
+    },
+    /// No more tasks are started.
+    Stopping {
+        /// The version of the document.
+        schema: Schema,
+        /// The run.
+        #[schemars(with = "String")]
+        run: RunId,
+        /// Why.
+        reason: String,
+    },
+    /// The verdict is written.
+    RunFinished(Box<RunSummary>),
+}
+
+impl EventDocument {
+    /// `run` is claimed and planned, with this many tasks.
+    pub fn run_started(run: &RunRecord, targets: u32) -> Self {
+        Self::RunStarted {
+            schema: Schema::V1,
+            run: run.run.clone(),
+            job: run.job.name.clone(),
+            actor: run.actor.clone(),
+            retry_of: run.retry_of.clone(),
+            scheduled_for: run.scheduled_for,
+            started_at: run.started_at,
+            targets,
+        }
+    }
+
+    /// A script is on its way to `target`.
+    pub fn task_started(run: &RunId, target: &Target, attempt: u32) -> Self {
+        Self::TaskStarted {
+            schema: Schema::V1,
+            run: run.clone(),
+            instance: target.instance.clone(),
+            address: target.address.clone(),
+            attempt,
+        }
+    }
+
+    /// An attempt on `target` ended as `record` says, and another one follows after `delay`.
+    pub fn task_retried(run: &RunId, target: &Target, record: &TaskRecord, delay: Duration) -> Self {
+        Self::TaskRetried {
+            schema: Schema::V1,
+            run: run.clone(),
+            instance: target.instance.clone(),
+            address: target.address.clone(),
+            attempt: record.attempt,
+            state: record.state,
+            reason: record.reason.clone(),
+            exit_code: record.exit_code,
+            signal: record.signal.clone(),
+            delay_ms: milliseconds(delay),
+        }
+    }
+
+    /// A task became final.
+    pub fn task_finished(task: TaskDocument) -> Self {
+        Self::TaskFinished { schema: Schema::V1, task: Box::new(task) }
+    }
+
+    /// No more tasks are started.
+    pub fn stopping(run: &RunId, reason: &str) -> Self {
+        Self::Stopping { schema: Schema::V1, run: run.clone(), reason: reason.to_owned() }
+    }
+
+    /// The verdict is written.
+    pub fn run_finished(run: RunSummary) -> Self {
+        Self::RunFinished(Box::new(run))
+    }
+}
+
+/// A piece of a task's output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct OutputDocument {
+    /// The version of the document.
+    pub schema: Schema,
+    /// The run.
+    #[schemars(with = "String")]
+    pub run: RunId,
+    /// The instance, as its inventory calls it.
+    #[schemars(with = "String")]
+    pub instance: InstanceId,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// `out` or `err`.
+    pub stream: Stream,
+    /// At which byte of the stream the piece starts.
+    pub offset: u64,
+    /// How many bytes the piece has.
+    pub bytes: u64,
+    /// The piece as text; bytes that are no UTF-8 are replaced. Empty where the piece is missing.
+    pub text: String,
+    /// Whether the store does not hold these bytes although it should.
+    pub missing: bool,
+}
+
+/// The time from `start` to `end`; none where one is not known or a clock went backwards.
+pub fn between(start: Option<Timestamp>, end: Option<Timestamp>) -> Option<Duration> {
+    Duration::try_from(end?.duration_since(start?)).ok()
+}
+
+/// `duration` in whole milliseconds.
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The beginning of an output stream as text of at most [`TEXT_BYTES`]; bytes that are no UTF-8 are replaced.
+///
+/// A character that is cut in two where `bytes` ends is left out, unless `complete` says that the stream ends there.
+pub fn text(bytes: &[u8], complete: bool) -> String {
+    let complete = complete && bytes.len() <= TEXT_BYTES;
+    let bytes = bytes.get(..TEXT_BYTES).unwrap_or(bytes);
+    let mut text = String::with_capacity(bytes.len());
+    let mut read = 0;
+    for chunk in bytes.utf8_chunks() {
+        read += chunk.valid().len() + chunk.invalid().len();
+        text.push_str(chunk.valid());
+        let cut = !complete && read == bytes.len() && is_cut(chunk.invalid());
+        if !chunk.invalid().is_empty() && !cut {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    text.truncate(text.floor_char_boundary(TEXT_BYTES));
+    text
+}
+
+/// Whether `bytes` are the beginning of a character.
+fn is_cut(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_is_utf8_stays_as_it_is() {
+        assert_eq!(text("grüß\n".as_bytes(), true), "grüß\n");
+        assert_eq!(text(b"", true), "");
+    }
+
+    #[test]
+    fn text_with_invalid_bytes_has_them_replaced() {
+        assert_eq!(text(b"a\xff\xfeb", true), "a\u{fffd}\u{fffd}b");
+        assert_eq!(text(b"a\xc3", true), "a\u{fffd}");
+    }
+
+    #[test]
+    fn text_cut_inside_a_character_ends_before_it() {
+        assert_eq!(text(b"a\xc3", false), "a");
+        assert_eq!(text(b"a\xff", false), "a\u{fffd}");
+        let long = "ü".repeat(TEXT_BYTES);
+        let shifted = format!("x{long}");
+        assert_eq!(text(shifted.as_bytes(), true).len(), TEXT_BYTES - 1);
+        assert_eq!(text(long.as_bytes(), true).len(), TEXT_BYTES);
+    }
+
+    #[test]
+    fn text_that_grows_by_replacement_is_still_bounded() {
+        assert!(text(&vec![0xff; TEXT_BYTES], true).len() <= TEXT_BYTES);
+    }
+
+    #[test]
+    fn between_a_clock_that_went_backwards_is_unknown() {
+        let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        assert_eq!(
+            between(at("2026-11-22T22:15:00Z"), at("2026-11-22T22:15:01.5Z")),
+            Some(Duration::from_millis(1500))
+        );
+        assert_eq!(between(at("2026-11-22T22:15:01Z"), at("2026-11-22T22:15:00Z")), None);
+        assert_eq!(between(None, at("2026-11-22T22:15:00Z")), None);
+    }
+}

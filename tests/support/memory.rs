@@ -1,0 +1,177 @@
+//! A store in memory: deterministic, with faults where a test wants them.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use sshjob::domain::layout::Key;
+use sshjob::port::{Object, Store, StoreError, Version, Written};
+use tokio::sync::watch;
+
+/// What happens at a chosen write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails, and nothing is written.
+    ErrorBefore,
+    /// It is written, and yet the caller is told that it failed.
+    ErrorAfter,
+    /// The caller's machine dies before the write.
+    CrashBefore,
+    /// The caller's machine dies after the write.
+    CrashAfter,
+}
+
+/// A write as the store saw it, refused ones included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// A conditional create.
+    Create(Key),
+    /// A compare-and-swap.
+    Swap(Key),
+    /// A removal.
+    Remove(Key),
+}
+
+/// One machine's view of a store in memory. Clones are the same machine; [`Memory::reboot`] is another one.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    shared: Arc<Mutex<Shared>>,
+    machine: Arc<Mutex<Machine>>,
+    crashed: Arc<watch::Sender<bool>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    objects: BTreeMap<String, (Vec<u8>, u64)>,
+    /// Versions are never used twice, also for equal contents.
+    last_version: u64,
+}
+
+#[derive(Debug, Default)]
+struct Machine {
+    writes: Vec<Write>,
+    /// Faults by the number of the write, from 1.
+    faults: BTreeMap<usize, Fault>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::on(Arc::default())
+    }
+}
+
+impl Memory {
+    fn on(shared: Arc<Mutex<Shared>>) -> Self {
+        Self { shared, machine: Arc::default(), crashed: Arc::new(watch::Sender::new(false)) }
+    }
+
+    /// The same objects, seen from a machine that is alive, has written nothing and expects no fault.
+    pub fn reboot(&self) -> Self {
+        Self::on(Arc::clone(&self.shared))
+    }
+
+    /// Makes the `n`-th write (from 1) of this machine go wrong.
+    #[must_use]
+    pub fn with_fault(self, n: usize, fault: Fault) -> Self {
+        self.machine.lock().unwrap().faults.insert(n, fault);
+        self
+    }
+
+    /// The writes that this machine has attempted so far.
+    pub fn writes(&self) -> Vec<Write> {
+        self.machine.lock().unwrap().writes.clone()
+    }
+
+    /// Everything that is stored, in order.
+    pub fn objects(&self) -> Vec<(String, Vec<u8>)> {
+        let shared = self.shared.lock().unwrap();
+        shared.objects.iter().map(|(key, (bytes, _))| (key.clone(), bytes.clone())).collect()
+    }
+
+    /// Waits for this machine's crash. No call of a crashed machine ever returns: race the code under test against
+    /// this, and drop it, as a crash would.
+    pub async fn crashed(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.crashed.subscribe().wait_for(|crashed| *crashed).await;
+    }
+
+    async fn alive(&self) {
+        if *self.crashed.borrow() {
+            pending::<()>().await;
+        }
+    }
+
+    /// Does one write, together with the fault that is due for it.
+    async fn write<T>(&self, write: Write, work: impl FnOnce(&mut Shared) -> T) -> Result<T, StoreError> {
+        self.alive().await;
+        let (Write::Create(key) | Write::Swap(key) | Write::Remove(key)) = write.clone();
+        let fault = {
+            let mut machine = self.machine.lock().unwrap();
+            machine.writes.push(write);
+            let n = machine.writes.len();
+            machine.faults.get(&n).copied()
+        };
+        let before = matches!(fault, Some(Fault::ErrorBefore | Fault::CrashBefore));
+        let done = (!before).then(|| work(&mut self.shared.lock().unwrap()));
+        if matches!(fault, Some(Fault::CrashBefore | Fault::CrashAfter)) {
+            self.crashed.send_replace(true);
+            pending::<()>().await;
+        }
+        match (done, fault) {
+            (Some(done), None) => Ok(done),
+            _ => Err(StoreError::Unavailable {
+                action: "write",
+                at: key.to_string(),
+                source: io::Error::other("injected by the test"),
+            }),
+        }
+    }
+}
+
+impl Shared {
+    fn put(&mut self, key: &Key, bytes: Vec<u8>) -> Written {
+        self.last_version += 1;
+        self.objects.insert(key.to_string(), (bytes, self.last_version));
+        Written::Done(Version(self.last_version.to_string()))
+    }
+}
+
+impl Store for Memory {
+    async fn get(&self, key: &Key) -> Result<Option<Object>, StoreError> {
+        self.alive().await;
+        let shared = self.shared.lock().unwrap();
+        let object = shared.objects.get(key.as_str());
+        Ok(object.map(|(bytes, version)| Object { bytes: bytes.clone(), version: Version(version.to_string()) }))
+    }
+
+    async fn create(&self, key: &Key, bytes: Vec<u8>) -> Result<Written, StoreError> {
+        let create = |shared: &mut Shared| {
+            if shared.objects.contains_key(key.as_str()) { Written::Conflict } else { shared.put(key, bytes) }
+        };
+        self.write(Write::Create(key.clone()), create).await
+    }
+
+    async fn swap(&self, key: &Key, expected: &Version, bytes: Vec<u8>) -> Result<Written, StoreError> {
+        let swap = |shared: &mut Shared| match shared.objects.get(key.as_str()) {
+            Some((_, version)) if version.to_string() == expected.0 => shared.put(key, bytes),
+            _ => Written::Conflict,
+        };
+        self.write(Write::Swap(key.clone()), swap).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Key>, StoreError> {
+        self.alive().await;
+        let shared = self.shared.lock().unwrap();
+        let keys = shared.objects.keys().filter(|key| key.starts_with(prefix));
+        let keys = keys.filter(|key| after.is_none_or(|after| key.as_str() > after.as_str()));
+        Ok(keys.take(limit).filter_map(|key| Key::parse(key)).collect())
+    }
+
+    async fn remove(&self, key: &Key) -> Result<(), StoreError> {
+        let remove = |shared: &mut Shared| {
+            shared.objects.remove(key.as_str());
+        };
+        self.write(Write::Remove(key.clone()), remove).await
+    }
+}
