@@ -19,6 +19,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod delivery;
 mod crash;
 mod fleet;
 mod store_contract;
