@@ -1,4 +1,7 @@
 //! The outside: one module per thing; adapters never import each other.
 
 pub mod dir;
+pub mod fleet;
+pub mod local;
+pub mod process;
 pub mod ssh;

@@ -30,6 +30,7 @@ pub enum Format {
 
 /// Flags that every command takes.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::doc_markdown, reason = "a flag's documentation is its help text, which is not Markdown")]
 pub struct Global {
     /// The project's folder: where `sshjob.yaml`, `jobs/` and `scripts/` are [default: the nearest folder upwards that has one]
     #[arg(short = 'C', long, global = true, value_name = "DIR", env = "SSHJOB_PROJECT")]

@@ -3,10 +3,13 @@
 //! [`command`] has one file per command: its flags and what it does. [`output`] turns results into what people and
 //! machines read; nothing else writes to standard output.
 
+pub mod access;
 pub mod command;
 pub mod context;
 pub mod exit;
+pub mod flags;
 pub mod output;
+pub mod project;
 
 use std::process::ExitCode;
 

@@ -3,14 +3,23 @@
 //! `now` is passed in. What is written to the store is defined here, field by field, as the types of
 //! [`run`], [`task`] and [`layout`].
 
+pub mod hostrange;
+pub mod decode;
+pub mod delivery;
+pub mod diagnostic;
 pub mod document;
 pub mod id;
 pub mod instance;
 pub mod job;
 pub mod layout;
 pub mod location;
+pub mod pattern;
+pub mod plan;
+pub mod project;
 pub mod quantity;
 pub mod run;
+pub mod schedule;
 pub mod script;
 pub mod selector;
 pub mod task;
+pub mod yaml;

@@ -89,7 +89,7 @@ pub struct Plan {
     pub waves: Vec<(u32, u32)>,
     /// How many tasks run at a time.
     pub max_concurrency: u32,
-    /// With this many errors no more tasks are started; none means that errors stop nothing.
+    /// With more errors than this no more tasks are started; none means that errors stop nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_errors: Option<u32>,
 }
@@ -147,8 +147,8 @@ pub struct Claim {
 /// A process, named so that no other process is ever taken for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// The machine, as its boot id: a restarted machine has another.
-    pub boot_id: String,
+    /// The machine and the part of it in which process ids count: boot id and process namespace.
+    pub machine: String,
     /// The process id.
     pub pid: u32,
     /// The process's start time in clock ticks since boot: a recycled id has another.

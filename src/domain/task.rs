@@ -56,6 +56,11 @@ impl TaskState {
         !matches!(self, Self::Pending | Self::Running)
     }
 
+    /// Whether a person's `retry --failed` runs the task again: it did not succeed, and it is certainly over.
+    pub const fn is_retried(self) -> bool {
+        self.is_final() && !matches!(self, Self::Succeeded | Self::Lost)
+    }
+
     /// The state as documents spell it.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,22 @@
 //! The policy, told in domain words, over ports.
+//!
+//! [`start`] claims and plans a run, [`drive`] carries it to its verdict, [`worker`] runs a batch of it ([`task`] one
+//! attempt on one host), [`reconcile`] settles what a dead process left behind, [`records`] is what all of them read
+//! and write.
 
+pub mod claim;
+pub mod clock;
+pub mod drive;
 pub mod event;
+pub mod gate;
 pub mod history;
+pub mod ledger;
+mod listen;
 pub mod pieces;
+pub mod reconcile;
 pub mod records;
+pub mod spool;
+pub mod start;
+mod task;
+pub mod trust;
+pub mod worker;

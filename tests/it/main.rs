@@ -1,16 +1,27 @@
 //! The integration tests: one binary, one module per subject.
+//!
+//! | module | proves |
+//! |---|---|
+//! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
+//! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
+//! | `work` | that a run on real sshd hosts ends as it must, and nothing starts twice |
+
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "all of this is test code, helper functions included, which clippy cannot see"
+    clippy::print_stderr,
+    reason = "all of it is tests: clippy's own exception covers the test functions alone"
 )]
 #![allow(unreachable_pub, reason = "support is written for every module here")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod crash;
+mod fleet;
 mod store_contract;
 mod store_dir;
 mod store_memory;
+mod work;

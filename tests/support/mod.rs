@@ -1,3 +1,16 @@
 //! What several integration tests share: real servers first, fakes where a fault must be exact.
+//!
+//! [`sshd`] starts OpenSSH daemons, [`fault`] hosts that misbehave at an exact point, [`key`] makes keys, [`loopback`]
+//! finds addresses, [`client`] is the plain `ssh` that proves that the servers are right, [`rig`] drives the engine,
+//! and [`memory`] is a store in memory that fails on demand.
 
+#![allow(dead_code, reason = "a server offers what any test may need")]
+
+pub(crate) mod client;
+pub(crate) mod fault;
+pub(crate) mod key;
+pub(crate) mod killer;
+pub(crate) mod loopback;
 pub mod memory;
+pub(crate) mod rig;
+pub(crate) mod sshd;

@@ -1,17 +1,181 @@
 //! `sshjob demo`: Show the whole system on an embedded fleet.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::adapter::fleet::{Fleet, FleetError};
+use crate::cli::Cli;
 use crate::cli::context::Global;
 use crate::cli::exit::{Exit, Fail};
 
+/// The job that is shown, and its script: the very files of `jobs/` and `scripts/`.
+const JOB: &str = include_str!("../../../jobs/hello.yaml");
+const SCRIPT: &str = include_str!("../../../scripts/hello.sh");
+
 /// Show the whole system on an embedded fleet
+///
+/// Starts SSH servers on this machine, with a fresh key and home directories of their own, and runs the job `hello`
+/// on those tagged Environment=Dev. One of them fails and one cannot be reached; the demo succeeds when that is what
+/// the run reports.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Leave the fleet running until Ctrl-C, to try more commands on it from a second terminal
+    #[arg(long)]
+    keep: bool,
+}
 
 /// Does it.
 ///
 /// # Errors
 /// What kept it from being done.
-#[expect(clippy::unused_async, reason = "not built yet")]
-pub async fn run(_args: Args, _global: Global) -> Result<Exit, Fail> {
-    Err(Fail::usage("`demo` is not built yet"))
+pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
+    let stage = Stage::set().await?;
+    let quiet = global.quiet;
+    say(quiet, &stage.introduction());
+    match stage.run_hello(global).await? {
+        Exit::Failed => {}
+        Exit::Success => {
+            return Err(Fail::new(
+                Exit::Failed,
+                "the run reports success, though two of its hosts cannot have succeeded",
+            ));
+        }
+        other => return Ok(other),
+    }
+    if args.keep {
+        say(quiet, &stage.more_commands());
+        interrupted().await?;
+    } else {
+        say(quiet, &closing_words());
+    }
+    Ok(Exit::Success)
+}
+
+/// The fleet and the files that commands need to run on it, all in the fleet's folder.
+struct Stage {
+    fleet: Fleet,
+}
+
+impl Stage {
+    async fn set() -> Result<Self, Fail> {
+        let cannot = |error: FleetError| {
+            Fail::new(Exit::Unavailable, error.to_string())
+                .hint("the demo needs 127.0.0.1 and a directory for temporary files; `TMPDIR` names another one")
+        };
+        let stage = Self { fleet: Fleet::start().await.map_err(cannot)? };
+        stage.write_files().map_err(|error| {
+            let root = stage.fleet.root().display();
+            Fail::new(Exit::Unavailable, format!("cannot write the demo's files in `{root}`: {error}"))
+        })?;
+        Ok(stage)
+    }
+
+    fn write_files(&self) -> io::Result<()> {
+        let root = self.fleet.root();
+        std::fs::create_dir(root.join("jobs"))?;
+        std::fs::create_dir(root.join("scripts"))?;
+        std::fs::write(root.join("jobs/hello.yaml"), JOB)?;
+        std::fs::write(root.join("scripts/hello.sh"), SCRIPT)?;
+        std::fs::write(self.inventory(), self.fleet.inventory_yaml())
+    }
+
+    fn inventory(&self) -> PathBuf {
+        self.fleet.root().join("hosts.yaml")
+    }
+
+    /// The demo's hosts have new keys every time: pins in the user's own store would reject the next demo's.
+    fn store(&self) -> PathBuf {
+        self.fleet.root().join("store")
+    }
+
+    /// The arguments that lead a command to the fleet.
+    fn run_arguments(&self) -> [String; 4] {
+        let (inventory, key) = (self.inventory(), self.fleet.key_path());
+        ["--inventory".to_owned(), inventory.display().to_string(), "-i".to_owned(), key.display().to_string()]
+    }
+
+    /// Runs the job by the ordinary path: the command line is read and obeyed as if it had been typed.
+    async fn run_hello(&self, global: Global) -> Result<Exit, Fail> {
+        let mut line = vec!["sshjob".to_owned(), "run".to_owned(), "hello".to_owned()];
+        line.extend(self.run_arguments());
+        let cli = Cli::try_parse_from(line)
+            .map_err(|error| Fail::usage(format!("the demo's own command line is wrong: {error}")))?;
+        let global = Global {
+            project: Some(self.fleet.root().to_owned()),
+            store: Some(self.store().display().to_string()),
+            ..global
+        };
+        // Boxed, for this is a command that runs a command.
+        Box::pin(cli.command.run(global)).await
+    }
+
+    fn introduction(&self) -> String {
+        let instances = self.fleet.instances();
+        let mut groups: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+        for instance in &instances {
+            let tag = |key| instance.tags.get(key).map_or("", String::as_str);
+            groups.entry((tag("Environment"), tag("Role"))).or_default().push(instance.id.as_str());
+        }
+        let mut text = format!("{} hosts on 127.0.0.1, each with its own SSH server, key and home:\n", instances.len());
+        for ((environment, role), hosts) in groups {
+            // Writing to a String cannot fail, here and below.
+            let _ = writeln!(text, "  {environment:<5} {role:<6} {}", hosts.join(" "));
+        }
+        text + "Running the job `hello` on Environment=Dev. On web-4 it will fail, cache-2 will not be reached,\n\
+                and prod-db-1 will not be touched.\n\n"
+    }
+
+    fn more_commands(&self) -> String {
+        let (program, store) = (program(), self.store().display().to_string());
+        let on_fleet = self.run_arguments().join(" ");
+        let inventory = self.inventory().display().to_string();
+        let mut text = "\nThe fleet goes on until you press Ctrl-C here. In a second terminal, try:\n".to_owned();
+        for line in [
+            format!("hosts -t Role=web --inventory {inventory}"),
+            format!("run -t Role=web --store {store} {on_fleet} -- hostname"),
+            format!("run -t Environment=Prod --store {store} {on_fleet} --dry-run -- hostname"),
+            format!("runs --store {store}"),
+        ] {
+            let _ = writeln!(text, "  {program} {line}");
+        }
+        text
+    }
+}
+
+fn closing_words() -> String {
+    let program = program();
+    format!(
+        "\nThat was the demo: one host failed and one was unreachable, as intended. The fleet is gone. Next, try:\n  \
+         {program} demo --keep    the same, with a fleet that stays for your own commands\n  \
+         {program} init           a project of your own: a job, a script, an inventory\n  \
+         {program} run --help     what else a run can do\n"
+    )
+}
+
+/// How this program was called, so that a suggested command can be copied as it is.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "sshjob".to_owned())
+}
+
+/// Tells the person at the terminal; results alone go to standard output.
+fn say(quiet: bool, text: &str) {
+    if !quiet {
+        // A demo without a reader is still a demo.
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+}
+
+/// Waits for Ctrl-C, or for the system to ask for an end, so that the files are removed in both cases.
+async fn interrupted() -> Result<(), Fail> {
+    let cannot = |error: io::Error| Fail::new(Exit::Unavailable, format!("cannot wait for Ctrl-C: {error}"));
+    let mut terminated = signal(SignalKind::terminate()).map_err(cannot)?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed.map_err(cannot),
+        _ = terminated.recv() => Ok(()),
+    }
 }

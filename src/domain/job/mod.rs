@@ -1,6 +1,12 @@
 //! A job with every default filled in: what is frozen into a run.
 //!
-//! How a job file becomes a [`Job`] is told in the sibling modules.
+//! A job file is read by [`file`](mod@file) and [`read`], layered with what flags, environment and project say by
+//! [`settings`], and completed by [`resolve`](mod@resolve).
+
+pub mod file;
+pub mod read;
+pub mod resolve;
+pub mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

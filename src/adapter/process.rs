@@ -1,0 +1,63 @@
+//! This process and others of this machine, as `/proc` shows them.
+
+use std::fs;
+use std::io::ErrorKind;
+
+use crate::domain::run::Holder;
+
+/// Names this process; `None` where `/proc` does not tell.
+pub fn this() -> Option<Holder> {
+    let pid = std::process::id();
+    Some(Holder { machine: machine()?, pid, started: started(pid).ok()?? })
+}
+
+/// Whether `holder` has certainly ended. A process of another machine is never said to have ended.
+pub fn has_ended(holder: &Holder) -> bool {
+    machine().is_some_and(|here| here == holder.machine)
+        && match started(holder.pid) {
+            Ok(None) => true,
+            Ok(Some(started)) => started != holder.started,
+            Err(_) => false,
+        }
+}
+
+fn machine() -> Option<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    // Containers of one machine share its boot id and number their processes apart.
+    let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{} {}", boot.trim(), namespace.display()))
+}
+
+/// The start time of process `pid` in clock ticks since boot; `None` where there is no such process.
+fn started(pid: u32) -> std::io::Result<Option<u64>> {
+    let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // The name in field 2 may hold blanks and brackets: count from its last one. A zombie (Z) runs no more.
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
+    if fields.next() == Some("Z") {
+        return Ok(None);
+    }
+    // Field 22; the state, just taken, is field 3.
+    Ok(fields.nth(18).and_then(|field| field.parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_not_ended_and_its_like_has() {
+        let this = this().unwrap();
+        assert!(!has_ended(&this));
+        assert!(has_ended(&Holder { started: this.started + 1, ..this.clone() }));
+        assert!(!has_ended(&Holder { machine: "elsewhere".into(), started: 0, pid: 1 }));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        let started = started(pid).ok().flatten().unwrap_or_default();
+        child.wait().unwrap();
+        assert!(has_ended(&Holder { pid, started, ..this }));
+    }
+}

@@ -1,0 +1,128 @@
+//! Flags that change a job's settings, the same for every command that connects.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::domain::job::settings::{Settings, Sourced};
+use crate::domain::job::{Hop, HostKeyPolicy, Mode, Sudo, User};
+use crate::domain::location::Location;
+use crate::domain::quantity::{Amount, Span};
+
+/// How to log in.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Login")]
+pub struct Login {
+    /// Login user
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// Private key; repeat to try several
+    #[arg(short, long, value_name = "FILE")]
+    pub identity: Vec<PathBuf>,
+    /// SSH port where the inventory names none
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Hosts to go through, in order
+    #[arg(short = 'J', long, value_name = "[USER@]HOST[:PORT]", value_delimiter = ',', value_parser = hop)]
+    pub jump: Vec<Hop>,
+    /// TCP, SSH handshake and authentication together
+    #[arg(long, value_name = "DURATION")]
+    pub connect_timeout: Option<Span>,
+    /// How a host key comes to be trusted
+    #[arg(long, value_name = "pinned|strict|ca|off", value_parser = policy)]
+    pub host_key: Option<HostKeyPolicy>,
+}
+
+/// How to run.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Execution")]
+pub struct Execution {
+    /// How many hosts at a time: N or N%
+    #[arg(short = 'f', long, value_name = "N|N%")]
+    pub max_concurrency: Option<Amount>,
+    /// How many hosts may fail before no more are started: N or N%
+    #[arg(long, value_name = "N|N%")]
+    pub max_errors: Option<Amount>,
+    /// Longest time that the script may run on one host
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<Span>,
+    /// Start and return; the job outlives the connection
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Become this user on the host [default: root]
+    #[arg(long, value_name = "USER", num_args = 0..=1, require_equals = true, default_missing_value = "root")]
+    pub sudo: Option<String>,
+    /// Set a variable in the script's environment; repeat for several
+    #[arg(short, long, value_name = "K=V", value_parser = variable)]
+    pub env: Vec<(String, String)>,
+}
+
+impl Login {
+    /// What these flags say.
+    pub fn settings(&self) -> Settings {
+        let keys = self.identity.iter().map(|path| location(path.as_os_str())).collect::<Vec<_>>();
+        Settings {
+            user: self.user.clone().map(|user| Sourced::flag("--user", User::Name(user))),
+            key: (!keys.is_empty()).then(|| Sourced::flag("--identity", keys)),
+            port: self.port.map(|port| Sourced::flag("--port", port)),
+            jump: (!self.jump.is_empty()).then(|| Sourced::flag("--jump", self.jump.clone())),
+            connect_timeout: self.connect_timeout.map(|span| Sourced::flag("--connect-timeout", span)),
+            host_key: self.host_key.map(|policy| Sourced::flag("--host-key", policy)),
+            ..Settings::default()
+        }
+    }
+}
+
+impl Execution {
+    /// What these flags say, `--env` excepted.
+    pub fn settings(&self) -> Settings {
+        let sudo = self.sudo.as_deref().map(|user| match user {
+            "root" => Sudo::Root,
+            user => Sudo::User(user.to_owned()),
+        });
+        let detached = Mode::Detached { unit: false, keep: Span(std::time::Duration::from_hours(7 * 24)) };
+        Settings {
+            max_concurrency: self.max_concurrency.map(|amount| Sourced::flag("--max-concurrency", amount)),
+            max_errors: self.max_errors.map(|amount| Sourced::flag("--max-errors", Some(amount))),
+            timeout: self.timeout.map(|span| Sourced::flag("--timeout", span)),
+            mode: self.detach.then(|| Sourced::flag("--detach", detached)),
+            sudo: sudo.map(|sudo| Sourced::flag("--sudo", sudo)),
+            ..Settings::default()
+        }
+    }
+}
+
+/// A key as `-i` names it: a file of the folder one stands in, or what a job file's `key` may be.
+fn location(text: &OsStr) -> Location {
+    let named = text.to_str().and_then(|text| text.parse::<Location>().ok());
+    match named {
+        Some(Location::File(_)) | None => {
+            let path = PathBuf::from(text);
+            // The project's folder may be elsewhere; a flag means the folder one stands in.
+            Location::File(std::path::absolute(&path).unwrap_or(path))
+        }
+        Some(other) => other,
+    }
+}
+
+fn hop(text: &str) -> Result<Hop, String> {
+    Hop::try_from(text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn policy(text: &str) -> Result<HostKeyPolicy, String> {
+    match text {
+        "pinned" => Ok(HostKeyPolicy::Pinned),
+        "strict" => Ok(HostKeyPolicy::Strict),
+        "ca" => Ok(HostKeyPolicy::Ca),
+        "off" => Ok(HostKeyPolicy::Off),
+        _ => Err("`pinned`, `strict`, `ca` or `off`".to_owned()),
+    }
+}
+
+/// `K=V`; the value may hold anything but NUL.
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` has no `=`; write `NAME=VALUE`"))?;
+    crate::domain::job::read::variable_name(name).map_err(|(why, hint)| format!("{why}; {hint}"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}

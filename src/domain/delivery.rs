@@ -1,0 +1,334 @@
+//! What is sent to a host: one fixed command line, and by standard input everything else.
+//!
+//! The command line, `command.sh`, survives every login shell: it holds no single quote, backslash, newline or `!`,
+//! and its arguments are letters and digits. It reads the *head* into memory, a text for `/bin/sh` that begins and
+//! ends with the token; of a head that was cut or robbed of bytes nothing runs. The head, put together here:
+//!
+//! 1. `receive.sh` (scripts only): makes a private directory where there is room, receives the script into a file,
+//!    checks its SHA-256;
+//! 2. `watch.sh`: starts `watchdog.sh` as an orphan in a session of its own, whose standard input is the channel's:
+//!    the *lifeline*. When it ends, or the limit passes, what still runs is ended; then the directory is removed;
+//! 3. exports the environment; `start.sh` writes the start marker to both outputs, and becomes the program by `exec`: the
+//!    process that the SSH server started, so that the server reports the program's own exit status or signal.
+//!
+//! Standard input must stay open for as long as the program may run; the program itself reads from `/dev/null`.
+//!
+//! What it costs the host. Command: 5 forks (`dd`, a subshell, `sh` as watchdog, `sleep`, the lifeline's reader), 4
+//! programs. Script: 4 forks and 4 programs more (`mkdir`, `dd`, `sha256sum`, at the end `rm`). Environment, secrets
+//! and arguments are never in a file nor, the arguments excepted, in a process list.
+
+pub mod reply;
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::job::Sudo;
+use super::script::{InvalidScript, interpreter, sha256_hex};
+
+/// The longest argument or variable: Linux's `MAX_ARG_STRLEN` less the final zero byte.
+pub const MAX_ARGUMENT: usize = 128 * 1024 - 1;
+
+/// The most bytes of arguments and environment together: half of what Linux takes with its usual stack limit.
+pub const MAX_ARGUMENTS: usize = 1024 * 1024;
+
+/// How much later than `timeout` the host ends the program: our own timer, which can say why, comes first.
+pub const MARGIN: Duration = Duration::from_secs(5);
+
+const COMMAND: &str = include_str!("delivery/command.sh");
+const REFUSE: &str = include_str!("delivery/refuse.sh");
+const RECEIVE: &str = include_str!("delivery/receive.sh");
+const WATCH: &str = include_str!("delivery/watch.sh");
+const START: &str = include_str!("delivery/start.sh");
+const WATCHDOG: &str = include_str!("delivery/watchdog.sh");
+
+/// Names one delivery; what the host writes on our behalf starts with it. 128 random bits in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// The token made of these random bytes.
+    pub fn new(random: [u8; 16]) -> Self {
+        let mut text = String::with_capacity(32);
+        for byte in random {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        Self(text)
+    }
+
+    /// The token as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Why something cannot be delivered to any host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undeliverable {
+    /// The script itself.
+    #[error(transparent)]
+    Script(#[from] InvalidScript),
+    /// Nothing to run.
+    #[error("the command is empty")]
+    EmptyCommand,
+    /// A shell's `exec` would take it for an option.
+    #[error("the command `{0}` starts with `-`")]
+    Dash(String),
+    /// A zero byte ends a text for Linux.
+    #[error("{0} holds a zero byte, which no argument or variable can hold")]
+    ZeroByte(String),
+    /// Larger than [`MAX_ARGUMENT`].
+    #[error("{what} has {bytes} bytes; Linux takes at most {MAX_ARGUMENT}")]
+    TooLong {
+        /// Which argument or variable.
+        what: String,
+        /// Its size; a variable's with its name.
+        bytes: usize,
+    },
+    /// More than [`MAX_ARGUMENTS`].
+    #[error("arguments and environment have {0} bytes together; at most {MAX_ARGUMENTS} are delivered")]
+    TooMuch(usize),
+    /// No shell can export it.
+    #[error("`{0}` is not a variable's name: letters, digits and `_`, not starting with a digit or with `sshjob_`")]
+    Name(String),
+    /// It would need quoting on the command line.
+    #[error("`{0}` is not a user to become: letters, digits and `-_.`, not starting with `-`")]
+    User(String),
+}
+
+/// What is run on every host of a run.
+#[derive(Debug, Clone, Copy)]
+pub enum Program<'a> {
+    /// A script, by its `#!` line, with arguments.
+    Script {
+        /// Its bytes.
+        bytes: &'a Arc<[u8]>,
+        /// Its arguments.
+        args: &'a [Vec<u8>],
+    },
+    /// A program with arguments, as they are.
+    Command(&'a [Vec<u8>]),
+}
+
+/// What all hosts of a run are sent alike, checked once.
+pub struct Delivery {
+    script: Arc<[u8]>,
+    /// What comes before the exports and after them.
+    before: Vec<u8>,
+    after: Vec<u8>,
+    become_user: String,
+    size: usize,
+}
+
+/// What one host is sent: `command` is executed; then `head` and `script` follow by standard input.
+pub struct Parcel {
+    /// The command line of the SSH exec request.
+    pub command: String,
+    /// The first part of standard input. Holds secrets.
+    pub head: Zeroizing<Vec<u8>>,
+    /// The second part; empty for a command.
+    pub script: Arc<[u8]>,
+}
+
+impl fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parcel").field("command", &self.command).finish_non_exhaustive()
+    }
+}
+
+impl Delivery {
+    /// Prepares a delivery of `program`, run as `sudo` says, ended by the host [`MARGIN`] after `timeout`.
+    ///
+    /// # Errors
+    /// Why it would not run as meant on any host.
+    pub fn new(program: Program<'_>, sudo: &Sudo, timeout: Duration) -> Result<Self, Undeliverable> {
+        let limit = timeout.saturating_add(MARGIN).as_secs().saturating_add(u64::from(timeout.subsec_nanos() > 0));
+        let mut before = format!("sshjob_token=$2 sshjob_dir= sshjob_limit={limit} sshjob_watchdog=").into_bytes();
+        quote(&mut before, without_comments(WATCHDOG).as_bytes());
+        before.push(b'\n');
+        before.extend_from_slice(without_comments(REFUSE).as_bytes());
+        let mut after = Vec::new();
+        let (args, script) = match program {
+            Program::Script { bytes, args } => {
+                let interpreter = interpreter(bytes)?;
+                let path = interpreter.program.as_bytes();
+                check(path, || "the interpreter".to_owned())?;
+                require(&mut before, "[ -f \"$1\" ] && [ -x \"$1\" ]", path);
+                if let Some(argument) = sought_by_env(&interpreter.program, interpreter.argument.as_deref()) {
+                    require(&mut after, "command -v \"$1\" >/dev/null", argument.as_bytes());
+                }
+                let bytes_and_hash = format!("sshjob_bytes={} sshjob_sha256={}\n", bytes.len(), sha256_hex(bytes));
+                before.extend_from_slice(bytes_and_hash.as_bytes());
+                before.extend_from_slice(without_comments(RECEIVE).as_bytes());
+                after.extend_from_slice(b"set --");
+                push_word(&mut after, path);
+                if let Some(argument) = &interpreter.argument {
+                    check(argument.as_bytes(), || "the interpreter's argument".to_owned())?;
+                    push_word(&mut after, argument.as_bytes());
+                }
+                after.extend_from_slice(b" \"$sshjob_dir/script\"");
+                (args, Arc::clone(bytes))
+            }
+            Program::Command(words) => {
+                let (program, args) = words.split_first().ok_or(Undeliverable::EmptyCommand)?;
+                if program.is_empty() {
+                    return Err(Undeliverable::EmptyCommand);
+                }
+                if program.starts_with(b"-") {
+                    return Err(Undeliverable::Dash(shown(program)));
+                }
+                check(program, || "the command".to_owned())?;
+                require(&mut after, "command -v \"$1\" >/dev/null", program);
+                after.extend_from_slice(b"set --");
+                push_word(&mut after, program);
+                (args, Arc::from([]))
+            }
+        };
+        for (index, arg) in args.iter().enumerate() {
+            check(arg, || format!("argument {}", index + 1))?;
+            push_word(&mut after, arg);
+        }
+        after.push(b'\n');
+        after.extend_from_slice(without_comments(START).as_bytes());
+        before.extend_from_slice(without_comments(WATCH).as_bytes());
+        let become_user = match sudo {
+            Sudo::No => String::new(),
+            Sudo::Root => "sudo -n -- ".to_owned(),
+            Sudo::User(user) if is_user(user) => format!("sudo -n -u {user} -- "),
+            Sudo::User(user) => return Err(Undeliverable::User(shown(user.as_bytes()))),
+        };
+        let size = args.iter().map(Vec::len).sum();
+        if size > MAX_ARGUMENTS {
+            return Err(Undeliverable::TooMuch(size));
+        }
+        Ok(Self { script, before, after, become_user, size })
+    }
+
+    /// Checks an environment before anything is sent anywhere.
+    ///
+    /// # Errors
+    /// A variable that cannot be delivered; its value is not told.
+    pub fn accepts(&self, env: &[(&str, &[u8])]) -> Result<(), Undeliverable> {
+        let mut size = self.size;
+        for (name, value) in env {
+            if !is_variable(name) {
+                return Err(Undeliverable::Name(shown(name.as_bytes())));
+            }
+            let what = || format!("variable `{name}`");
+            check(value, what)?;
+            let bytes = name.len() + 1 + value.len();
+            if bytes > MAX_ARGUMENT {
+                return Err(Undeliverable::TooLong { what: what(), bytes });
+            }
+            size += bytes;
+        }
+        if size > MAX_ARGUMENTS {
+            return Err(Undeliverable::TooMuch(size));
+        }
+        Ok(())
+    }
+
+    /// Addresses the delivery to one host, with the environment that the program sees there.
+    ///
+    /// # Errors
+    /// As [`Self::accepts`].
+    pub fn parcel(&self, token: &Token, env: &[(&str, &[u8])]) -> Result<Parcel, Undeliverable> {
+        self.accepts(env)?;
+        let mark = format!("#{token}");
+        let exports: usize = env.iter().map(|(name, value)| "export =\n".len() + name.len() + quoted_len(value)).sum();
+        let length = 2 * mark.len() + "\n".len() + self.before.len() + exports + self.after.len();
+        // Exactly as large as needed: a vector that grows leaves copies of secrets behind.
+        let mut head = Zeroizing::new(Vec::with_capacity(length));
+        head.extend_from_slice(mark.as_bytes());
+        head.push(b'\n');
+        head.extend_from_slice(&self.before);
+        for (name, value) in env {
+            head.extend_from_slice(format!("export {name}=").as_bytes());
+            quote(&mut head, value);
+            head.push(b'\n');
+        }
+        head.extend_from_slice(&self.after);
+        head.extend_from_slice(mark.as_bytes());
+        let program = COMMAND.trim_end().replace('\n', " ");
+        let command = format!("exec {}/bin/sh -c '{program}' sshjob {length} {token}", self.become_user);
+        Ok(Parcel { command, head, script: Arc::clone(&self.script) })
+    }
+}
+
+/// Adds a refusal, naming `program`, unless `test` says that `$1` is there.
+fn require(head: &mut Vec<u8>, test: &str, program: &[u8]) {
+    head.extend_from_slice(b"set --");
+    push_word(head, program);
+    head.extend_from_slice(format!("\n{test} || sshjob_refuse program \"$1\"\n").as_bytes());
+}
+
+fn push_word(text: &mut Vec<u8>, word: &[u8]) {
+    text.push(b' ');
+    quote(text, word);
+}
+
+/// Adds `bytes` as one word of `/bin/sh`: in single quotes, each of which within is closed, escaped and opened again.
+fn quote(text: &mut Vec<u8>, bytes: &[u8]) {
+    text.push(b'\'');
+    for byte in bytes {
+        match byte {
+            b'\'' => text.extend_from_slice(b"'\\''"),
+            other => text.push(*other),
+        }
+    }
+    text.push(b'\'');
+}
+
+/// How many bytes [`quote`] adds.
+fn quoted_len(bytes: &[u8]) -> usize {
+    bytes.iter().map(|byte| if *byte == b'\'' { "'\\''".len() } else { 1 }).sum::<usize>() + "''".len()
+}
+
+/// The program that `/usr/bin/env` is to look for, where its argument is nothing but a name.
+fn sought_by_env<'a>(program: &str, argument: Option<&'a str>) -> Option<&'a str> {
+    let plain = |name: &&str| !name.starts_with('-') && !name.contains(|c: char| c.is_whitespace() || c == '=');
+    argument.filter(|_| program.ends_with("/env")).filter(plain)
+}
+
+fn check(bytes: &[u8], what: impl Fn() -> String) -> Result<(), Undeliverable> {
+    if bytes.contains(&0) {
+        return Err(Undeliverable::ZeroByte(what()));
+    }
+    if bytes.len() > MAX_ARGUMENT {
+        return Err(Undeliverable::TooLong { what: what(), bytes: bytes.len() });
+    }
+    Ok(())
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && !name.starts_with("sshjob_")
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn is_user(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && !name.starts_with('-')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+/// A text for messages: short, and nothing in it that a terminal would obey.
+fn shown(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).take(80).collect()
+}
+
+/// Comments are for readers of the source; a host's process list does without.
+fn without_comments(script: &str) -> String {
+    let lines = script.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}

@@ -1,0 +1,7 @@
+# Ends what never started: with a line that the reader knows, and nothing left behind.
+sshjob_refuse() {
+  printf '%s error %s\n' "$sshjob_token" "$*" >&2
+  [ -z "$sshjob_dir" ] || rm -rf "$sshjob_dir"
+  [ "$1" = program ] && exit 127
+  exit 126
+}

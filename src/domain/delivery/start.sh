@@ -1,0 +1,5 @@
+# "$@" is what to run.
+[ -z "$sshjob_setsid" ] || set -- "$sshjob_setsid" "$@"
+echo "$sshjob_token start"
+echo "$sshjob_token start" >&2
+exec "$@"

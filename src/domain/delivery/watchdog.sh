@@ -1,0 +1,38 @@
+# Arguments: the script's process id, its start time, the limit in seconds, the directory to remove (or nothing).
+leader=$1 born=$2 limit=$3 dir=$4
+trap "" HUP INT TERM
+cd /
+
+# Where the group is known to be gone the number may soon be another one's: `alive` asks for the start time, too.
+alive() {
+  stat=
+  while read -r line; do stat=$stat$line; done <"/proc/$leader/stat" || return 1
+  set -- ${stat##*") "}
+  group=$3
+  [ "${20}" = "$born" ] && [ "$1" != Z ] && [ "$1" != X ]
+}
+
+# The lifeline ends with the channel, however that comes about. Its reader holds it alone.
+exec 3<&0 </dev/null
+sleep "$limit" 3<&- &
+timer=$!
+{ while read -r line; do :; done; kill -KILL "$timer"; } <&3 3<&- &
+lifeline=$!
+exec 3<&-
+# A timer that cannot run, or was killed, leaves the lifeline to wait for.
+wait "$timer" || wait "$lifeline"
+kill -KILL "$timer" "$lifeline"
+
+# A script that has ended is left in peace: what it started in the background lives on, as with plain ssh.
+if alive; then
+  [ "$group" = "$leader" ] && target=-$leader || target=$leader
+  kill -TERM "$target"
+  # Ten seconds to end in good order.
+  tries=50
+  while [ "$tries" -gt 0 ] && kill -0 "$target"; do
+    sleep 0.2 || sleep 1
+    tries=$((tries - 1))
+  done
+  [ "$tries" -gt 0 ] || kill -KILL "$target"
+fi
+[ -z "$dir" ] || rm -rf "$dir"

@@ -1,0 +1,238 @@
+//! What is wrong with a file, told to the person who wrote it: what, where, and what to do.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+/// How many errors of one file are told; a file with more is not the file that was meant.
+const MAX_FAULTS: usize = 100;
+
+/// How much of a found value is shown: enough to recognise it, too little to flood a terminal.
+const MAX_SHOWN: usize = 80;
+
+/// A position in a text, counted from 1; the column counts characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The line.
+    pub line: u32,
+    /// The column.
+    pub column: u32,
+}
+
+impl Place {
+    /// The beginning of a text.
+    pub const START: Self = Self { line: 1, column: 1 };
+}
+
+/// An error in a file or a request.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Diagnostic {
+    /// The file, as the person names it; none where the mistake is not in a file.
+    pub file: Option<String>,
+    /// Where in the file; none where it concerns the whole file.
+    pub place: Option<Place>,
+    /// What is wrong: the thing, what was found, what is allowed.
+    pub message: String,
+    /// What to do, where there is something.
+    pub hint: Option<String>,
+}
+
+impl Diagnostic {
+    /// An error that concerns a whole file.
+    pub fn of_file(file: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { file: Some(file.into()), place: None, message: message.into(), hint: None }
+    }
+
+    /// An error that is in no file.
+    pub fn of_request(message: impl Into<String>) -> Self {
+        Self { file: None, place: None, message: message.into(), hint: None }
+    }
+
+    /// The same error with what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "error: {}", self.message)?;
+        match (&self.file, self.place) {
+            (Some(file), Some(place)) => writeln!(f, "  --> {file}:{}:{}", place.line, place.column)?,
+            (Some(file), None) => writeln!(f, "  --> {file}")?,
+            (None, _) => {}
+        }
+        match &self.hint {
+            Some(hint) => writeln!(f, "hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Tells errors in the order of file, line and column, a blank line between any two.
+pub fn render(mut diagnostics: Vec<Diagnostic>) -> String {
+    diagnostics.sort();
+    diagnostics.dedup();
+    diagnostics.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Collects the errors of one file while it is being read, so that all are told at once.
+#[derive(Debug)]
+pub struct Faults {
+    file: String,
+    found: RefCell<Vec<Diagnostic>>,
+    untold: Cell<usize>,
+}
+
+impl Faults {
+    /// Starts to collect the errors of `file`.
+    pub fn of(file: impl Into<String>) -> Self {
+        Self { file: file.into(), found: RefCell::default(), untold: Cell::new(0) }
+    }
+
+    /// The file whose errors these are.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Notes an error.
+    pub fn add(&self, place: Place, message: impl Into<String>) {
+        self.note(Some(place), message.into(), None);
+    }
+
+    /// Notes an error and what to do about it.
+    pub fn add_with_hint(&self, place: Place, message: impl Into<String>, hint: impl Into<String>) {
+        self.note(Some(place), message.into(), Some(hint.into()));
+    }
+
+    fn note(&self, place: Option<Place>, message: String, hint: Option<String>) {
+        let mut found = self.found.borrow_mut();
+        if found.len() < MAX_FAULTS {
+            found.push(Diagnostic { file: Some(self.file.clone()), place, message, hint });
+        } else {
+            self.untold.set(self.untold.get().saturating_add(1));
+        }
+    }
+
+    /// Whether nothing was found.
+    pub fn is_empty(&self) -> bool {
+        self.found.borrow().is_empty()
+    }
+
+    /// Gives `value` where nothing was found, and otherwise the errors, `subject` before each message.
+    ///
+    /// # Errors
+    /// What was found, in the order of the file.
+    pub fn settle<T>(self, subject: &str, value: Option<T>) -> Result<T, Vec<Diagnostic>> {
+        let mut found = self.found.into_inner();
+        if let Some(value) = value.filter(|_| found.is_empty()) {
+            return Ok(value);
+        }
+        for diagnostic in &mut found {
+            diagnostic.message.insert_str(0, subject);
+        }
+        found.sort();
+        found.dedup();
+        if self.untold.get() > 0 {
+            let message = format!("{subject}{} more errors are not shown", self.untold.get());
+            found.push(Diagnostic::of_file(self.file, message));
+        }
+        Err(found)
+    }
+}
+
+/// Puts a found value in backticks: control characters escaped, a long one cut.
+pub fn quoted(text: &str) -> String {
+    let mut shown = String::from("`");
+    for (count, character) in text.chars().enumerate() {
+        if count == MAX_SHOWN {
+            shown.push('…');
+            break;
+        }
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown.push('`');
+    shown
+}
+
+/// Joins words as a sentence lists them: `a`, `b`.
+pub fn listed<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
+    words.into_iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// The word of `known` that `found` most likely stands for, if one is near enough.
+pub fn nearest<'w>(found: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+    if found.len() > MAX_SHOWN {
+        return None;
+    }
+    let folded = found.to_lowercase().replace('-', "_");
+    let near = known.into_iter().map(|word| (strsim::damerau_levenshtein(&folded, &word.replace('-', "_")), word));
+    // A third of the letters wrong is a typing mistake; more is another word.
+    near.filter(|(distance, word)| *distance <= word.chars().count().max(3) / 3).min().map(|(_, word)| word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn diagnostic_is_rendered_as_message_place_and_hint() {
+        let diagnostic = Diagnostic {
+            file: Some("jobs/rotate-logs.yaml".into()),
+            place: Some(Place { line: 9, column: 10 }),
+            message: "job `rotate-logs`: attached timeout `20m` exceeds the worker's 14m".into(),
+            hint: Some("set `mode: detached`".into()),
+        };
+        assert_eq!(
+            diagnostic.to_string(),
+            "error: job `rotate-logs`: attached timeout `20m` exceeds the worker's 14m\n  \
+             --> jobs/rotate-logs.yaml:9:10\n\
+             hint: set `mode: detached`\n"
+        );
+    }
+
+    #[test]
+    fn diagnostics_are_sorted_by_file_line_and_column() {
+        let faults = Faults::of("b.yaml");
+        faults.add(Place { line: 10, column: 1 }, "third");
+        faults.add(Place { line: 9, column: 2 }, "second");
+        faults.add(Place { line: 9, column: 2 }, "second");
+        let mut all = faults.settle("", None::<()>).unwrap_err();
+        all.push(Diagnostic::of_file("a.yaml", "first"));
+        assert_eq!(
+            render(all),
+            "error: first\n  --> a.yaml\n\nerror: second\n  --> b.yaml:9:2\n\nerror: third\n  --> b.yaml:10:1\n"
+        );
+    }
+
+    #[test]
+    fn faults_without_end_are_counted_not_kept() {
+        let faults = Faults::of("x");
+        (0..MAX_FAULTS + 5).for_each(|n| faults.add(Place { line: 1, column: u32::try_from(n).unwrap() }, "bad"));
+        let all = faults.settle("", None::<()>).unwrap_err();
+        assert_eq!(all.len(), MAX_FAULTS + 1);
+        assert_eq!(all.last().unwrap().message, "5 more errors are not shown");
+    }
+
+    #[test]
+    fn nearest_word_is_a_typing_mistake_away() {
+        let known = ["timeout", "targets", "env", "connect_timeout"];
+        assert_eq!(nearest("tiemout", known), Some("timeout"));
+        assert_eq!(nearest("Targets", known), Some("targets"));
+        assert_eq!(nearest("connect-timeout", known), Some("connect_timeout"));
+        assert_eq!(nearest("evn", known), Some("env"));
+        assert_eq!(nearest("colour", known), None);
+        assert_eq!(nearest(&"x".repeat(100_000), known), None);
+    }
+
+    #[test]
+    fn quoted_value_can_neither_flood_nor_steer_a_terminal() {
+        assert_eq!(quoted("a\u{1b}[2Jb\n"), "`a\\u{1b}[2Jb\\n`");
+        assert_eq!(quoted(&"x".repeat(200)), format!("`{}…`", "x".repeat(80)));
+    }
+}

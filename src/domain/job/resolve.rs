@@ -1,0 +1,127 @@
+//! From what every layer says to a complete job.
+
+use std::collections::BTreeMap;
+
+use super::file::JobFile;
+use super::settings::{Settings, Settled};
+use super::{Job, Login, Retries, Rollout, Schedule, Targets};
+use crate::domain::diagnostic::Diagnostic;
+use crate::domain::quantity::Amount;
+use crate::domain::selector::{Host, Selector, TagFilter};
+
+/// What a request says over a job file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Settings given by flags.
+    pub settings: Settings,
+    /// Filters on tags; these and `hosts` together replace what the job selects.
+    pub tags: Vec<TagFilter>,
+    /// Hosts named one by one; these and `tags` together replace what the job selects.
+    pub hosts: Vec<Host>,
+    /// Exclusions, added to the job's: what a job leaves out stays out.
+    pub exclude: Vec<String>,
+    /// A limit instead of the job's.
+    pub limit: Option<Amount>,
+    /// Variables, added to the job's or in place of them.
+    pub env: BTreeMap<String, String>,
+    /// Arguments instead of the job's.
+    pub args: Option<Vec<String>>,
+}
+
+/// What is said elsewhere than in a job file, the strongest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layers {
+    /// What the request says.
+    pub request: Overrides,
+    /// What the environment says.
+    pub environment: Settings,
+    /// What the project file says.
+    pub project: Settings,
+}
+
+impl Layers {
+    /// What the settings of `job` come to: flag, environment, job file, project file, default.
+    pub fn settle(&self, job: &JobFile) -> Settled {
+        let layers = [&self.environment, &job.settings, &self.project];
+        layers.into_iter().fold(self.request.settings.clone(), |upper, lower| upper.over(lower.clone())).settle()
+    }
+
+    /// Completes `job`.
+    ///
+    /// # Errors
+    /// What the layers cannot mean together: nothing selected, a variable that is also a secret.
+    pub fn resolve(self, job: JobFile) -> Result<Job, Vec<Diagnostic>> {
+        let settled = self.settle(&job);
+        let request = self.request;
+        let mut wrong = Vec::new();
+        let (tags, hosts) = if request.tags.is_empty() && request.hosts.is_empty() {
+            (job.targets.tags, job.targets.hosts)
+        } else {
+            (request.tags, request.hosts)
+        };
+        if !tags.is_empty() && !hosts.is_empty() {
+            wrong.push(Diagnostic::of_request("tags and hosts exclude each other").hint("give `--tag` or `--host`"));
+        }
+        if tags.is_empty() && hosts.is_empty() {
+            let nothing = Diagnostic::of_request("nothing is selected");
+            wrong.push(nothing.hint("say where to run, as `-t Environment=Dev` or `-w web-1`; it is never all hosts"));
+        }
+        let mut env = job.env;
+        env.extend(request.env);
+        for name in env.keys().filter(|name| job.secrets.contains_key(*name)) {
+            let both = Diagnostic::of_request(format!("`{name}` is a secret of job `{}`", job.name));
+            wrong.push(both.hint("choose another name for the variable"));
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let mut exclude = job.targets.exclude;
+        exclude.extend(request.exclude);
+        let selector = Selector { tags, hosts, exclude, limit: request.limit.or(job.targets.limit) };
+        Ok(Job {
+            name: job.name,
+            description: job.description,
+            schedule: Schedule {
+                expressions: job.schedule.into_iter().map(|expression| expression.value).collect(),
+                timezone: settled.timezone.value,
+                jitter: settled.jitter.value,
+                paused: job.paused,
+                blackout: job.blackout,
+                on: job.on,
+                overlap: settled.overlap.value,
+                missed: settled.missed.value,
+                deadline: settled.deadline.value,
+            },
+            targets: Targets { selector, regions: settled.regions.value, address: settled.address.value },
+            source: job.source.value,
+            args: request.args.unwrap_or(job.args),
+            env,
+            secrets: job.secrets,
+            login: Login {
+                user: settled.user.value,
+                port: settled.port.value,
+                keys: settled.key.value,
+                jump: settled.jump.value,
+                connect_timeout: settled.connect_timeout.value,
+                host_key: settled.host_key.value,
+            },
+            sudo: settled.sudo.value,
+            mode: settled.mode.value,
+            timeout: settled.timeout.value,
+            ok_exit_codes: settled.ok_exit_codes.value,
+            max_output: settled.max_output.value,
+            retries: Retries {
+                attempts: settled.attempts.value,
+                delay: settled.retry_delay.value,
+                on: settled.retry_on.value,
+            },
+            rollout: Rollout {
+                max_concurrency: settled.max_concurrency.value,
+                max_errors: settled.max_errors.value,
+                canary: settled.canary.value,
+            },
+            hosts_per_worker: settled.hosts_per_worker.value,
+            notify: settled.notify.value,
+        })
+    }
+}

@@ -1,0 +1,67 @@
+//! From a job and its targets to batches and waves.
+
+use super::instance::Instance;
+use super::job::{Job, User};
+use super::quantity::Amount;
+use super::run::{BatchTargets, Plan, Target};
+
+/// Where a task on `instance` connects to, as `job` says.
+pub fn target(job: &Job, instance: &Instance) -> Target {
+    let address = instance.address(job.targets.address);
+    let user = match &job.login.user {
+        User::Name(name) => name,
+        User::Tag { tag, default } => instance.tags.get(tag).unwrap_or(default),
+    };
+    Target {
+        instance: instance.id.clone(),
+        account: instance.account.clone(),
+        region: instance.region.clone(),
+        name: instance.name().map(str::to_owned),
+        address: address.map(|(address, _)| address.to_owned()),
+        address_kind: address.map(|(_, kind)| kind),
+        port: instance.port.unwrap_or(job.login.port),
+        user: instance.user.as_ref().unwrap_or(user).clone(),
+    }
+}
+
+/// Plans a run over `targets`, in their order: the canary first and alone, then the rest.
+///
+/// Batches hold at most `hosts_per_worker` targets and never span two waves.
+pub fn plan(job: &Job, targets: &[Target]) -> (Plan, Vec<BatchTargets>) {
+    let total = u32::try_from(targets.len()).unwrap_or(u32::MAX);
+    let rollout = &job.rollout;
+    let canary = rollout.canary.of(total) as usize;
+    let size = job.hosts_per_worker.max(1) as usize;
+    let mut batches: Vec<BatchTargets> = Vec::new();
+    let mut waves = Vec::new();
+    let (first, rest) = targets.split_at(canary.min(targets.len()));
+    for wave in [first, rest] {
+        let from = batches.len();
+        batches.extend(wave.chunks(size).map(|chunk| BatchTargets { targets: chunk.to_vec() }));
+        if batches.len() > from {
+            waves.push((count(from), count(batches.len())));
+        }
+    }
+    let plan = Plan {
+        batches: batches.iter().map(|batch| count(batch.targets.len())).collect(),
+        waves,
+        max_concurrency: rollout.max_concurrency.of(total).max(1),
+        max_errors: rollout.max_errors.map(|amount| tolerated(amount, total)),
+    };
+    (plan, batches)
+}
+
+/// How many errors `amount` tolerates: a share is rounded down, for the safe side is to stop early.
+fn tolerated(amount: Amount, total: u32) -> u32 {
+    match amount {
+        Amount::Count(count) => count,
+        Amount::Percent(percent) => u32::try_from(u64::from(total) * u64::from(percent) / 100).unwrap_or(u32::MAX),
+    }
+}
+
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// How long after its start an unplanned run may still be planned: longer than any inventory takes to answer.
+pub const PLAN_WITHIN: std::time::Duration = std::time::Duration::from_mins(10);

@@ -1,0 +1,66 @@
+//! Who works on what: claims with a lease, and how a dead holder's claim is taken over.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::records::Runs;
+use crate::adapter::process;
+use crate::domain::layout::Key;
+use crate::domain::run::Claim;
+use crate::port::{Store, StoreError, Written};
+
+/// How long a driver on a machine without functions is believed to live after its last sign of life.
+pub const LEASE: Duration = Duration::from_secs(30);
+
+/// What came of claiming a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// The batch is ours, and nobody had it before.
+    Fresh,
+    /// The batch is ours; its earlier holder is dead. It wrote under this nonce.
+    TakenOver(String),
+    /// Somebody who may be alive has it.
+    Held(Claim),
+}
+
+/// Claims `key` for `ours`, unless somebody holds it who may be alive.
+///
+/// `lapsed` tells that the holder of any claim is known to be dead, whatever the claim says.
+///
+/// # Errors
+/// Where the store does not answer; whether the claim was written is then unknown.
+pub async fn claim<S: Store>(
+    runs: &Runs<S>,
+    key: &Key,
+    ours: &Claim,
+    now: Timestamp,
+    lapsed: bool,
+) -> Result<Claimed, StoreError> {
+    if let Written::Done(_) = runs.create(key, ours).await? {
+        return Ok(Claimed::Fresh);
+    }
+    loop {
+        let Some((held, version)) = runs.read::<Claim>(key).await? else {
+            return match runs.create(key, ours).await? {
+                Written::Done(_) => Ok(Claimed::Fresh),
+                Written::Conflict => continue,
+            };
+        };
+        // An earlier try of ours may have written without our hearing of it.
+        if held.nonce == ours.nonce {
+            return Ok(Claimed::Fresh);
+        }
+        if !lapsed && !is_dead(&held, now) {
+            return Ok(Claimed::Held(held));
+        }
+        if let Written::Done(_) = runs.swap(key, &version, ours).await? {
+            return Ok(Claimed::TakenOver(held.nonce));
+        }
+    }
+}
+
+/// Whether the holder of a claim can no longer be at work: its time is over, or its process is gone.
+pub fn is_dead(claim: &Claim, now: Timestamp) -> bool {
+    claim.expires_at <= now || claim.holder.as_ref().is_some_and(process::has_ended)
+}

@@ -1,0 +1,261 @@
+//! Carries a run of this process to its verdict: wave by wave, under a lease that others can see.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+
+use super::claim::{self, LEASE};
+use super::event::{Event, Head};
+use super::gate::Stop;
+use super::reconcile::{close_batch, verdict, write_verdict};
+use super::start::{self, Started};
+use super::worker::{WorkError, Worker};
+use crate::adapter::local::Local;
+use crate::domain::layout;
+use crate::domain::run::{Active, Plan, RunRecord, Verdict};
+use crate::domain::task::{Counts, TaskState};
+use crate::port::{BatchRef, Dispatcher, Store, Written};
+
+/// How often the lease is renewed: three tries before it lapses.
+const RENEW_EVERY: Duration = Duration::from_secs(10);
+
+/// How often a run that another process drives is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How a run of this process ended.
+#[derive(Debug, Clone)]
+pub struct Driven {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why not every task was started, if so.
+    pub stop: Option<Stop>,
+}
+
+/// Carries `started` to its verdict, telling what happens as it happens.
+///
+/// Where another process that may be alive drives the run, it is followed; where that one dies, this one goes on.
+///
+/// # Errors
+/// [`WorkError`]; the run can be driven or settled by another process then.
+pub async fn drive<S: Store>(worker: &Worker<S>, started: &Started) -> Result<Driven, WorkError> {
+    let run = &started.run;
+    worker.tell(Event::Started { run: Arc::clone(run), targets: started.plan.total() }).await;
+    if started.existed
+        && let Some(verdict) = follow(worker, run).await?
+    {
+        retell(worker, run, &started.plan).await?;
+        worker.tell(Event::Finished { run: Arc::clone(run), verdict: verdict.clone() }).await;
+        return Ok(Driven { verdict, stop: None });
+    }
+    let lease = tokio::spawn(keep_lease(worker.clone(), Arc::clone(run)));
+    let driven = carry(worker, started).await;
+    lease.abort();
+    let driven = driven?;
+    worker.tell(Event::Finished { run: Arc::clone(run), verdict: driven.verdict.clone() }).await;
+    Ok(driven)
+}
+
+/// Waits while another process drives the run; `None` where nobody does and there is no verdict.
+async fn follow<S: Store>(worker: &Worker<S>, run: &RunRecord) -> Result<Option<Verdict>, WorkError> {
+    loop {
+        if let Some(verdict) = worker.runs.verdict(&run.run).await? {
+            return Ok(Some(verdict));
+        }
+        let Some((Active { driver: Some(driver) }, _)) = worker.runs.active(&run.run).await? else { return Ok(None) };
+        if claim::is_dead(&driver, worker.clock.now()) || driver.holder == crate::adapter::process::this() {
+            return Ok(None);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = worker.gate.closed() => return Ok(None),
+        }
+    }
+}
+
+/// Tells how each task of a run that another process drove has ended.
+async fn retell<S: Store>(worker: &Worker<S>, run: &RunRecord, plan: &Plan) -> Result<(), WorkError> {
+    for n in 0..batches(plan) {
+        let Some(targets) = worker.runs.targets(&run.run, n).await? else { continue };
+        let Some((outcomes, _)) = worker.runs.outcomes(&run.run, n).await? else { continue };
+        for target in targets.targets {
+            let Some(record) = outcomes.tasks.get(&target.instance).cloned() else { continue };
+            let (stdout, stderr) = (Head::default(), Head::default());
+            worker.tell(Event::TaskFinished { target: Arc::new(target), record, stdout, stderr }).await;
+        }
+    }
+    Ok(())
+}
+
+async fn carry<S: Store>(worker: &Worker<S>, started: &Started) -> Result<Driven, WorkError> {
+    let (run, plan) = (&started.run, &started.plan);
+    let (dispatcher, taken) = Local::new();
+    let expires_at = worker.clock.now() + longest(run, plan);
+    let serving = tokio::spawn(serve(worker.clone(), taken, expires_at, started.existed));
+    for (number, (from, to)) in plan.waves.iter().copied().enumerate() {
+        for batch in from..to {
+            if worker.gate.stopped().is_some() {
+                break;
+            }
+            let batch = BatchRef { run: run.run.clone(), batch };
+            if dispatcher.dispatch(batch).await.is_err() {
+                break;
+            }
+        }
+        let last = number.saturating_add(1) == plan.waves.len();
+        if !last && !wave_succeeded(worker, run, from, to).await? && worker.gate.close(Stop::Canary) {
+            worker.tell(Event::Stopping { reason: Stop::Canary.reason() }).await;
+        }
+    }
+    drop(dispatcher);
+    if let Some(error) = serving.await.unwrap_or_default() {
+        return Err(error);
+    }
+    let stop = worker.gate.stopped().cloned();
+    let unstarted = stop.as_ref().map_or_else(|| "its worker ended before it started".to_owned(), Stop::reason);
+    let state = if stop == Some(Stop::Cancelled) { TaskState::Cancelled } else { TaskState::Skipped };
+    let mut states = Vec::new();
+    let now = worker.clock.now();
+    for n in 0..batches(plan) {
+        // Our workers have ended, so whoever holds the claim is not at work.
+        let closed = close_batch(&worker.runs, run, n, now, true, (state, &unstarted)).await?;
+        for (target, record, closed) in closed.unwrap_or_default() {
+            states.push(record.state);
+            if closed {
+                let (stdout, stderr) = (Head::default(), Head::default());
+                worker.tell(Event::TaskFinished { target: Arc::new(target), record, stdout, stderr }).await;
+            }
+        }
+    }
+    let verdict = verdict(plan, states.into_iter(), stop.as_ref().map(Stop::reason), worker.clock.now());
+    let verdict = write_verdict(&worker.runs, run, verdict).await?;
+    Ok(Driven { verdict, stop })
+}
+
+/// Takes batches and runs them; the next is taken when every task of the one before has been let through the gate.
+async fn serve<S: Store>(
+    worker: Worker<S>,
+    mut taken: mpsc::Receiver<BatchRef>,
+    expires_at: Timestamp,
+    lapsed: bool,
+) -> Option<WorkError> {
+    let mut working = JoinSet::new();
+    while let Some(batch) = taken.recv().await {
+        let admitted = Arc::new(Notify::new());
+        let (worker, through) = (worker.clone(), Arc::clone(&admitted));
+        working.spawn(async move {
+            let ended = worker.run_batch(&batch, expires_at, lapsed, &through).await;
+            // Also where it failed before any task came to the gate.
+            through.notify_one();
+            if let Err(error) = &ended {
+                let stop = match error {
+                    WorkError::Held(_) | WorkError::Fenced => Stop::Fenced,
+                    other => Stop::Store(other.to_string()),
+                };
+                worker.gate.end(stop);
+            }
+            worker.batch_ended.notify_one();
+            ended.err()
+        });
+        admitted.notified().await;
+    }
+    let mut first = None;
+    while let Some(ended) = working.join_next().await {
+        first = first.or(ended.ok().flatten());
+    }
+    first
+}
+
+/// Waits until every task of a wave is final, and tells whether all succeeded.
+async fn wave_succeeded<S: Store>(worker: &Worker<S>, run: &RunRecord, from: u32, to: u32) -> Result<bool, WorkError> {
+    loop {
+        let mut counts = Counts::default();
+        let mut wanted = 0_u32;
+        for n in from..to {
+            let targets = worker.runs.targets(&run.run, n).await?.map_or(0, |targets| targets.targets.len());
+            wanted = wanted.saturating_add(u32::try_from(targets).unwrap_or(u32::MAX));
+            if let Some((outcomes, _)) = worker.runs.outcomes(&run.run, n).await? {
+                outcomes.tasks.values().filter(|task| task.state.is_final()).for_each(|task| counts.add(task.state));
+            }
+        }
+        if counts.total() == wanted {
+            return Ok(counts.errors() == 0);
+        }
+        if worker.gate.stopped().is_some() {
+            return Ok(false);
+        }
+        tokio::select! {
+            () = worker.batch_ended.notified() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// Renews this process's lease on the run; where somebody else has taken it, ends what runs here.
+async fn keep_lease<S: Store>(worker: Worker<S>, run: Arc<RunRecord>) {
+    let key = layout::active(&run.run);
+    let mut ours: Option<String> = None;
+    loop {
+        let now = worker.clock.now();
+        let renewed = renew(&worker, &run, &key, ours.as_deref(), now).await;
+        match renewed {
+            // A store that does not answer for a moment is not yet a lost lease.
+            Ok(Some(nonce)) => ours = Some(nonce),
+            Ok(None) => {
+                if worker.gate.end(Stop::Fenced) {
+                    worker.tell(Event::Stopping { reason: Stop::Fenced.reason() }).await;
+                }
+                return;
+            }
+            Err(error) => tracing::warn!(run = %run.run, %error, "the lease was not renewed"),
+        }
+        tokio::time::sleep(RENEW_EVERY).await;
+    }
+}
+
+/// Extends the lease of this process, or takes a dead one's. `None` where somebody else who may be alive has it.
+async fn renew<S: Store>(
+    worker: &Worker<S>,
+    run: &RunRecord,
+    key: &layout::Key,
+    ours: Option<&str>,
+    now: Timestamp,
+) -> Result<Option<String>, WorkError> {
+    let found = worker.runs.active(&run.run).await?;
+    let this = crate::adapter::process::this();
+    let mut lease = start::driver(now)?;
+    let Some((Active { driver }, version)) = found else {
+        // The run has just been finished, by us or by somebody else.
+        return Ok(Some(lease.nonce));
+    };
+    if let Some(held) = driver {
+        let mine = ours.map_or_else(|| held.holder == this, |ours| held.nonce == ours);
+        if !mine && !claim::is_dead(&held, now) {
+            return Ok(None);
+        }
+        if mine {
+            lease.nonce = held.nonce;
+        }
+    }
+    lease.expires_at = now + LEASE;
+    let nonce = lease.nonce.clone();
+    match worker.runs.swap(key, &version, &Active { driver: Some(lease) }).await? {
+        Written::Done(_) => Ok(Some(nonce)),
+        Written::Conflict => Ok(ours.map(str::to_owned)),
+    }
+}
+
+/// Longer than a batch of the run can take: every task one after the other, each with all its attempts.
+fn longest(run: &RunRecord, plan: &Plan) -> Duration {
+    let job = &run.job;
+    let attempt = job.login.connect_timeout.0 * 3 + job.timeout.0 + Duration::from_mins(2);
+    let pauses = Duration::from_hours(1);
+    let task = (attempt + pauses).saturating_mul(job.retries.attempts.max(1));
+    task.saturating_mul(plan.total().max(1)).min(Duration::from_hours(365 * 24))
+}
+
+fn batches(plan: &Plan) -> u32 {
+    u32::try_from(plan.batches.len()).unwrap_or(u32::MAX)
+}

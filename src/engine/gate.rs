@@ -1,0 +1,119 @@
+//! How many tasks run at a time, and when no more are started.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+/// Why no more tasks are started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// More errors than `max_errors` allows.
+    MaxErrors(u32),
+    /// A canary did not succeed.
+    Canary,
+    /// Someone asked for it.
+    Cancelled,
+    /// Another process has taken over.
+    Fenced,
+    /// The store does not take what must be written before a task may start.
+    Store(String),
+}
+
+impl Stop {
+    /// Why a task was skipped, in a few words.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::MaxErrors(allowed) => format!("more than {allowed} errors (max_errors)"),
+            Self::Canary => "the canary did not succeed".to_owned(),
+            Self::Cancelled => "cancelled before it started".to_owned(),
+            Self::Fenced => "another process has taken over this run".to_owned(),
+            Self::Store(why) => format!("the store is unavailable: {why}"),
+        }
+    }
+}
+
+/// The gate that every task of a run passes before it starts.
+#[derive(Clone)]
+pub struct Gate {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    permits: Arc<Semaphore>,
+    max_errors: Option<u32>,
+    errors: AtomicU32,
+    stop: OnceLock<Stop>,
+    /// No more tasks are started.
+    closed: CancellationToken,
+    /// Running tasks are to be ended.
+    ending: CancellationToken,
+}
+
+impl Gate {
+    /// Lets `max_concurrency` tasks run at a time, and none start after more than `max_errors` errors.
+    pub fn new(max_concurrency: u32, max_errors: Option<u32>) -> Self {
+        let permits = usize::try_from(max_concurrency).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            inner: Arc::new(Inner {
+                permits: Arc::new(Semaphore::new(permits)),
+                max_errors,
+                errors: AtomicU32::new(0),
+                stop: OnceLock::new(),
+                closed: CancellationToken::new(),
+                ending: CancellationToken::new(),
+            }),
+        }
+    }
+
+    /// Waits for a place; `None` when no more tasks are started.
+    pub async fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            () = self.inner.closed.cancelled() => None,
+            permit = Arc::clone(&self.inner.permits).acquire_owned() => permit.ok(),
+        }
+    }
+
+    /// Counts a task that ended without success. Returns the reason to stop where this one is the last straw.
+    pub fn count_error(&self) -> Option<Stop> {
+        let errors = self.inner.errors.fetch_add(1, Ordering::SeqCst).saturating_add(1);
+        let allowed = self.inner.max_errors?;
+        (errors > allowed && self.close(Stop::MaxErrors(allowed))).then_some(Stop::MaxErrors(allowed))
+    }
+
+    /// Starts no more tasks. Returns whether this was the first reason to.
+    pub fn close(&self, why: Stop) -> bool {
+        let first = self.inner.stop.set(why).is_ok();
+        self.inner.closed.cancel();
+        first
+    }
+
+    /// Starts no more tasks and ends those that run. Returns whether this was the first reason to.
+    pub fn end(&self, why: Stop) -> bool {
+        let first = self.close(why);
+        self.inner.ending.cancel();
+        first
+    }
+
+    /// Why no more tasks are started, if so.
+    pub fn stopped(&self) -> Option<&Stop> {
+        self.inner.stop.get()
+    }
+
+    /// Resolves when running tasks are to be ended.
+    pub async fn ending(&self) {
+        self.inner.ending.cancelled().await;
+    }
+
+    /// Whether running tasks are to be ended.
+    pub fn is_ending(&self) -> bool {
+        self.inner.ending.is_cancelled()
+    }
+
+    /// Resolves when no more tasks are started.
+    pub async fn closed(&self) {
+        self.inner.closed.cancelled().await;
+    }
+}

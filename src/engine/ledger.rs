@@ -1,0 +1,181 @@
+//! The outcomes of one batch: written in groups, by one owner, in order.
+//!
+//! Every intent and every outcome is durable before [`Ledger::record`] returns. While one write is under way, what
+//! arrives is gathered for the next: durability costs a write per group, never a write per host, and no host waits
+//! for a timer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::records::Runs;
+use crate::domain::id::{InstanceId, RunId};
+use crate::domain::layout::{Key, RunKeys};
+use crate::domain::run::Outcomes;
+use crate::domain::task::TaskRecord;
+use crate::port::{Store, StoreError, Version, Written};
+
+/// Records that wait for the write under way; more make their tasks wait.
+const QUEUE: usize = 256;
+
+/// A store that fails is tried again after these pauses, then the batch ends.
+const RETRY_PAUSES: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
+/// Why a record was not written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LedgerError {
+    /// Another worker has taken the batch over; nothing more may be started here.
+    #[error("another worker has taken over this batch")]
+    Fenced,
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(Arc<StoreError>),
+}
+
+impl From<StoreError> for LedgerError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+struct Entry {
+    instance: InstanceId,
+    record: TaskRecord,
+    written: oneshot::Sender<Result<(), LedgerError>>,
+}
+
+/// The outcomes of one batch, owned by one claim.
+#[derive(Clone)]
+pub struct Ledger {
+    entries: mpsc::Sender<Entry>,
+}
+
+impl Ledger {
+    /// Takes ownership of the outcomes of batch `n` for the claim `nonce`, and returns what is known so far.
+    ///
+    /// `earlier` is the nonce of the dead holder whose claim was taken over. From the moment this returns the earlier
+    /// owner's next write fails.
+    ///
+    /// # Errors
+    /// [`LedgerError::Fenced`] where somebody else has become the owner.
+    pub async fn open<S: Store>(
+        runs: Runs<S>,
+        run: &RunId,
+        n: u32,
+        nonce: &str,
+        earlier: Option<&str>,
+    ) -> Result<(Self, BTreeMap<InstanceId, TaskRecord>), LedgerError> {
+        let key = RunKeys::new(run).outcomes(n);
+        let mut outcomes = Outcomes { owner: nonce.to_owned(), tasks: BTreeMap::new() };
+        let version = loop {
+            if let Written::Done(version) = runs.create(&key, &outcomes).await? {
+                break version;
+            }
+            let Some((found, version)) = runs.read::<Outcomes>(&key).await? else { continue };
+            // The owner is ourselves (an earlier try), or the holder whose claim we took. Anyone else came after us.
+            if found.owner != nonce && Some(found.owner.as_str()) != earlier {
+                return Err(LedgerError::Fenced);
+            }
+            outcomes.tasks = found.tasks;
+            if let Written::Done(version) = runs.swap(&key, &version, &outcomes).await? {
+                break version;
+            }
+            outcomes.tasks = BTreeMap::new();
+        };
+        let known = outcomes.tasks.clone();
+        let (entries, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(Writer { runs, key, outcomes, version }.run(queue));
+        Ok((Self { entries }, known))
+    }
+
+    /// Writes what is known of a task; durable when it returns.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; after it whether the record was written is unknown, and nothing may be started.
+    pub async fn record(&self, instance: &InstanceId, record: TaskRecord) -> Result<(), LedgerError> {
+        let (written, answer) = oneshot::channel();
+        let entry = Entry { instance: instance.clone(), record, written };
+        if self.entries.send(entry).await.is_err() {
+            return Err(LedgerError::Fenced);
+        }
+        answer.await.unwrap_or(Err(LedgerError::Fenced))
+    }
+}
+
+struct Writer<S> {
+    runs: Runs<S>,
+    key: Key,
+    outcomes: Outcomes,
+    version: Version,
+}
+
+impl<S: Store> Writer<S> {
+    async fn run(mut self, mut queue: mpsc::Receiver<Entry>) {
+        let mut group = Vec::new();
+        // Ends when the batch drops its last handle.
+        while queue.recv_many(&mut group, QUEUE).await > 0 {
+            for entry in &group {
+                self.apply(entry);
+            }
+            let result = self.write().await;
+            let failed = result.is_err();
+            for entry in group.drain(..) {
+                // A task that no longer waits has been ended; its record counts all the same.
+                let _ = entry.written.send(result.clone());
+            }
+            if failed {
+                // Dropping the queue fails all that comes later: after a failure nothing may start.
+                return;
+            }
+        }
+    }
+
+    fn apply(&mut self, entry: &Entry) {
+        let final_already = self.outcomes.tasks.get(&entry.instance).is_some_and(|known| known.state.is_final());
+        if !final_already {
+            self.outcomes.tasks.insert(entry.instance.clone(), entry.record.clone());
+        }
+    }
+
+    async fn write(&mut self) -> Result<(), LedgerError> {
+        let mut pauses = RETRY_PAUSES.iter();
+        loop {
+            match self.swap().await {
+                Err(LedgerError::Store(error)) => match pauses.next() {
+                    Some(pause) => tokio::time::sleep(*pause).await,
+                    None => return Err(LedgerError::Store(error)),
+                },
+                other => return other,
+            }
+        }
+    }
+
+    async fn swap(&mut self) -> Result<(), LedgerError> {
+        loop {
+            match self.runs.swap(&self.key, &self.version, &self.outcomes).await? {
+                Written::Done(version) => {
+                    self.version = version;
+                    return Ok(());
+                }
+                Written::Conflict => {
+                    // Either a write of ours got through without our hearing of it, or we are fenced.
+                    let Some((found, version)) = self.runs.read::<Outcomes>(&self.key).await? else {
+                        return Err(LedgerError::Fenced);
+                    };
+                    if found.owner != self.outcomes.owner {
+                        return Err(LedgerError::Fenced);
+                    }
+                    self.version = version;
+                }
+            }
+        }
+    }
+}

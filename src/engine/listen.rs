@@ -1,0 +1,179 @@
+//! Delivers a script over a channel and listens to the host until the script has ended or is given up.
+//!
+//! Our input stays open while the script runs: it is the lifeline that a watchdog on the host holds. Ending it is how
+//! a script is ended, whether it ran too long or somebody cancelled it.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::gate::Gate;
+use super::spool::Spool;
+use crate::adapter::ssh::{Channel, Message};
+use crate::domain::delivery::reply::Reader;
+use crate::domain::delivery::{Parcel, Token};
+use crate::domain::job::Job;
+use crate::domain::layout::Stream;
+use crate::domain::task::TaskState;
+use crate::port::Store;
+
+/// After its lifeline ends a script gets TERM, and 10 s later KILL; by then its status must have come.
+const END_WITHIN: Duration = Duration::from_secs(15);
+
+/// A background process that holds the output open after the script's end is listened to while it prints, and this
+/// much longer.
+const TRAIL: Duration = Duration::from_secs(2);
+
+/// But no longer than this.
+const TRAIL_AT_MOST: Duration = Duration::from_secs(30);
+
+/// What waits in memory is stored this often, so that others can follow it.
+const FLUSH_EVERY: Duration = Duration::from_secs(2);
+
+/// A delivery may take this many times `connect_timeout`, and a second more for each [`DELIVERY_BYTES_PER_SECOND`]:
+/// the login shell has its own files to read first.
+const DELIVERY: u32 = 3;
+
+/// The slowest link that a delivery is planned for.
+const DELIVERY_BYTES_PER_SECOND: u64 = 32 * 1024;
+
+/// How a process ended, in the host's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Status {
+    /// With this exit status.
+    Code(u32),
+    /// By this signal.
+    Signal(String),
+}
+
+/// What was heard of a script until the channel was done or given up.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// All bytes of the delivery were handed over: the host may have what it needs to start.
+    pub(super) delivered: bool,
+    /// The host said that it is about to start the script.
+    pub(super) started: bool,
+    /// The host said why it will not start the script.
+    pub(super) failure: Option<String>,
+    /// How the process ended.
+    pub(super) status: Option<Status>,
+    /// We ended it, for a task that is now `timed_out` or `cancelled`.
+    pub(super) ending: Option<TaskState>,
+    /// A background process held the output open when we stopped listening.
+    pub(super) trailing: bool,
+    /// The end of what a login shell printed before anything of ours.
+    pub(super) noise: String,
+}
+
+enum Phase {
+    /// The script is on its way.
+    Delivering,
+    /// The script runs.
+    Running,
+    /// We have cut the lifeline.
+    Ending,
+    /// The script has ended, its output is still open; this is when we stop listening at the latest.
+    Trailing { limit: Instant },
+}
+
+/// Delivers and listens. Bounded in time by the delivery's size, `timeout`, and the constants above.
+pub(super) async fn listen<S: Store>(
+    channel: Channel,
+    token: &Token,
+    parcel: &Parcel,
+    job: &Job,
+    gate: &Gate,
+    spool: &mut Spool<S>,
+) -> Heard {
+    let Channel { input, mut output } = channel;
+    let (mut out, mut err) = (Reader::new(token), Reader::new(token));
+    let mut heard = Heard::default();
+    let mut phase = Phase::Delivering;
+    let extra = Duration::from_secs((parcel.head.len() + parcel.script.len()) as u64 / DELIVERY_BYTES_PER_SECOND);
+    let mut deadline = Instant::now() + job.login.connect_timeout.0.saturating_mul(DELIVERY) + extra;
+    let mut flush_at = Instant::now() + FLUSH_EVERY;
+    let mut eof = false;
+    let send = async {
+        input.exec(&parcel.command).await?;
+        input.send(&parcel.head).await?;
+        input.send(&parcel.script).await
+    };
+    tokio::pin!(send);
+    let mut sending = true;
+    loop {
+        tokio::select! {
+            biased;
+            () = gate.ending(), if matches!(phase, Phase::Delivering | Phase::Running) => {
+                heard.ending = Some(TaskState::Cancelled);
+                phase = Phase::Ending;
+                deadline = Instant::now() + END_WITHIN;
+                input.end().await;
+            }
+            handed_over = &mut send, if sending => {
+                // Where it broke the host may still say why; the channel's end tells when it has.
+                sending = false;
+                heard.delivered = handed_over.is_ok();
+            }
+            message = output.next() => match message {
+                None => break,
+                Some(Message::Data(stream, bytes)) => {
+                    let reader = if stream == Stream::Out { &mut out } else { &mut err };
+                    match reader.feed(&bytes) {
+                        Ok(output) => spool.write(stream, output).await,
+                        Err(refusal) => heard.failure = Some(refusal.to_string()),
+                    }
+                    if !heard.started && (out.started() || err.started()) {
+                        heard.started = true;
+                        if matches!(phase, Phase::Delivering) {
+                            phase = Phase::Running;
+                            deadline = Instant::now() + job.timeout.0;
+                        }
+                    }
+                    if let Phase::Trailing { limit } = phase {
+                        deadline = limit.min(Instant::now() + TRAIL);
+                    }
+                }
+                Some(Message::Refused) => {
+                    heard.failure = Some("the host refuses to run commands".to_owned());
+                    break;
+                }
+                Some(Message::Eof) => {
+                    eof = true;
+                    if heard.status.is_some() { break }
+                }
+                Some(message @ (Message::ExitStatus(_) | Message::ExitSignal(_))) => {
+                    // The first counts: a host that sends a second one is not to be believed more.
+                    heard.status.get_or_insert(match message {
+                        Message::ExitSignal(signal) => Status::Signal(signal),
+                        Message::ExitStatus(code) => Status::Code(code),
+                        _ => continue,
+                    });
+                    if eof { break }
+                    let now = Instant::now();
+                    phase = Phase::Trailing { limit: now + TRAIL_AT_MOST };
+                    deadline = now + TRAIL;
+                }
+            },
+            () = sleep_until(deadline) => match phase {
+                Phase::Delivering | Phase::Ending => break,
+                Phase::Trailing { .. } => {
+                    heard.trailing = true;
+                    break;
+                }
+                Phase::Running => {
+                    heard.ending = Some(TaskState::TimedOut);
+                    phase = Phase::Ending;
+                    deadline = Instant::now() + END_WITHIN;
+                    input.end().await;
+                }
+            },
+            () = sleep_until(flush_at) => {
+                spool.flush().await;
+                flush_at = Instant::now() + FLUSH_EVERY;
+            }
+        }
+    }
+    heard.noise = [err.noise(), out.noise()].into_iter().find(|noise| !noise.is_empty()).unwrap_or_default();
+    input.close().await;
+    heard
+}

@@ -1,0 +1,171 @@
+//! Claims a run and plans it: from a request to something that workers can take on.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::claim::LEASE;
+use super::clock;
+use super::records::{Runs, damaged};
+use crate::adapter::process;
+use crate::domain::id::RunId;
+use crate::domain::job::Job;
+use crate::domain::layout::{self, RunKeys};
+use crate::domain::plan::{PLAN_WITHIN, plan};
+use crate::domain::run::{Active, BatchTargets, Claim, Plan, RunRecord, SCHEMA, Target};
+use crate::domain::script::{ScriptRef, sha256_hex};
+use crate::port::{Store, StoreError, Written};
+
+/// What someone wants to be run.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The job, complete.
+    pub job: Job,
+    /// The bytes of the script.
+    pub script: Vec<u8>,
+    /// Where the script came from, for people.
+    pub origin: String,
+    /// Who asks.
+    pub actor: String,
+    /// Names this request: the same request delivered twice is one run.
+    pub id: String,
+    /// The run whose tasks this one runs again.
+    pub retry_of: Option<RunId>,
+    /// Where it is to run.
+    pub targets: Vec<Target>,
+}
+
+/// A run that is claimed and planned.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// The claim.
+    pub run: Arc<RunRecord>,
+    /// The plan.
+    pub plan: Plan,
+    /// Whether the run existed before: the request was delivered twice.
+    pub existed: bool,
+}
+
+/// Why a request did not become a run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No random numbers.
+    #[error("the system has no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+    /// The request's id stands for another request.
+    #[error("request id `{id}` is that of run `{run}`, which runs something else")]
+    OtherRequest {
+        /// The id.
+        id: String,
+        /// The run that it became.
+        run: RunId,
+    },
+}
+
+/// Claims and plans the run that `request` asks for; nothing is started yet.
+///
+/// The order of the writes is the order of recovery: the script, the mark that the run is active, the claim, the
+/// batches, the plan. Whatever is cut off after the claim can be finished or settled from what is there.
+///
+/// # Errors
+/// [`StartError`]
+pub async fn start<S: Store>(runs: &Runs<S>, request: Request, now: Timestamp) -> Result<Started, StartError> {
+    let sha256 = sha256_hex(&request.script);
+    let script = ScriptRef { bytes: request.script.len() as u64, sha256, origin: request.origin };
+    let id = run_id(runs, &request.job, &request.id, now).await?;
+    let keys = RunKeys::new(&id);
+    let record = RunRecord {
+        schema: SCHEMA.to_owned(),
+        run: id.clone(),
+        job: request.job,
+        script,
+        actor: request.actor,
+        retry_of: request.retry_of,
+        scheduled_for: None,
+        started_at: now,
+        plan_before: now + PLAN_WITHIN,
+    };
+    runs.store().create(&layout::blob(&record.script.sha256), request.script).await?;
+    runs.create(&layout::active(&id), &Active { driver: Some(driver(now)?) }).await?;
+    if runs.create(&keys.run(), &record).await? == Written::Conflict {
+        let found = runs.run(&id).await?.ok_or_else(|| damaged(&keys.run(), "it vanished"))?;
+        if found.script.sha256 != record.script.sha256 || found.job != record.job {
+            return Err(StartError::OtherRequest { id: request.id, run: id });
+        }
+        let plan = write_plan(runs, &found, request.targets).await?;
+        return Ok(Started { run: Arc::new(found), plan, existed: true });
+    }
+    let plan = write_plan(runs, &record, request.targets).await?;
+    Ok(Started { run: Arc::new(record), plan, existed: false })
+}
+
+/// A lease on a run for this process, from `now`.
+///
+/// # Errors
+/// Where the system has no random numbers.
+pub fn driver(now: Timestamp) -> Result<Claim, getrandom::Error> {
+    Ok(Claim { nonce: clock::nonce()?, expires_at: now + LEASE, holder: process::this() })
+}
+
+/// The id of the run that this request is, or has become when it was first delivered.
+async fn run_id<S: Store>(runs: &Runs<S>, job: &Job, request: &str, now: Timestamp) -> Result<RunId, StoreError> {
+    let hash = sha256_hex(format!("{}\n{request}", job.name).as_bytes());
+    let tail = hash.get(..8).unwrap_or(&hash);
+    let id = RunId::on_demand(&job.name, now, tail);
+    let key = layout::request(&hash);
+    if let Written::Done(_) = runs.create(&key, &id).await? {
+        return Ok(id);
+    }
+    let (first, _) = runs.read::<RunId>(&key).await?.ok_or_else(|| damaged(&key, "it vanished"))?;
+    if first.job() != job.name {
+        return Err(damaged(&key, format!("it names `{first}`, a run of another job")));
+    }
+    Ok(first)
+}
+
+/// Writes the batches, then the plan; what another planner has written of them is adopted.
+///
+/// Each batch is read back before the next is written, so that of any number of planners, cut off anywhere, all agree
+/// on every batch and no target is in two.
+async fn write_plan<S: Store>(runs: &Runs<S>, run: &RunRecord, targets: Vec<Target>) -> Result<Plan, StoreError> {
+    if let Some(plan) = runs.plan(&run.run).await? {
+        return Ok(plan);
+    }
+    let keys = RunKeys::new(&run.run);
+    let (mut plan, mut batches) = plan(&run.job, &targets);
+    let mut n = 0;
+    while let Some(ours) = batches.get(n) {
+        let number = u32::try_from(n).unwrap_or(u32::MAX);
+        let key = keys.targets(number);
+        if runs.create(&key, ours).await? == Written::Conflict {
+            let theirs = runs.targets(&run.run, number).await?.ok_or_else(|| damaged(&key, "it vanished"))?;
+            if theirs != *ours {
+                (plan, batches) = adopt(run, &batches, n, theirs);
+            }
+        }
+        n += 1;
+    }
+    if runs.create(&keys.plan(), &plan).await? == Written::Conflict {
+        return runs.plan(&run.run).await?.ok_or_else(|| damaged(&keys.plan(), "it vanished"));
+    }
+    Ok(plan)
+}
+
+/// Plans again around batch `n` as another planner has written it.
+fn adopt(run: &RunRecord, batches: &[BatchTargets], n: usize, theirs: BatchTargets) -> (Plan, Vec<BatchTargets>) {
+    let mut fixed: Vec<BatchTargets> = batches.iter().take(n).cloned().collect();
+    let rest: Vec<Target> = batches.iter().skip(n).flat_map(|batch| batch.targets.iter().cloned()).collect();
+    let rest: Vec<Target> =
+        rest.into_iter().filter(|t| !theirs.targets.iter().any(|their| their.instance == t.instance)).collect();
+    fixed.push(theirs);
+    let (mut plan, tail) = plan(&run.job, &rest);
+    fixed.extend(tail);
+    plan.batches = fixed.iter().map(|batch| u32::try_from(batch.targets.len()).unwrap_or(u32::MAX)).collect();
+    // Waves are a promise about the start of a run; one whose planning was cut off starts as one wave after its first.
+    let count = u32::try_from(fixed.len()).unwrap_or(u32::MAX);
+    plan.waves = if count > 1 { vec![(0, 1), (1, count)] } else { vec![(0, count)] };
+    (plan, fixed)
+}

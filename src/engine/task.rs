@@ -1,0 +1,198 @@
+//! One attempt on one host: connect, check the key, note the intent, deliver, listen, and say how it ended.
+
+use std::sync::{Arc, OnceLock};
+
+use super::event::{Event, Head};
+use super::ledger::LedgerError;
+use super::listen::{Heard, Status, listen};
+use super::spool::Spool;
+use super::worker::{Batch, Worker};
+use crate::adapter::ssh::{self, ConnectError, Distrust, Endpoint};
+use crate::domain::delivery::{Parcel, Token};
+use crate::domain::job::Job;
+use crate::domain::run::Target;
+use crate::domain::task::{TaskRecord, TaskState};
+use crate::port::Store;
+
+/// One attempt on one host.
+pub(super) struct Task<'a, S> {
+    pub(super) worker: &'a Worker<S>,
+    pub(super) batch: &'a Batch,
+    pub(super) target: &'a Arc<Target>,
+    pub(super) attempt: u32,
+}
+
+/// How an attempt ended.
+pub(super) struct Attempt {
+    pub(super) record: TaskRecord,
+    pub(super) stdout: Head,
+    pub(super) stderr: Head,
+}
+
+impl<S: Store> Task<'_, S> {
+    /// Makes the attempt.
+    ///
+    /// # Errors
+    /// [`LedgerError`] where the intent could not be written: nothing was started then.
+    pub(super) async fn attempt(&self) -> Result<Attempt, LedgerError> {
+        let mut record = TaskRecord { attempt: self.attempt, ..TaskRecord::pending() };
+        let connected = tokio::select! {
+            biased;
+            () = self.worker.gate.ending() => {
+                return Ok(self.not_started(record, TaskState::Cancelled, "cancelled before it started"));
+            }
+            connected = self.connect(&mut record) => connected,
+        };
+        let (connection, channel) = match connected {
+            Ok(open) => open,
+            Err(error) => {
+                let state = match &error {
+                    ConnectError::Unreachable { .. } => TaskState::Unreachable,
+                    ConnectError::AuthFailed { .. } => TaskState::AuthFailed,
+                    ConnectError::HostKeyRejected { .. } => TaskState::HostKeyRejected,
+                    ConnectError::TrustUnavailable { .. } => TaskState::Skipped,
+                };
+                return Ok(self.not_started(record, state, &error.to_string()));
+            }
+        };
+        let (token, parcel) = match self.parcel() {
+            Ok(parcel) => parcel,
+            Err(why) => return Ok(self.not_started(record, TaskState::Skipped, &why)),
+        };
+        record.state = TaskState::Running;
+        record.started_at = Some(self.worker.clock.now());
+        // From here on the script may have started: the intent is durable before its first byte leaves.
+        self.batch.ledger.record(&self.target.instance, record.clone()).await?;
+        self.worker.tell(Event::TaskStarted { target: Arc::clone(self.target), attempt: self.attempt }).await;
+        let job = &self.batch.run.job;
+        let (runs, keys) = (self.worker.runs.clone(), self.batch.keys.clone());
+        let mut spool = Spool::new(runs, keys, self.target.instance.clone(), self.attempt, job.max_output.0);
+        let heard = listen(channel, &token, &parcel, job, &self.worker.gate, &mut spool).await;
+        drop(connection);
+        let spooled = spool.finish().await;
+        record = judge(record, heard, job);
+        record.finished_at = Some(self.worker.clock.now());
+        record.stdout_bytes = spooled.stdout_bytes;
+        record.stderr_bytes = spooled.stderr_bytes;
+        record.truncated = spooled.truncated;
+        if let Some(failure) = spooled.failure {
+            let why = format!("output was not stored: {failure}");
+            record.reason = Some(record.reason.map_or_else(|| why.clone(), |reason| format!("{reason}; {why}")));
+        }
+        Ok(Attempt { record, stdout: spooled.stdout, stderr: spooled.stderr })
+    }
+
+    async fn connect(&self, record: &mut TaskRecord) -> Result<(ssh::Connection, ssh::Channel), ConnectError> {
+        let job = &self.batch.run.job;
+        let Some(address) = self.target.address.as_deref() else {
+            let wanted = job.targets.address.map_or_else(String::new, |kind| format!(" {kind:?}").to_lowercase());
+            let why = format!("the instance has no{wanted} address");
+            return Err(ConnectError::Unreachable { stage: ssh::Stage::Connect, why });
+        };
+        let endpoint = Endpoint { address, port: self.target.port, user: &self.target.user };
+        let within = job.login.connect_timeout.0;
+        let (trust, target, now) = (self.worker.trust.clone(), Arc::clone(self.target), self.worker.clock.now());
+        let seen = Arc::new(OnceLock::new());
+        let noted = Arc::clone(&seen);
+        let verify = move |key: ssh::HostKey| async move {
+            let _ = noted.set(key.fingerprint.clone());
+            trust.check(&target, &key.openssh, &key.fingerprint, now).await.map_err(Distrust::from)
+        };
+        let connected = ssh::connect(&endpoint, &self.worker.keys, within, verify).await;
+        record.host_key = seen.get().cloned();
+        let connection = connected?;
+        let channel = connection.open(within).await?;
+        Ok((connection, channel))
+    }
+
+    fn parcel(&self) -> Result<(Token, Parcel), String> {
+        let run = &self.batch.run;
+        let random = super::clock::random().map_err(|error| format!("no random numbers: {error}"))?;
+        let token = Token::new(random);
+        let attempt = self.attempt.to_string();
+        let scheduled_for = run.scheduled_for.map(|at| at.to_string());
+        let ours = [
+            ("SSHJOB_RUN_ID", Some(run.run.as_str())),
+            ("SSHJOB_JOB", Some(run.job.name.as_str())),
+            ("SSHJOB_INSTANCE", Some(self.target.instance.as_str())),
+            ("SSHJOB_ATTEMPT", Some(attempt.as_str())),
+            ("SSHJOB_SCHEDULED_FOR", scheduled_for.as_deref()),
+        ];
+        let ours = ours.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let env = run.job.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let secrets = self.worker.secrets.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let env: Vec<(&str, &[u8])> =
+            ours.chain(env).chain(secrets).map(|(name, value)| (name, value.as_bytes())).collect();
+        let parcel = self.batch.delivery.parcel(&token, &env);
+        parcel.map(|parcel| (token, parcel)).map_err(|error| error.to_string())
+    }
+
+    fn not_started(&self, record: TaskRecord, state: TaskState, why: &str) -> Attempt {
+        let record = record.ended(state, why, self.worker.clock.now());
+        Attempt { record, stdout: Head::default(), stderr: Head::default() }
+    }
+}
+
+/// Says how an attempt ended, from what was heard of it.
+fn judge(mut record: TaskRecord, heard: Heard, job: &Job) -> TaskRecord {
+    let (state, reason) = verdict(&heard, job);
+    record.state = state;
+    record.reason = reason;
+    if heard.started {
+        match heard.status {
+            Some(Status::Code(code)) => record.exit_code = Some(code),
+            Some(Status::Signal(signal)) => record.signal = Some(signal),
+            None => {}
+        }
+    } else if state == TaskState::Unreachable {
+        // Nothing ran after all.
+        record.started_at = None;
+    }
+    record
+}
+
+fn verdict(heard: &Heard, job: &Job) -> (TaskState, Option<String>) {
+    if !heard.started {
+        return unstarted(heard);
+    }
+    if let Some(state) = heard.ending {
+        let limit =
+            if state == TaskState::TimedOut { format!("ran longer than {}", job.timeout) } else { String::new() };
+        let open = if heard.status.is_none() { "the host did not confirm that it ended" } else { "" };
+        let reason = [limit.as_str(), open].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
+        return (state, (!reason.is_empty()).then_some(reason));
+    }
+    let trailing = heard.trailing.then(|| "a background process still holds the output open".to_owned());
+    match &heard.status {
+        None => (TaskState::Lost, Some("connection".to_owned())),
+        Some(Status::Signal(_)) => (TaskState::Failed, trailing),
+        Some(Status::Code(code)) => {
+            let accepted = u8::try_from(*code).is_ok_and(|code| job.ok_exit_codes.contains(&code));
+            (if accepted { TaskState::Succeeded } else { TaskState::Failed }, trailing)
+        }
+    }
+}
+
+/// The host never said that the script is about to start.
+fn unstarted(heard: &Heard) -> (TaskState, Option<String>) {
+    let noise = if heard.noise.is_empty() { String::new() } else { format!(": {}", heard.noise) };
+    match (&heard.failure, &heard.status, heard.ending) {
+        (Some(why), _, _) => (TaskState::Unreachable, Some(format!("nothing was started: {why}"))),
+        // Our part has ended, and its word never came: a login shell that does not do what it is told.
+        (None, Some(Status::Code(code)), _) => {
+            let why = format!("nothing was started: the login shell ended with status {code}{noise}");
+            (TaskState::Unreachable, Some(why))
+        }
+        (None, Some(Status::Signal(signal)), _) => {
+            let why = format!("nothing was started: the login shell was ended by signal {signal}{noise}");
+            (TaskState::Unreachable, Some(why))
+        }
+        (None, None, Some(state)) if !heard.delivered => (state, Some("cancelled before it started".to_owned())),
+        (None, None, _) if !heard.delivered => {
+            let why = "nothing was started: the connection broke or stalled in mid-delivery".to_owned();
+            (TaskState::Unreachable, Some(why))
+        }
+        // Everything was handed over and no word came: it may have started.
+        (None, None, _) => (TaskState::Lost, Some("connection".to_owned())),
+    }
+}

@@ -1,0 +1,293 @@
+//! The worker: claims a batch, and brings each of its tasks to its end.
+//!
+//! A batch that arrives twice, or again after a half-finished earlier try, runs nothing twice: what is final is left
+//! alone, what had started under a dead worker is `lost`, and only the rest is run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+
+use super::claim::{self, Claimed};
+use super::clock::{self, Clock};
+use super::event::{Event, Head};
+use super::gate::{Gate, Stop};
+use super::ledger::{Ledger, LedgerError};
+use super::records::{Runs, damaged};
+use super::task::{Attempt, Task};
+use crate::adapter::ssh::key::PrivateKey;
+use crate::domain::delivery::{Delivery, Program, Undeliverable};
+use crate::domain::job::{Job, Source};
+use crate::domain::layout::{self, Key, RunKeys};
+use crate::domain::run::{Claim, RunRecord, Target};
+use crate::domain::script::sha256_hex;
+use crate::domain::task::{TaskRecord, TaskState};
+use crate::engine::trust::Trust;
+use crate::port::{BatchRef, Store, StoreError};
+
+/// Secrets by the name of their variable; wiped when dropped, never shown.
+pub type Secrets = BTreeMap<String, zeroize::Zeroizing<String>>;
+
+/// What every task of this process shares.
+#[derive(Clone)]
+pub struct Worker<S> {
+    /// Where runs live.
+    pub runs: Runs<S>,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Hears what happens.
+    pub events: mpsc::Sender<Event>,
+    /// The private keys, in the order in which they are tried.
+    pub keys: Arc<[Arc<PrivateKey>]>,
+    /// How host keys come to be trusted.
+    pub trust: Trust<S>,
+    /// What `secrets` of the job resolved to.
+    pub secrets: Arc<Secrets>,
+    /// Concurrency, errors and the end.
+    pub gate: Gate,
+    /// Woken whenever a batch has ended here.
+    pub batch_ended: Arc<Notify>,
+}
+
+/// Why a batch was not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    /// Somebody who may be alive works on it.
+    #[error("another worker holds this batch")]
+    Held(Claim),
+    /// Another worker has taken it over.
+    #[error("another worker has taken over this batch")]
+    Fenced,
+    /// The store does not answer, or what it says makes no sense.
+    #[error(transparent)]
+    Store(Arc<StoreError>),
+    /// No random numbers.
+    #[error("the system has no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+impl From<StoreError> for WorkError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+impl From<LedgerError> for WorkError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Fenced => Self::Fenced,
+            LedgerError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+/// What the tasks of one batch share.
+pub(super) struct Batch {
+    pub(super) run: RunRecord,
+    pub(super) keys: RunKeys,
+    pub(super) delivery: Delivery,
+    pub(super) ledger: Ledger,
+}
+
+impl<S: Store> Worker<S> {
+    /// Runs the tasks of a batch that may be run, and returns when each is final.
+    ///
+    /// `expires_at` is when this worker's claim ends; `lapsed` tells that any earlier holder is known to be dead;
+    /// `admitted` is woken when the last task has been let through the gate.
+    ///
+    /// # Errors
+    /// [`WorkError`]; what it says of single tasks is in the store.
+    pub async fn run_batch(
+        &self,
+        batch: &BatchRef,
+        expires_at: Timestamp,
+        lapsed: bool,
+        admitted: &Notify,
+    ) -> Result<(), WorkError> {
+        let keys = RunKeys::new(&batch.run);
+        let missing = |key: Key| damaged(&key, "it does not exist");
+        let run = self.runs.run(&batch.run).await?.ok_or_else(|| missing(keys.run()))?;
+        let targets = self.runs.targets(&batch.run, batch.batch).await?;
+        let targets = targets.ok_or_else(|| missing(keys.targets(batch.batch)))?;
+        let delivery = self.delivery(&run).await?;
+        let nonce = clock::nonce()?;
+        let ours = Claim { nonce: nonce.clone(), expires_at, holder: crate::adapter::process::this() };
+        let earlier = match claim::claim(&self.runs, &keys.claim(batch.batch), &ours, self.clock.now(), lapsed).await? {
+            Claimed::Fresh => None,
+            Claimed::TakenOver(earlier) => Some(earlier),
+            Claimed::Held(by) => return Err(WorkError::Held(by)),
+        };
+        let (ledger, known) =
+            Ledger::open(self.runs.clone(), &batch.run, batch.batch, &nonce, earlier.as_deref()).await?;
+        let batch = Arc::new(Batch { run, keys, delivery, ledger });
+        let mut tasks = JoinSet::new();
+        for target in targets.targets {
+            let target = Arc::new(target);
+            let record = known.get(&target.instance).cloned().unwrap_or_else(TaskRecord::pending);
+            if record.state.is_final() {
+                self.tell_finished(target, record, Head::default(), Head::default()).await;
+                continue;
+            }
+            if record.state == TaskState::Running {
+                let lost = record.ended(TaskState::Lost, "worker", self.clock.now());
+                tasks.spawn(self.clone().conclude(Arc::clone(&batch), target, lost));
+                continue;
+            }
+            if let Some(permit) = self.gate.admit().await {
+                let (worker, batch) = (self.clone(), Arc::clone(&batch));
+                tasks.spawn(async move {
+                    let _permit = permit;
+                    worker.run_task(batch, target, record).await
+                });
+            } else {
+                let skipped = self.skipped(record);
+                tasks.spawn(self.clone().conclude(Arc::clone(&batch), target, skipped));
+            }
+        }
+        admitted.notify_one();
+        let mut result = Ok(());
+        while let Some(ended) = tasks.join_next().await {
+            // A panic in a task is a fault of ours; its intent, if any, stays for the reconciler to settle.
+            if let Ok(Err(error)) = ended {
+                result = Err(error.into());
+            }
+        }
+        result
+    }
+
+    /// What is sent to every host: the frozen bytes, whatever has become of the file since.
+    async fn delivery(&self, run: &RunRecord) -> Result<Delivery, StoreError> {
+        let key = layout::blob(&run.script.sha256);
+        let object = self.runs.store().get(&key).await?.ok_or_else(|| damaged(&key, "it does not exist"))?;
+        if sha256_hex(&object.bytes) != run.script.sha256 {
+            return Err(damaged(&key, "its content does not have the hash in its name"));
+        }
+        deliver(&run.job, &object.bytes.into()).map_err(|error| damaged(&key, error.to_string()))
+    }
+
+    fn skipped(&self, record: TaskRecord) -> TaskRecord {
+        let reason = self.gate.stopped().map_or_else(String::new, Stop::reason);
+        let state = match self.gate.stopped() {
+            Some(Stop::Cancelled) => TaskState::Cancelled,
+            _ => TaskState::Skipped,
+        };
+        record.ended(state, reason, self.clock.now())
+    }
+
+    /// Makes attempts until one is final, and writes that.
+    async fn run_task(self, batch: Arc<Batch>, target: Arc<Target>, mut record: TaskRecord) -> Result<(), LedgerError> {
+        let job = &batch.run.job;
+        loop {
+            record.attempt = record.attempt.saturating_add(1);
+            let task = Task { worker: &self, batch: &batch, target: &target, attempt: record.attempt };
+            let Attempt { record: ended, stdout, stderr } = match task.attempt().await {
+                Ok(attempt) => attempt,
+                Err(error) => {
+                    self.stop_for(&error).await;
+                    return Err(error);
+                }
+            };
+            record = ended;
+            let delay = retry_delay(job, &record);
+            let Some(delay) = delay.filter(|_| self.gate.stopped().is_none()) else {
+                return self.finish(&batch, target, record, stdout, stderr).await;
+            };
+            self.tell(Event::TaskRetried { target: Arc::clone(&target), record: record.clone(), delay }).await;
+            if record.started_at.is_some() {
+                // Ended with a status that may be tried again: not final, and not running either.
+                record.state = TaskState::Pending;
+                batch.ledger.record(&target.instance, record.clone()).await?;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = self.gate.closed() => {
+                    let record = self.skipped(record);
+                    return self.finish(&batch, target, record, stdout, stderr).await;
+                }
+            }
+        }
+    }
+
+    async fn conclude(self, batch: Arc<Batch>, target: Arc<Target>, record: TaskRecord) -> Result<(), LedgerError> {
+        self.finish(&batch, target, record, Head::default(), Head::default()).await
+    }
+
+    async fn finish(
+        &self,
+        batch: &Batch,
+        target: Arc<Target>,
+        record: TaskRecord,
+        stdout: Head,
+        stderr: Head,
+    ) -> Result<(), LedgerError> {
+        // Skipped tasks are the consequence of errors, not errors that count.
+        if !matches!(record.state, TaskState::Succeeded | TaskState::Skipped | TaskState::Cancelled)
+            && let Some(stop) = self.gate.count_error()
+        {
+            self.tell(Event::Stopping { reason: stop.reason() }).await;
+        }
+        if let Err(error) = batch.ledger.record(&target.instance, record.clone()).await {
+            self.stop_for(&error).await;
+            return Err(error);
+        }
+        self.tell_finished(target, record, stdout, stderr).await;
+        Ok(())
+    }
+
+    async fn stop_for(&self, error: &LedgerError) {
+        let stop = match error {
+            LedgerError::Fenced => Stop::Fenced,
+            LedgerError::Store(error) => Stop::Store(error.to_string()),
+        };
+        let reason = stop.reason();
+        if self.gate.end(stop) {
+            self.tell(Event::Stopping { reason }).await;
+        }
+    }
+
+    async fn tell_finished(&self, target: Arc<Target>, record: TaskRecord, stdout: Head, stderr: Head) {
+        self.tell(Event::TaskFinished { target, record, stdout, stderr }).await;
+    }
+
+    pub(super) async fn tell(&self, event: Event) {
+        // Nobody listening is no reason not to work.
+        let _ = self.events.send(event).await;
+    }
+}
+
+/// Prepares what `job` runs for delivery.
+///
+/// # Errors
+/// Why it would not run as meant on any host.
+pub fn deliver(job: &Job, script: &Arc<[u8]>) -> Result<Delivery, Undeliverable> {
+    let args: Vec<Vec<u8>> = job.args.iter().map(|arg| arg.clone().into_bytes()).collect();
+    let argv: Vec<Vec<u8>>;
+    let program = match &job.source {
+        Source::Script(_) | Source::Run(_) => Program::Script { bytes: script, args: &args },
+        Source::Command(words) => {
+            argv = words.iter().map(|word| word.clone().into_bytes()).chain(args).collect();
+            Program::Command(&argv)
+        }
+    };
+    Delivery::new(program, &job.sudo, job.timeout.0)
+}
+
+/// How long to wait before another attempt; `None` where there is none to make.
+fn retry_delay(job: &Job, ended: &TaskRecord) -> Option<std::time::Duration> {
+    use crate::domain::job::RetryOn;
+    let on = match ended.state {
+        TaskState::Unreachable => RetryOn::Unreachable,
+        TaskState::Failed => RetryOn::Failed,
+        TaskState::TimedOut => RetryOn::TimedOut,
+        _ => return None,
+    };
+    let retries = &job.retries;
+    if ended.attempt >= retries.attempts || !retries.on.contains(&on) {
+        return None;
+    }
+    // Doubled each time, so that a host that is coming up is not hammered; at most an hour.
+    let doubled = retries.delay.0.saturating_mul(1 << (ended.attempt - 1).min(12));
+    Some(doubled.min(std::time::Duration::from_hours(1)))
+}
