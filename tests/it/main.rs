@@ -19,8 +19,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod delivery;
 mod crash;
+mod delivery;
 mod fleet;
 mod store_contract;
 mod store_dir;

@@ -9,8 +9,36 @@ const DUMP: &str = "#!/bin/sh\nfor word; do printf '<%s>\\0' \"$word\"; done; pr
 /// Words that some shell somewhere would read as something else.
 fn nasty() -> Vec<Vec<u8>> {
     let mut words: Vec<Vec<u8>> = [
-        "", "-n", "--", "-e", "a b", "it's", "''", "\"", "\\", "\\'", "$HOME", "`id`", "$(id)", "!", "!!", "~", "*",
-        "a\nb", "\n", "a\n", "\t", "\r\n", ";", "&", "|", "#", "%s", "{a,b}", "ü€😀", "\u{1b}[0m",
+        "",
+        "-n",
+        "--",
+        "-e",
+        "a b",
+        "it's",
+        "''",
+        "\"",
+        "\\",
+        "\\'",
+        "$HOME",
+        "`id`",
+        "$(id)",
+        "!",
+        "!!",
+        "~",
+        "*",
+        "a\nb",
+        "\n",
+        "a\n",
+        "\t",
+        "\r\n",
+        ";",
+        "&",
+        "|",
+        "#",
+        "%s",
+        "{a,b}",
+        "ü€😀",
+        "\u{1b}[0m",
     ]
     .map(|word| word.as_bytes().to_vec())
     .into();
