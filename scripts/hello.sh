@@ -1,9 +1,8 @@
 #!/bin/sh
-# Says hello from the machine that it runs on; with --verbose also what that machine is.
+# Says hello from the instance that it runs on; with --verbose also what that is.
 set -eu
 
-name=$(hostname)
-echo "${GREETING:-hello} from $name"
+echo "${GREETING:-hello} from ${SSHJOB_INSTANCE:-$(uname -n)}"
 if [ "${1-}" = --verbose ]; then
     echo "kernel $(uname -r), run ${SSHJOB_RUN_ID:-none}, attempt ${SSHJOB_ATTEMPT:-none}"
 fi

@@ -2,6 +2,7 @@
 
 pub mod console;
 pub mod lines;
+pub mod print;
 pub mod table;
 pub mod verdict;
 pub mod words;
