@@ -44,6 +44,13 @@ pub struct Pieces<'a, S> {
     end: u64,
 }
 
+impl<S> Pieces<'_, S> {
+    /// What the names of the pieces begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+}
+
 impl<'a, S: Store> Pieces<'a, S> {
     /// The pieces of `stream` of this attempt, from its first byte.
     pub fn new(runs: &'a Runs<S>, run: &RunId, instance: &InstanceId, attempt: u32, stream: Stream) -> Self {
@@ -51,7 +58,7 @@ impl<'a, S: Store> Pieces<'a, S> {
         Self { runs, prefix, listed: VecDeque::new(), after: None, end: 0 }
     }
 
-    /// How many bytes of the stream have been told so far, gaps included.
+    /// The number of the next byte: how many have been told so far, gaps included.
     pub const fn end(&self) -> u64 {
         self.end
     }

@@ -22,6 +22,7 @@
 mod support;
 
 mod crash;
+mod delivery;
 mod fleet;
 mod project;
 mod store_contract;

@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use crate::cli::Cli;
 use crate::cli::context::Global;
 use crate::cli::exit::{Exit, Fail};
-use crate::cli::output::print::print;
+use crate::cli::output::report::report;
 
 /// Print shell completions
 #[derive(Debug, clap::Args)]
@@ -25,5 +25,5 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     // Into memory first: the generator panics where it cannot write, as into a closed pipe.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "sshjob", &mut script);
-    Ok(print(&String::from_utf8_lossy(&script), &global))
+    Ok(report(&String::from_utf8_lossy(&script), &global))
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::output::lines::clean;
-use crate::cli::output::print::print;
+use crate::cli::output::report::report;
 use crate::cli::output::table::{Cell, table};
 use crate::cli::project::{Workspace, shown};
 use crate::domain::job::file::JobFile;
@@ -51,7 +51,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
             rows.into_iter().map(line).collect()
         }
     };
-    Ok(print(&text, &global))
+    Ok(report(&text, &global))
 }
 
 fn document((key, value, source): Row) -> Value {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::context::Global;
 use crate::cli::exit::{Exit, Fail};
-use crate::cli::output::print::print;
+use crate::cli::output::report::report;
 use crate::cli::project::{PROJECT_FILE, shown};
 use crate::domain::job::schema;
 
@@ -37,15 +37,15 @@ pub struct Args {
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let folder = args.folder.or_else(|| global.project.clone()).unwrap_or_else(|| PathBuf::from("."));
     let schema = format!("{:#}\n", schema::job_file());
-    let mut report = String::new();
+    let mut told = String::new();
     for (name, text) in FILES.into_iter().chain([(SCHEMA_FILE, schema.as_str())]) {
         let path = folder.join(name);
         let done = if create(&path, text)? { "created" } else { "kept   " };
-        report.extend([done, " ", &shown(&path), "\n"]);
+        told.extend([done, " ", &shown(&path), "\n"]);
     }
     let cd = if folder == Path::new(".") { String::new() } else { format!("cd {} && ", shown(&folder)) };
-    report.extend(["\nName your machines in hosts.yaml, then try: ", &cd, "sshjob run hello\n"]);
-    Ok(if global.quiet { Exit::Success } else { print(&report, &global) })
+    told.extend(["\nName your machines in hosts.yaml, then try: ", &cd, "sshjob run hello\n"]);
+    Ok(if global.quiet { Exit::Success } else { report(&told, &global) })
 }
 
 /// Creates a file and the folders above it; `false` where there is something already.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::output::lines::clean;
-use crate::cli::output::print::print;
+use crate::cli::output::report::report;
 use crate::cli::output::table::{Cell, table};
 use crate::cli::project::{Workspace, refuse};
 use crate::domain::job::Mode;
@@ -42,7 +42,7 @@ pub async fn run(_args: Args, global: Global) -> Result<Exit, Fail> {
             jobs.iter().map(line).collect()
         }
     };
-    let exit = print(&text, &global);
+    let exit = report(&text, &global);
     if wrong.is_empty() { Ok(exit) } else { Err(refuse(wrong)) }
 }
 

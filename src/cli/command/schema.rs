@@ -2,7 +2,7 @@
 
 use crate::cli::context::Global;
 use crate::cli::exit::{Exit, Fail};
-use crate::cli::output::print::print;
+use crate::cli::output::report::report;
 use crate::domain::job::schema;
 
 /// Print the JSON Schema of job files
@@ -18,5 +18,5 @@ pub struct Args {}
 /// That it cannot be written.
 #[expect(clippy::unused_async, reason = "every command is awaited")]
 pub async fn run(_args: Args, global: Global) -> Result<Exit, Fail> {
-    Ok(print(&format!("{:#}\n", schema::job_file()), &global))
+    Ok(report(&format!("{:#}\n", schema::job_file()), &global))
 }

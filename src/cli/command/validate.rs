@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::context::Global;
 use crate::cli::exit::{Exit, Fail};
-use crate::cli::output::print::print;
+use crate::cli::output::report::report;
 use crate::cli::project::{JOBS_FOLDER, Workspace, refuse, shown};
 
 /// Check job files and the project file
@@ -34,5 +34,5 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         return Err(refuse(wrong));
     }
     let noun = if jobs.len() == 1 { "job" } else { "jobs" };
-    Ok(if global.quiet { Exit::Success } else { print(&format!("{} {noun} valid\n", jobs.len()), &global) })
+    Ok(if global.quiet { Exit::Success } else { report(&format!("{} {noun} valid\n", jobs.len()), &global) })
 }

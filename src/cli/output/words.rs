@@ -88,6 +88,11 @@ pub fn number(count: usize, what: &str) -> String {
     format!("{count} {what}{ending}")
 }
 
+/// The names of hosts on one line.
+pub fn fold(hosts: &[String]) -> String {
+    hosts.join(",")
+}
+
 /// How the script ended: `exit 1`, `signal KILL`, or nothing where it did not end by itself.
 pub fn ending(record: &TaskRecord) -> String {
     match (&record.signal, record.exit_code) {

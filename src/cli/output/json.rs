@@ -1,0 +1,81 @@
+//! A run as machines read it: one document at the end, or one object per event.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::domain::document::{RunSummary, TaskDocument, text};
+use crate::domain::layout::Stream;
+use crate::domain::run::{RunRecord, Target};
+use crate::domain::task::TaskRecord;
+use crate::engine::event::Head;
+use crate::engine::records::Runs;
+use crate::port::{Store, StoreError};
+
+use super::console::Console;
+use super::copy::head;
+use super::print::{Finished, Scene};
+
+/// Writes one value as one line.
+pub fn line(console: &mut Console, value: &impl Serialize) {
+    if let Ok(mut line) = serde_json::to_vec(value) {
+        line.push(b'\n');
+        console.out(line);
+    }
+}
+
+/// A run's document, written as its tasks come: the tasks first, what is known only at the end last.
+#[derive(Debug, Default)]
+pub struct RunWriter {
+    begun: bool,
+}
+
+impl RunWriter {
+    /// Writes a task, one line.
+    pub fn task(&mut self, console: &mut Console, task: &TaskDocument) {
+        let mut bytes = if self.begun { b",\n".to_vec() } else { b"{\"tasks\":[\n".to_vec() };
+        self.begun = true;
+        if serde_json::to_writer(&mut bytes, task).is_ok() {
+            console.out(bytes);
+        }
+    }
+
+    /// Writes the run itself, which ends the document.
+    pub fn finish(self, console: &mut Console, run: &RunSummary) {
+        let Ok(run) = serde_json::to_vec(run) else { return };
+        let mut bytes = if self.begun { b"\n],\n".to_vec() } else { b"{\"tasks\":[],\n".to_vec() };
+        bytes.extend(run.into_iter().skip(1));
+        bytes.push(b'\n');
+        console.out(bytes);
+    }
+}
+
+/// The document of a task; the beginning of its output as the event brought it, else read from the store.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn document<S: Store>(
+    runs: &Runs<S>,
+    run: &RunRecord,
+    target: &Target,
+    record: &TaskRecord,
+    brought: (Option<Head>, Option<Head>),
+) -> Result<TaskDocument, StoreError> {
+    let stdout = head(runs, &run.run, target, record, Stream::Out, brought.0).await?;
+    let stderr = head(runs, &run.run, target, record, Stream::Err, brought.1).await?;
+    let text = |head: Head| text(&head.bytes, head.complete);
+    Ok(TaskDocument::new(&run.run, target, record, text(stdout), text(stderr)))
+}
+
+/// The document of a task that has just finished; without output where the store cannot be read.
+pub(super) async fn finished<S: Store>(scene: &mut Scene<S>, task: Finished) -> Option<TaskDocument> {
+    let run = Arc::clone(scene.run.as_ref()?);
+    let Finished { target, record, stdout, stderr } = task;
+    match document(&scene.runs, &run, &target, &record, (stdout, stderr)).await {
+        Ok(document) => Some(document),
+        Err(error) => {
+            scene.complain(error);
+            Some(TaskDocument::new(&run.run, &target, &record, String::new(), String::new()))
+        }
+    }
+}
