@@ -3,11 +3,11 @@
 //! `now` is passed in. What is written to the store is defined here, field by field, as the types of
 //! [`run`], [`task`] and [`layout`].
 
-pub mod hostrange;
 pub mod decode;
 pub mod delivery;
 pub mod diagnostic;
 pub mod document;
+pub mod hostrange;
 pub mod id;
 pub mod instance;
 pub mod job;
