@@ -137,3 +137,21 @@ pub fn refuse_what_is_not_built(job: &Job) -> Result<(), Fail> {
         None => Ok(()),
     }
 }
+
+/// Who asks, as `user@machine`.
+pub fn actor() -> String {
+    let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "unknown".to_owned());
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{user}@{}", machine.trim())
+}
+
+/// Raises the limit of open files to what the system allows: a connection is one, and a thousand are many.
+pub fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        // Where that is refused the system's own errors will name the limit.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}

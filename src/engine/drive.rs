@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
-use super::claim::{self, LEASE};
+use super::claim;
 use super::event::{Event, Head};
 use super::gate::Stop;
 use super::reconcile::{close_batch, verdict, write_verdict};
@@ -43,34 +43,48 @@ pub struct Driven {
 pub async fn drive<S: Store>(worker: &Worker<S>, started: &Started) -> Result<Driven, WorkError> {
     let run = &started.run;
     worker.tell(Event::Started { run: Arc::clone(run), targets: started.plan.total() }).await;
-    if started.existed
-        && let Some(verdict) = follow(worker, run).await?
-    {
-        retell(worker, run, &started.plan).await?;
-        worker.tell(Event::Finished { run: Arc::clone(run), verdict: verdict.clone() }).await;
-        return Ok(Driven { verdict, stop: None });
-    }
-    let lease = tokio::spawn(keep_lease(worker.clone(), Arc::clone(run)));
+    let lease = match &started.lease {
+        Some(lease) => lease.clone(),
+        None => match follow(worker, run).await? {
+            Followed::TakenOver(lease) => lease,
+            Followed::Finished(verdict) => {
+                retell(worker, run, &started.plan).await?;
+                worker.tell(Event::Finished { run: Arc::clone(run), verdict: verdict.clone() }).await;
+                return Ok(Driven { verdict, stop: None });
+            }
+            Followed::GivenUp => return Err(WorkError::Fenced),
+        },
+    };
+    let keeping = tokio::spawn(keep_lease(worker.clone(), Arc::clone(run), lease));
     let driven = carry(worker, started).await;
-    lease.abort();
+    keeping.abort();
     let driven = driven?;
     worker.tell(Event::Finished { run: Arc::clone(run), verdict: driven.verdict.clone() }).await;
     Ok(driven)
 }
 
-/// Waits while another process drives the run; `None` where nobody does and there is no verdict.
-async fn follow<S: Store>(worker: &Worker<S>, run: &RunRecord) -> Result<Option<Verdict>, WorkError> {
+/// How following a run that another process drives has ended.
+enum Followed {
+    /// With its verdict.
+    Finished(Verdict),
+    /// Its driver is dead, and the lease is ours now.
+    TakenOver(String),
+    /// Somebody asked us to stop.
+    GivenUp,
+}
+
+/// Follows a run that another process drives, until it is finished or that process is dead.
+async fn follow<S: Store>(worker: &Worker<S>, run: &RunRecord) -> Result<Followed, WorkError> {
     loop {
         if let Some(verdict) = worker.runs.verdict(&run.run).await? {
-            return Ok(Some(verdict));
+            return Ok(Followed::Finished(verdict));
         }
-        let Some((Active { driver: Some(driver) }, _)) = worker.runs.active(&run.run).await? else { return Ok(None) };
-        if claim::is_dead(&driver, worker.clock.now()) || driver.holder == crate::adapter::process::this() {
-            return Ok(None);
+        if let Some(lease) = take_lease(worker, run, None).await? {
+            return Ok(Followed::TakenOver(lease));
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            () = worker.gate.closed() => return Ok(None),
+            () = worker.gate.closed() => return Ok(Followed::GivenUp),
         }
     }
 }
@@ -93,7 +107,7 @@ async fn carry<S: Store>(worker: &Worker<S>, started: &Started) -> Result<Driven
     let (run, plan) = (&started.run, &started.plan);
     let (dispatcher, taken) = Local::new();
     let expires_at = worker.clock.now() + longest(run, plan);
-    let serving = tokio::spawn(serve(worker.clone(), taken, expires_at, started.existed));
+    let serving = tokio::spawn(serve(worker.clone(), taken, expires_at, started.lease.is_none()));
     for (number, (from, to)) in plan.waves.iter().copied().enumerate() {
         for batch in from..to {
             if worker.gate.stopped().is_some() {
@@ -194,55 +208,47 @@ async fn wave_succeeded<S: Store>(worker: &Worker<S>, run: &RunRecord, from: u32
 }
 
 /// Renews this process's lease on the run; where somebody else has taken it, ends what runs here.
-async fn keep_lease<S: Store>(worker: Worker<S>, run: Arc<RunRecord>) {
-    let key = layout::active(&run.run);
-    let mut ours: Option<String> = None;
+async fn keep_lease<S: Store>(worker: Worker<S>, run: Arc<RunRecord>, lease: String) {
     loop {
-        let now = worker.clock.now();
-        let renewed = renew(&worker, &run, &key, ours.as_deref(), now).await;
-        match renewed {
-            // A store that does not answer for a moment is not yet a lost lease.
-            Ok(Some(nonce)) => ours = Some(nonce),
+        tokio::time::sleep(RENEW_EVERY).await;
+        match take_lease(&worker, &run, Some(&lease)).await {
+            Ok(Some(_)) => {}
             Ok(None) => {
                 if worker.gate.end(Stop::Fenced) {
                     worker.tell(Event::Stopping { reason: Stop::Fenced.reason() }).await;
                 }
                 return;
             }
+            // A store that does not answer for a moment is not yet a lost lease.
             Err(error) => tracing::warn!(run = %run.run, %error, "the lease was not renewed"),
         }
-        tokio::time::sleep(RENEW_EVERY).await;
     }
 }
 
-/// Extends the lease of this process, or takes a dead one's. `None` where somebody else who may be alive has it.
-async fn renew<S: Store>(
+/// Extends the lease `ours`, or takes one whose holder is dead; `None` where somebody else who may be alive has it.
+async fn take_lease<S: Store>(
     worker: &Worker<S>,
     run: &RunRecord,
-    key: &layout::Key,
     ours: Option<&str>,
-    now: Timestamp,
 ) -> Result<Option<String>, WorkError> {
-    let found = worker.runs.active(&run.run).await?;
-    let this = crate::adapter::process::this();
+    let key = layout::active(&run.run);
+    let now = worker.clock.now();
     let mut lease = start::driver(now)?;
-    let Some((Active { driver }, version)) = found else {
-        // The run has just been finished, by us or by somebody else.
-        return Ok(Some(lease.nonce));
+    let Some((Active { driver }, version)) = worker.runs.active(&run.run).await? else {
+        // Only a finished run is not active: there is nothing left to lose.
+        return Ok(Some(ours.map_or(lease.nonce, str::to_owned)));
     };
     if let Some(held) = driver {
-        let mine = ours.map_or_else(|| held.holder == this, |ours| held.nonce == ours);
-        if !mine && !claim::is_dead(&held, now) {
+        if ours == Some(held.nonce.as_str()) {
+            lease.nonce = held.nonce;
+        } else if !claim::is_dead(&held, now) {
             return Ok(None);
         }
-        if mine {
-            lease.nonce = held.nonce;
-        }
     }
-    lease.expires_at = now + LEASE;
     let nonce = lease.nonce.clone();
-    match worker.runs.swap(key, &version, &Active { driver: Some(lease) }).await? {
+    match worker.runs.swap(&key, &version, &Active { driver: Some(lease) }).await? {
         Written::Done(_) => Ok(Some(nonce)),
+        // Somebody was quicker; who, the next look tells.
         Written::Conflict => Ok(ours.map(str::to_owned)),
     }
 }

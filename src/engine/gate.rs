@@ -2,9 +2,19 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+
+use super::event::STOPPED_BY_ERRORS;
+use crate::domain::id::InstanceId;
+
+/// Starts are spread over this much per place: what a server needs to take one connection from its queue.
+const START_SPREAD: Duration = Duration::from_micros(200);
+
+/// But nobody waits longer than this for the sake of others.
+const START_SPREAD_AT_MOST: Duration = Duration::from_millis(50);
 
 /// Why no more tasks are started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +35,8 @@ impl Stop {
     /// Why a task was skipped, in a few words.
     pub fn reason(&self) -> String {
         match self {
-            Self::MaxErrors(allowed) => format!("more than {allowed} errors (max_errors)"),
-            Self::Canary => "the canary did not succeed".to_owned(),
+            Self::MaxErrors(allowed) => format!("{STOPPED_BY_ERRORS} exceeded: more than {allowed} did not succeed"),
+            Self::Canary => format!("{STOPPED_BY_ERRORS} exceeded: the canary did not succeed"),
             Self::Cancelled => "cancelled before it started".to_owned(),
             Self::Fenced => "another process has taken over this run".to_owned(),
             Self::Store(why) => format!("the store is unavailable: {why}"),
@@ -42,6 +52,7 @@ pub struct Gate {
 
 struct Inner {
     permits: Arc<Semaphore>,
+    spread: Duration,
     max_errors: Option<u32>,
     errors: AtomicU32,
     stop: OnceLock<Stop>,
@@ -58,6 +69,7 @@ impl Gate {
         Self {
             inner: Arc::new(Inner {
                 permits: Arc::new(Semaphore::new(permits)),
+                spread: START_SPREAD.saturating_mul(max_concurrency).min(START_SPREAD_AT_MOST),
                 max_errors,
                 errors: AtomicU32::new(0),
                 stop: OnceLock::new(),
@@ -65,6 +77,17 @@ impl Gate {
                 ending: CancellationToken::new(),
             }),
         }
+    }
+
+    /// How long `instance` waits before it connects, so that a wave of tasks does not open all its connections in one
+    /// instant; the same for the same instance.
+    pub fn stagger(&self, instance: &InstanceId) -> Duration {
+        // FNV-1a: any spread will do, and this one needs no state and no randomness.
+        let hash = instance
+            .as_str()
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        self.inner.spread.mul_f64(f64::from(hash) / f64::from(u32::MAX))
     }
 
     /// Waits for a place; `None` when no more tasks are started.

@@ -42,8 +42,8 @@ pub struct Started {
     pub run: Arc<RunRecord>,
     /// The plan.
     pub plan: Plan,
-    /// Whether the run existed before: the request was delivered twice.
-    pub existed: bool,
+    /// The nonce of this process's lease on the run; none where another process had made the run active before.
+    pub lease: Option<String>,
 }
 
 /// Why a request did not become a run.
@@ -89,17 +89,20 @@ pub async fn start<S: Store>(runs: &Runs<S>, request: Request, now: Timestamp) -
         plan_before: now + PLAN_WITHIN,
     };
     runs.store().create(&layout::blob(&record.script.sha256), request.script).await?;
-    runs.create(&layout::active(&id), &Active { driver: Some(driver(now)?) }).await?;
+    let driver = driver(now)?;
+    let nonce = driver.nonce.clone();
+    let active = runs.create(&layout::active(&id), &Active { driver: Some(driver) }).await?;
+    let lease = matches!(active, Written::Done(_)).then_some(nonce);
     if runs.create(&keys.run(), &record).await? == Written::Conflict {
         let found = runs.run(&id).await?.ok_or_else(|| damaged(&keys.run(), "it vanished"))?;
         if found.script.sha256 != record.script.sha256 || found.job != record.job {
             return Err(StartError::OtherRequest { id: request.id, run: id });
         }
         let plan = write_plan(runs, &found, request.targets).await?;
-        return Ok(Started { run: Arc::new(found), plan, existed: true });
+        return Ok(Started { run: Arc::new(found), plan, lease });
     }
     let plan = write_plan(runs, &record, request.targets).await?;
-    Ok(Started { run: Arc::new(record), plan, existed: false })
+    Ok(Started { run: Arc::new(record), plan, lease })
 }
 
 /// A lease on a run for this process, from `now`.

@@ -139,6 +139,7 @@ impl<S: Store> Worker<S> {
                 let (worker, batch) = (self.clone(), Arc::clone(&batch));
                 tasks.spawn(async move {
                     let _permit = permit;
+                    tokio::time::sleep(worker.gate.stagger(&target.instance)).await;
                     worker.run_task(batch, target, record).await
                 });
             } else {

@@ -20,6 +20,7 @@
 mod support;
 
 mod crash;
+mod delivery;
 mod fleet;
 mod store_contract;
 mod store_dir;

@@ -337,3 +337,21 @@ async fn same_batch_in_two_workers_starts_each_task_once() {
         assert_eq!(starts.lines().count(), 4, "{starts}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn same_request_from_two_drivers_is_one_run_and_starts_each_task_once() {
+    let (fleet, folder) = (SshdFleet::same(4), tempfile::tempdir().unwrap());
+    for round in 0..10 {
+        let bench = Bench::new();
+        let marks = folder.path().join(round.to_string());
+        let job = rig::script(&format!("echo $SSHJOB_INSTANCE >> {}", marks.display()));
+        let run = || rig::run(&bench.store, rig::request(job.clone(), &fleet.addresses(), "one"), fleet.login());
+        let (first, second) = tokio::join!(run(), run());
+        let (first, second) = (first.unwrap(), second.unwrap());
+        assert_eq!(first.started.run.run, second.started.run.run);
+        assert_eq!(first.driven.verdict, second.driven.verdict);
+        assert_eq!(first.driven.verdict.counts.of(TaskState::Succeeded), 4);
+        assert_eq!((first.tasks().len(), second.tasks().len()), (4, 4), "both tell every task");
+        assert_eq!(std::fs::read_to_string(&marks).unwrap().lines().count(), 4);
+    }
+}

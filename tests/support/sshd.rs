@@ -37,7 +37,8 @@ pub(crate) struct Spec {
     pub(crate) host_key: PrivateKey,
     /// Whom it lets in.
     pub(crate) accepted: Vec<PublicKey>,
-    /// Whether sessions get a `HOME` of the daemon's own rather than the user's.
+    /// Whether sessions get a `HOME` of the daemon's own rather than the user's, whose start-up files may say and do
+    /// anything: bash reads them for every command that comes by sshd.
     pub(crate) own_home: bool,
     /// More lines of its configuration.
     pub(crate) lines: Vec<String>,
@@ -50,7 +51,7 @@ impl Spec {
             addresses: Vec::new(),
             host_key: key::fresh(),
             accepted: vec![accepted.clone()],
-            own_home: false,
+            own_home: true,
             lines: Vec::new(),
         }
     }

@@ -200,7 +200,13 @@ fn programs_of(name: &str, condition: Condition) -> Vec<(&'static str, String)> 
             // 126 is what a shell says of a program that it finds and cannot execute.
             .map(|it| (it, format!("#!/bin/sh\necho '{it}: cannot execute: Input/output error' >&2\nexit 126\n")))
             .collect(),
-        _ => vec![("hostname", format!("#!/bin/sh\necho {name}\n"))],
+        _ => vec![
+            ("hostname", format!("#!/bin/sh\necho {name}\n")),
+            (
+                "uname",
+                format!("#!/bin/sh\n[ \"$*\" = -n ] && exec echo {name}\nPATH=/usr/bin:/bin exec uname \"$@\"\n"),
+            ),
+        ],
     }
 }
 

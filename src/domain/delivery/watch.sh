@@ -6,7 +6,8 @@ read -r sshjob_stat </proc/$$/stat
 set -- ${sshjob_stat##*") "}
 [ -n "${20}" ] || sshjob_refuse tool /proc
 exec 3<&0 </dev/null
-($sshjob_setsid /bin/sh -c "$sshjob_watchdog" sshjob-watchdog $$ "${20}" "$sshjob_limit" "$sshjob_dir" <&3 3<&- >/dev/null 2>&1 &)
+($sshjob_setsid /bin/sh -c "$sshjob_watchdog" sshjob-watchdog "$sshjob_token" $$ "${20}" "$sshjob_limit" "$sshjob_dir" \
+  <&3 3<&- >/dev/null 2>&1 &)
 exec 3<&-
 # What is to be ended must lead a process group: its server made it so, or it becomes one by the way.
 if [ "$3" = $$ ]; then sshjob_setsid=; else sshjob_setsid=$(command -v setsid); fi

@@ -1,5 +1,6 @@
-# Arguments: the script's process id, its start time, the limit in seconds, the directory to remove (or nothing).
-leader=$1 born=$2 limit=$3 dir=$4
+# Arguments: the token, for whoever looks at a process list; the program's process id and start time; the limit in
+# seconds; the directory to remove, or nothing.
+leader=$2 born=$3 limit=$4 dir=$5
 trap "" HUP INT TERM
 cd /
 

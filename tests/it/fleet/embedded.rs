@@ -64,10 +64,20 @@ async fn host_runs_a_command_in_its_own_home() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn broken_host_fails_where_a_script_asks_about_the_machine() {
+async fn hosts_name_themselves() {
     let fleet = Fleet::start().await.unwrap();
-    let said = run(&fleet, "web-4", "hostname", Vec::new()).await;
-    assert_eq!(said, (String::new(), "hostname: cannot execute: Input/output error\n".into(), Some(126)));
+    let said = run(&fleet, "db-1", "uname -n; hostname; test \"$(uname)\" = \"$(/usr/bin/uname)\"", Vec::new()).await;
+    assert_eq!(said, ("db-1\ndb-1\n".into(), String::new(), Some(0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_host_fails_the_job_of_the_demo_and_a_sound_one_does_not() {
+    let fleet = Fleet::start().await.unwrap();
+    let script = include_bytes!("../../../scripts/hello.sh").to_vec();
+    let sound = run(&fleet, "web-1", "sh -s you", script.clone()).await;
+    assert_eq!(sound, ("Hello from web-1, you\n".into(), String::new(), Some(0)));
+    let broken = run(&fleet, "web-4", "sh -s you", script).await;
+    assert_eq!(broken, (String::new(), "uname: cannot execute: Input/output error\n".into(), Some(126)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,9 +26,9 @@ fn daemon_rejects_another_key() {
 }
 
 #[test]
-fn daemon_with_own_home_uses_it() {
+fn daemon_has_a_home_of_its_own() {
     let login = Login::fresh();
-    let host = Sshd::start(Spec { own_home: true, ..Spec::accepting(login.public()) });
+    let host = Sshd::start(Spec::accepting(login.public()));
     let output = ssh(host.address(), &login.path(), "echo \"$HOME\"", b"");
     assert_eq!(said(&output), (format!("{}\n", host.home().display()), String::new(), Some(0)));
 }

@@ -1,0 +1,112 @@
+//! What ends with the channel, what ends at the limit, and what lives on.
+
+use std::os::unix::process::ExitStatusExt as _;
+
+use super::*;
+
+/// Leader and child both leave a line when they are asked to end; the child's comes from `wait`ing in the same group.
+const FAMILY: &str = "trap 'echo leader ended; exit 3' TERM
+sh -c 'trap \"echo child ended >child; exit\" TERM; : >ready; while :; do sleep 0.05; done' &
+while [ ! -e ready ]; do sleep 0.01; done
+: >up
+while :; do sleep 0.05; done";
+
+fn is_up(host: &Host) -> bool {
+    host.dir("home").join("up").exists()
+}
+
+fn start(host: &Host, delivery: &Delivery) -> Session {
+    let mut session = host.start(delivery, &[]);
+    session.send_all();
+    eventually("the script is up", || is_up(host));
+    session
+}
+
+#[track_caller]
+fn assert_family_ends_with_channel(host: &Host) {
+    let mut session = start(host, &script(FAMILY, &[]));
+    session.close();
+    let ended = session.end();
+    assert_eq!((ended.status.code(), ended.out), (Some(3), b"leader ended\n".to_vec()));
+    assert_eq!(std::fs::read(host.dir("home").join("child")).unwrap(), b"child ended\n");
+}
+
+#[test]
+fn channel_that_closes_ends_the_whole_group() {
+    let hosts = BIN_SHELLS.into_iter().filter_map(|shell| Host::new().sh(shell));
+    assert!(hosts.inspect(assert_family_ends_with_channel).count() > 0);
+}
+
+#[test]
+fn server_that_makes_no_group_is_made_up_for() {
+    let hosts = BIN_SHELLS.into_iter().filter_map(|shell| Host::new().sh(shell));
+    let hosts = hosts.map(|host| Host { leads: false, ..host });
+    assert!(hosts.inspect(assert_family_ends_with_channel).count() > 0);
+}
+
+/// A `sleep` of our own, so that no test waits: pauses of the grace period pass at once, the limit passes when the
+/// file `limit` is there.
+fn with_clock(mut host: Host) -> Host {
+    let (clock, limit) = (host.dir("bin").join("sleep"), host.dir("limit"));
+    let sleep = which("sleep").unwrap();
+    let text = format!(
+        "#!/bin/sh\n[ \"$1\" = 605 ] || exec {sleep} 0.001\nwhile [ ! -e {limit} ]; do {sleep} 0.01; done\n",
+        sleep = sleep.display(),
+        limit = limit.display()
+    );
+    std::fs::write(&clock, text).unwrap();
+    std::fs::set_permissions(&clock, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    host.before = format!("PATH={}:$PATH; ", host.dir("bin").display());
+    host
+}
+
+#[test]
+fn script_beyond_its_limit_is_ended_by_the_host() {
+    let host = with_clock(Host::new());
+    let session = start(&host, &script(": >up; exec tail -f /dev/null", &[]));
+    std::fs::write(host.dir("limit"), "").unwrap();
+    let ended = session.end();
+    assert_eq!((ended.started, ended.status.signal()), (true, Some(15)));
+}
+
+#[test]
+fn script_that_ignores_the_request_is_killed() {
+    let host = with_clock(Host::new());
+    let mut session = start(&host, &script("trap '' TERM; : >up; tail -f /dev/null; tail -f /dev/null", &[]));
+    session.close();
+    let ended = session.end();
+    assert_eq!((ended.started, ended.status.signal()), (true, Some(9)));
+}
+
+#[test]
+fn child_in_the_background_lives_on_after_the_end() {
+    let host = Host::new();
+    let ended = host.run(&script("tail -f /dev/null >/dev/null 2>&1 & echo $!", &[]), &[]);
+    let child: u32 = String::from_utf8(ended.out).unwrap().trim().parse().unwrap();
+    assert!(Path::new(&format!("/proc/{child}")).exists());
+    let killed = Command::new("kill").arg(child.to_string()).status().unwrap();
+    assert!(killed.success());
+}
+
+#[test]
+fn script_that_kills_its_own_group_leaves_nothing_behind() {
+    let host = Host::new();
+    assert_eq!(host.run(&script("kill -9 0", &[]), &[]).status.signal(), Some(9));
+}
+
+#[test]
+fn script_that_renames_itself_is_found() {
+    // The name in /proc/PID/stat is the script's to choose: one that looks like the end of the name must not hide it.
+    let Some(python) = which("python3") else {
+        println!("skipped: no `python3` on this machine");
+        return;
+    };
+    let host = Host::new();
+    let text = format!(
+        "#!{}\nopen('/proc/self/comm', 'w').write('x) S 1 1\\n 1')\nopen('up', 'w')\nimport time\ntime.sleep(600)",
+        python.canonicalize().unwrap().display()
+    );
+    let mut session = start(&host, &script(text, &[]));
+    session.close();
+    assert_eq!(session.end().status.signal(), Some(15));
+}
