@@ -2,6 +2,7 @@
 //!
 //! | module | proves |
 //! |---|---|
+//! | `delivery` | that what is sent to a host arrives exactly or not at all, whatever shells are there, and ends as it must |
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `work` | that a run on real sshd hosts ends as it must, and nothing starts twice |
@@ -19,8 +20,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod delivery;
 mod crash;
+mod delivery;
 mod fleet;
 mod store_contract;
 mod store_dir;
