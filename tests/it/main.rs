@@ -2,6 +2,7 @@
 //!
 //! | module | proves |
 //! |---|---|
+//! | `delivery` | that what is sent to a host arrives exactly or not at all, whatever shells are there, and ends as it must |
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
 //! | `project` | that the example jobs, their schema and the commands on them agree |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
