@@ -26,6 +26,7 @@ mod crash;
 mod delivery;
 mod fleet;
 mod project;
+mod killed;
 mod store_contract;
 mod store_dir;
 mod store_memory;
