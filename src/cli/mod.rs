@@ -10,6 +10,7 @@ pub mod exit;
 pub mod flags;
 pub mod output;
 pub mod project;
+pub mod select;
 
 use std::process::ExitCode;
 

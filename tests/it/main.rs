@@ -3,6 +3,7 @@
 //! | module | proves |
 //! |---|---|
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
+//! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `work` | that a run on real sshd hosts ends as it must, and nothing starts twice |
 
@@ -21,6 +22,7 @@ mod support;
 
 mod crash;
 mod fleet;
+mod hosts;
 mod store_contract;
 mod store_dir;
 mod store_memory;

@@ -8,6 +8,7 @@ use jiff::tz::TimeZoneDatabase;
 use super::{Hop, Mode, Notify, SecretRef, Sudo, User};
 use crate::domain::decode::{At, Fields};
 use crate::domain::diagnostic::{nearest, quoted};
+use crate::domain::hostrange;
 use crate::domain::location::Location;
 use crate::domain::quantity::{Amount, ByteSize, Span};
 use crate::domain::selector::{Host, TagFilter};
@@ -220,43 +221,53 @@ pub(super) fn tags(at: &At<'_>) -> Option<Vec<TagFilter>> {
     let entries = at.entries("a map of tags such as `{ Environment: Dev }`")?;
     let mut filters = Vec::new();
     for (key, _, at) in entries {
-        let mut filter = TagFilter { key: key.to_owned(), any_of: Vec::new(), none_of: Vec::new() };
         if key.is_empty() || key.chars().count() > 128 {
             at.fault::<()>("a tag's key has 1 to 128 characters");
+            continue;
         }
-        let mut present = false;
-        at.one_or_many(|at| {
-            match at.word("a value, a list of values or `\"\"` (any value)")? {
-                "" => present = true,
-                "!" => return at.fault_with_hint("`!` names no value", "write `\"!Prod\"`"),
-                // EC2 User Guide, tag restrictions: a value has at most 256 characters.
-                long if long.chars().count() > 257 => return at.fault("a tag's value has at most 256 characters"),
-                value => match value.strip_prefix('!') {
-                    Some(value) => filter.none_of.push(value.to_owned()),
-                    None => filter.any_of.push(value.to_owned()),
-                },
+        let read_value = |at: &At<'_>| {
+            let value = at.word("a value, a list of values or `\"\"` (any value)")?.to_owned();
+            // EC2 User Guide, tag restrictions: a value has at most 256 characters.
+            if value.chars().count() > 257 {
+                return at.fault("a tag's value has at most 256 characters");
             }
-            Some(())
-        })
-        .filter(|values| values.is_empty())
-        .and_then(|_| at.fault_with_hint::<()>("the list is empty", "write `\"\"` for any value"));
-        if present && !filter.any_of.is_empty() {
+            match TagFilter::from_values(key, std::slice::from_ref(&value)) {
+                Ok(_) => Some(value),
+                Err(_) if value == "!" => at.fault_with_hint("`!` names no value", "write `\"!Prod\"`"),
+                Err(error) => at.fault(format_args!("{}: {}", quoted(&value), error.why)),
+            }
+        };
+        if matches!(at.value(), Value::List(items) if items.is_empty()) {
+            at.fault_with_hint::<()>("the list is empty", "write `\"\"` for any value");
+        }
+        let values = at.one_or_many(read_value).unwrap_or_default();
+        let is_any = |value: &String| value.is_empty();
+        if values.iter().any(is_any) && values.iter().any(|value| !is_any(value) && !value.starts_with('!')) {
             at.fault_with_hint::<()>(
                 "`\"\"` means any value, so the other values mean nothing",
                 "remove one of the two",
             );
         }
-        filters.push(filter);
+        // Without a value there was an error, and it is noted.
+        filters.extend(TagFilter::from_values(key, &values));
     }
     Some(filters)
 }
 
-/// Reads hosts named one by one.
+/// Reads hosts named one by one, or in series: `node[1-5]`.
 pub(super) fn hosts(at: &At<'_>) -> Option<Vec<Host>> {
-    at.one_or_many(|at| {
-        let Hop { user, host, port } = at.convert("a host")?;
-        Some(Host { user, host, port: Some(port) })
-    })
+    let lists = at.one_or_many(|at| {
+        let names = match hostrange::expand(at.text("a host")?) {
+            Ok(names) => names,
+            Err(error) => return at.fault(error),
+        };
+        let read = |name: &String| match name.parse::<Host>() {
+            Ok(host) => Some(host),
+            Err(error) => at.fault(error),
+        };
+        names.iter().map(read).collect::<Option<Vec<Host>>>()
+    })?;
+    Some(lists.into_iter().flatten().collect())
 }
 
 /// Reads arguments: any text that a process can be given.
