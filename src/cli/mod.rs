@@ -10,6 +10,7 @@ pub mod exit;
 pub mod flags;
 pub mod output;
 pub mod project;
+pub mod store;
 
 use std::process::ExitCode;
 
