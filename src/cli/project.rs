@@ -42,6 +42,15 @@ impl Workspace {
     /// # Errors
     /// Everything that is wrong with the project file and the environment.
     pub fn open(global: &Global) -> Result<Self, Fail> {
+        let (workspace, wrong) = Self::survey(global)?;
+        if wrong.is_empty() { Ok(workspace) } else { Err(refuse(wrong)) }
+    }
+
+    /// Opens the project as far as it can be read, with everything that is wrong with it and the environment.
+    ///
+    /// # Errors
+    /// That there is no such folder.
+    pub fn survey(global: &Global) -> Result<(Self, Vec<Diagnostic>), Fail> {
         let root = find_root(global)?;
         let mut wrong = Vec::new();
         let path = root.join(PROJECT_FILE);
@@ -59,7 +68,7 @@ impl Workspace {
             wrong.extend(found);
             Settings::default()
         });
-        if wrong.is_empty() { Ok(Self { root, project, environment }) } else { Err(refuse(wrong)) }
+        Ok((Self { root, project, environment }, wrong))
     }
 
     /// What the layers below a job's own file and above it say.
@@ -126,7 +135,7 @@ impl Workspace {
         let mut wrong = Vec::new();
         wrong.extend(job.check_script(|script| self.read_script(script)).err());
         if self.project.functions.is_some() {
-            wrong.extend(job.check_worker(&self.layers(Overrides::default()).settle(&job)).err());
+            wrong.extend(job.check_worker(&self.layers(Overrides::default()).settle(&job.settings)).err());
         }
         if wrong.is_empty() { Ok(job) } else { Err(wrong) }
     }
@@ -138,14 +147,14 @@ impl Workspace {
     pub fn job(&self, name: &str) -> Result<JobFile, Fail> {
         let paths = self.job_paths()?;
         // Most files are named like their job, so that the others need not be read.
-        let (named, others): (Vec<_>, Vec<_>) =
+        let (likely, others): (Vec<_>, Vec<_>) =
             paths.into_iter().partition(|path| path.file_stem().is_some_and(|stem| stem == name));
         let mut known = Vec::new();
-        for path in named.iter().chain(&others) {
+        for path in likely.iter().chain(&others) {
             match self.read_job(path) {
                 Ok(job) if job.name.as_str() == name => return Ok(job),
                 Ok(job) => known.push(job.name),
-                Err(found) if named.contains(path) => return Err(refuse(found)),
+                Err(found) if likely.contains(path) => return Err(refuse(found)),
                 Err(_) => {}
             }
         }

@@ -277,6 +277,7 @@ impl<'a> Fields<'a> {
                 continue;
             }
             let hint = match nearest(&entry.key, self.known.iter().copied()) {
+                _ if entry.key == "<<" => "merge keys are not read; write the keys out".to_owned(),
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known keys are {}", listed(self.known.iter().copied())),
             };

@@ -134,6 +134,10 @@ impl Faults {
         }
         found.sort();
         found.dedup();
+        if found.is_empty() {
+            // No reader refuses without a reason; if one ever did, the file must still not pass for a good one.
+            found.push(Diagnostic::of_file(&self.file, format!("{subject}the file cannot be understood")));
+        }
         if self.untold.get() > 0 {
             let message = format!("{subject}{} more errors are not shown", self.untold.get());
             found.push(Diagnostic::of_file(self.file, message));

@@ -68,9 +68,9 @@ fn read_inventory(at: &At<'_>) -> Option<InventorySource> {
     if matches!(at.value(), yaml::Value::Scalar { .. }) {
         return match at.text(what)? {
             "ec2" => Some(InventorySource::Ec2),
-            word if word.ends_with(".yaml") || word.ends_with(".yml") => at.fault_with_hint(
+            word if word.contains('.') => at.fault_with_hint(
                 format_args!("{what} is wanted, found the text {}", quoted(word)),
-                format!("write `file: {}`", quoted(word).trim_matches('`')),
+                format!("write `inventory: {{ file: {} }}`", quoted(word).trim_matches('`')),
             ),
             _ => at.wanted(what),
         };

@@ -83,9 +83,9 @@ pub fn text<'b>(bytes: &'b [u8], max_bytes: usize, faults: &Faults) -> Option<&'
         Ok(text) => Some(text),
         Err(error) => {
             let (good, bad) = bytes.split_at(error.valid_up_to());
-            let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-            let last = good.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-            let column = String::from_utf8_lossy(last).chars().count() + 1;
+            let good = String::from_utf8_lossy(good);
+            let line = good.split('\n').count();
+            let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
             let byte = bad.first().copied().unwrap_or_default();
             faults.add_with_hint(
                 place(line, column),
@@ -264,16 +264,12 @@ impl Builder<'_> {
     }
 
     fn spend(&mut self, node: &Node, at: Place) -> Option<()> {
-        match self.allowance.checked_sub(node.weight()) {
-            Some(rest) => {
-                self.allowance = rest;
-                Some(())
-            }
-            None => {
-                self.faults.add_with_hint(at, "aliases make the file too large", "write the values out");
-                None
-            }
+        let rest = self.allowance.checked_sub(node.weight());
+        if rest.is_none() {
+            self.faults.add_with_hint(at, "aliases make the file too large", "write the values out");
         }
+        self.allowance = rest?;
+        Some(())
     }
 }
 
@@ -313,6 +309,8 @@ fn note_scan_error(error: &ScanError, text: &str, faults: &Faults) {
             .filter(|c| "*&".contains(*c))
             .map(quote_hint)
             .or_else(|| Some("put text that begins with `*` or `&` in quotes".to_owned())),
+        ErrorKind::MappingValueNotAllowed => Some("put text that holds `: ` in quotes".to_owned()),
+        ErrorKind::InvalidColonPlacement => Some("a bracket before this may not be closed".to_owned()),
         ErrorKind::RecursionLimitExceeded => Some(format!("at most {MAX_DEPTH} levels may be nested")),
         _ => None,
     };
@@ -387,10 +385,9 @@ mod tests {
 
     #[test]
     fn bomb_is_refused_before_it_goes_off() {
-        let mut bomb = String::from("a: &a [x, x, x, x, x, x, x, x, x, x]\n");
-        for (new, old) in ('b'..='i').zip('a'..) {
-            bomb.push_str(&format!("{new}: &{new} [*{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}]\n"));
-        }
+        let level = |(new, old): (char, char)| format!("{new}: &{new} [{}]\n", format!("*{old}, ").repeat(8));
+        let bomb: String = ('b'..='i').zip('a'..).map(level).collect();
+        let bomb = format!("a: &a [x, x, x, x, x, x, x, x]\n{bomb}");
         assert!(errors(&bomb).contains("aliases make the file too large"));
         let wide = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), "*a,".repeat(100_000));
         assert!(errors(&wide).contains("aliases make the file too large"));

@@ -9,6 +9,7 @@ pub mod json;
 pub mod lines;
 pub mod print;
 mod progress;
+pub mod report;
 pub mod table;
 pub mod text;
 pub mod verdict;

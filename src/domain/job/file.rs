@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use jiff::civil;
 
@@ -19,7 +20,7 @@ use crate::domain::yaml;
 /// The longest time that an attached task may take in a worker function: its fifteen minutes less one to report.
 ///
 /// Source: Lambda quotas, function timeout.
-pub const WORKER_TIMEOUT: Span = Span(std::time::Duration::from_secs(14 * 60));
+pub const WORKER_TIMEOUT: Span = Span(Duration::from_mins(14));
 
 /// A job as its file tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +121,7 @@ impl JobFile {
                 (format!("cannot read the script `{shown}`: {error}"), Some(hint))
             }
         };
-        Err(self.diagnostic(self.source.place, message, hint))
+        Err(self.diagnostic(self.source.place, &message, hint))
     }
 
     /// Checks that a scheduled job fits into a worker function; `settled` is what its settings come to.
@@ -139,7 +140,7 @@ impl JobFile {
         Err(timeout.diagnostic(message, Some("set `mode: detached`")))
     }
 
-    fn diagnostic(&self, place: Place, message: String, hint: Option<String>) -> Diagnostic {
+    fn diagnostic(&self, place: Place, message: &str, hint: Option<String>) -> Diagnostic {
         let file = Some(self.file.clone()).filter(|file| !file.is_empty());
         let place = file.as_ref().map(|_| place);
         Diagnostic { file, place, message: format!("job `{}`: {message}", self.name), hint }
@@ -253,12 +254,8 @@ fn read_targets(at: &At<'_>, reach: &mut Settings, file: &str) -> Option<Targets
     if has_tags && has_hosts {
         fields.fault(fields.place(), "`tags` and `hosts` exclude each other", Some("keep one of them"));
     }
-    let empty = |count: Option<usize>| count == Some(0);
-    let nothing =
-        empty(tags.as_ref().map(|tags| tags.value.len())) || empty(hosts.as_ref().map(|hosts| hosts.value.len()));
-    if nothing || !has_tags && !has_hosts {
-        let hint = "add `tags` or `hosts`; an empty selector never means all";
-        fields.fault(fields.place(), "nothing is selected", Some(hint));
+    if !has_tags && !has_hosts {
+        fields.fault(fields.place(), "nothing is selected", Some(read::NEVER_ALL));
     }
     fields.finish();
     Some(TargetsFile {
@@ -306,5 +303,142 @@ fn script_hint(error: &InvalidScript, what: &str) -> Option<String> {
         InvalidScript::TooLong(_) => Some("let the script fetch its data".to_owned()),
         InvalidScript::CarriageReturn => Some(format!("save {what} with Unix line ends")),
         InvalidScript::Interpreter => Some("begin with `#!` and an absolute path, as `#!/usr/bin/env bash`".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::job::resolve::{Layers, Overrides};
+    use crate::domain::job::settings::{Origin, Sourced};
+    use crate::domain::job::{Job, Sudo, User};
+    use crate::domain::project::Project;
+
+    const EVERYTHING: &str = r#"
+name: hello
+description: Say hello from every Dev instance
+schedule: "*/15 * * * *"
+timezone: Europe/Berlin
+jitter: 2m
+paused: false
+blackout: ["2026-12-24/2026-12-26"]
+on: [instance-running]
+targets:
+  tags:
+    Environment: [Dev, "!Prod"]
+  regions: [us-east-1]
+  address: private
+  exclude: [i-0abc, "web-9*"]
+  limit: 10%
+script: scripts/hello.sh
+args: ["--verbose", 1.10, yes]
+env: { GREETING: hello, MODE: 0644, EMPTY: "" }
+secrets: { DB_PASS: "env:DB_PASS" }
+user: { tag: LoginUser, default: ec2-user }
+port: 2222
+key: [s3://keys-bucket/keys/dev.pem, agent]
+jump: bastion@10.0.0.5:22
+sudo: app
+mode: { detached: { unit: true, keep: 2d } }
+timeout: 5m
+connect_timeout: 5s
+ok_exit_codes: [0, 3]
+max_output: 1MiB
+retries: { attempts: 2, delay: 10s, on: [unreachable, timed_out] }
+rollout: { max_concurrency: 25%, max_errors: 10%, canary: 1 }
+hosts_per_worker: 20
+overlap: queue
+missed: all
+deadline: 1h
+notify: { on: failure, webhook: "https://example.com/hook" }
+"#;
+
+    fn parse(text: &str) -> JobFile {
+        JobFile::parse(text, "jobs/x.yaml", "x").unwrap()
+    }
+
+    #[test]
+    fn every_key_reaches_the_job() {
+        let job = Layers::default().resolve(parse(EVERYTHING)).unwrap();
+        insta::assert_snapshot!(serde_json::to_string_pretty(&job).unwrap());
+        let frozen: Job = serde_json::from_str(&serde_json::to_string(&job).unwrap()).unwrap();
+        assert_eq!(frozen, job);
+    }
+
+    #[test]
+    fn job_that_says_little_gets_the_defaults() {
+        let job = Layers::default().resolve(parse("targets: { hosts: web-1 }\nrun: echo hi\n")).unwrap();
+        insta::assert_snapshot!(serde_json::to_string_pretty(&job).unwrap());
+    }
+
+    #[test]
+    fn first_layer_that_says_something_wins() {
+        let project = Project::parse("user: project\nport: 1\ntimeout: 1m\nsudo: true\n", "sshjob.yaml").unwrap();
+        let job = parse("targets: { hosts: web-1 }\nrun: echo hi\nuser: job\nport: 2\ntimeout: 2m\n");
+        let environment = [("SSHJOB_USER", "environment"), ("SSHJOB_PORT", "3")];
+        let variable = |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into());
+        let layers = Layers {
+            request: Overrides {
+                settings: Settings {
+                    user: Some(Sourced::flag("--user", User::Name("flag".into()))),
+                    ..Settings::default()
+                },
+                ..Overrides::default()
+            },
+            environment: Settings::from_environment(variable).unwrap(),
+            project: project.settings,
+        };
+        let settled = layers.settle(&job.settings);
+        assert_eq!(settled.user, Sourced { value: User::Name("flag".into()), origin: Origin::Flag("--user") });
+        assert_eq!(settled.port, Sourced { value: 3, origin: Origin::Env("SSHJOB_PORT") });
+        assert_eq!(settled.timeout.value.to_string(), "2m");
+        assert_eq!(settled.timeout.origin.to_string(), "jobs/x.yaml:5:10");
+        assert_eq!(settled.sudo.value, Sudo::Root);
+        assert_eq!(settled.sudo.origin.to_string(), "sshjob.yaml:4:7");
+        assert_eq!(settled.connect_timeout.origin, Origin::Default);
+    }
+
+    #[test]
+    fn request_replaces_the_targets_and_adds_exclusions_and_variables() {
+        let text = "targets: { tags: { A: b }, exclude: x, limit: 3 }\nrun: a\nenv: { P: 1, Q: 2 }\nargs: [a]\n";
+        let request = Overrides {
+            hosts: vec!["web-1".parse().unwrap()],
+            exclude: vec!["y".into()],
+            env: BTreeMap::from([("Q".into(), "3".into())]),
+            args: Some(Vec::new()),
+            ..Overrides::default()
+        };
+        let job = Layers { request, ..Layers::default() }.resolve(parse(text)).unwrap();
+        let selector = job.targets.selector;
+        assert_eq!((selector.tags.len(), selector.hosts.len(), selector.limit), (0, 1, Some(Amount::Count(3))));
+        assert_eq!(selector.exclude, ["x", "y"]);
+        assert_eq!(job.env, BTreeMap::from([("P".into(), "1".into()), ("Q".into(), "3".into())]));
+        assert!(job.args.is_empty());
+    }
+
+    #[test]
+    fn request_that_selects_nothing_or_names_a_secret_is_refused() {
+        let ad_hoc = JobFile::ad_hoc("adhoc".parse().unwrap(), Source::Command(vec!["true".into()]));
+        let wrong = Layers::default().resolve(ad_hoc).unwrap_err();
+        assert_eq!(wrong[0].message, "nothing is selected");
+        let job = parse("targets: { hosts: a }\nrun: a\nsecrets: { PASS: \"env:PASS\" }\n");
+        let request = Overrides { env: BTreeMap::from([("PASS".into(), "x".into())]), ..Overrides::default() };
+        let wrong = Layers { request, ..Layers::default() }.resolve(job).unwrap_err();
+        assert_eq!(wrong[0].message, "`PASS` is a secret of job `x`");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,200}") {
+            let _ = JobFile::parse(&text, "x.yaml", "x");
+        }
+
+        #[test]
+        fn damaged_job_is_read_or_refused(cut in 0..EVERYTHING.len(), with in "[\\[\\]{}:,&*!|>'\"%@`#\n\t -]{0,4}", skip in 0..9_usize) {
+            let mut text = EVERYTHING[..cut].to_owned();
+            text.push_str(&with);
+            text.push_str(EVERYTHING.get(cut + skip..).unwrap_or_default());
+            let _ = JobFile::parse(&text, "x.yaml", "x");
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! A job with every default filled in: what is frozen into a run.
 //!
 //! A job file is read by [`file`](mod@file) and [`read`], layered with what flags, environment and project say by
-//! [`settings`], and completed by [`resolve`](mod@resolve).
+//! [`settings`], and completed by [`resolve`](mod@resolve); [`schema`](mod@schema) tells editors what it may hold.
 
 pub mod file;
 pub mod read;
 pub mod resolve;
+pub mod schema;
 pub mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};

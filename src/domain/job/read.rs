@@ -6,18 +6,19 @@ use std::time::Duration;
 use jiff::tz::TimeZoneDatabase;
 
 use super::{Hop, Mode, Notify, SecretRef, Sudo, User};
-use crate::domain::decode::{At, Fields};
+use crate::domain::decode::At;
 use crate::domain::diagnostic::{nearest, quoted};
+use crate::domain::hostrange;
 use crate::domain::location::Location;
 use crate::domain::quantity::{Amount, ByteSize, Span};
 use crate::domain::selector::{Host, TagFilter};
 use crate::domain::yaml::Value;
 
-/// The longest time that anything may be asked to take: longer is a slip of the pen.
-const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// What to do about a selector that selects nothing.
+pub(super) const NEVER_ALL: &str = "add `tags` or `hosts`; an empty selector never means all";
 
 /// How long a detached task's directory is kept on the host when nothing is said.
-const DEFAULT_KEEP: Span = Span(Duration::from_secs(7 * 24 * 60 * 60));
+const DEFAULT_KEEP: Span = Span(Duration::from_hours(7 * 24));
 
 /// Reads a duration of more than nothing.
 pub(super) fn duration(at: &At<'_>) -> Option<Span> {
@@ -30,11 +31,7 @@ pub(super) fn duration(at: &At<'_>) -> Option<Span> {
 
 /// Reads a duration that may be nothing.
 pub(super) fn pause(at: &At<'_>) -> Option<Span> {
-    let span: Span = at.parse("a duration such as `90s` or `1h30m`")?;
-    if span.0 > MAX_DURATION {
-        return at.fault(format_args!("`{span}` is longer than {}, the most that is allowed", Span(MAX_DURATION)));
-    }
-    Some(span)
+    at.parse("a duration such as `90s` or `1h30m`")
 }
 
 /// Reads a number of bytes.
@@ -79,9 +76,10 @@ pub(super) fn login(at: &At<'_>) -> Option<String> {
 
 /// Reads a login user: a name, or `{ tag: …, default: … }`.
 pub(super) fn user(at: &At<'_>) -> Option<User> {
-    let Some(mut fields) = map(at, "a user name or `{ tag: LoginUser, default: ec2-user }`")? else {
+    if matches!(at.value(), Value::Scalar { .. }) {
         return login(at).map(User::Name);
-    };
+    }
+    let mut fields = at.fields("a user name or `{ tag: LoginUser, default: ec2-user }`")?;
     let tag = fields.need("tag", "name the tag that tells the user", tag_key);
     let default = fields.need("default", "name the user of instances without the tag", login);
     fields.finish();
@@ -95,15 +93,6 @@ fn tag_key(at: &At<'_>) -> Option<String> {
         return at.fault("a tag's key has 1 to 128 characters");
     }
     Some(key.to_owned())
-}
-
-/// Starts on a map where a scalar would do too: `Some(None)` for a scalar.
-fn map<'a>(at: &At<'a>, what: &str) -> Option<Option<Fields<'a>>> {
-    match at.value() {
-        Value::Scalar { .. } => Some(None),
-        Value::Map(_) => at.fields(what).map(Some),
-        Value::List(_) | Value::Broken => at.wanted(what),
-    }
 }
 
 /// Reads where private keys are, in the order in which they are tried.
@@ -151,7 +140,7 @@ pub(super) fn sudo(at: &At<'_>) -> Option<Sudo> {
 /// Reads whether the process ends with the channel: a word, or `{ detached: { unit: …, keep: … } }`.
 pub(super) fn mode(at: &At<'_>) -> Option<Mode> {
     let what = "`attached`, `detached` or `{ detached: { unit: true, keep: 7d } }`";
-    let Some(mut fields) = map(at, what)? else {
+    if matches!(at.value(), Value::Scalar { .. }) {
         return match at.text(what)? {
             "attached" => Some(Mode::Attached),
             "detached" => Some(Mode::Detached { unit: false, keep: DEFAULT_KEEP }),
@@ -163,7 +152,8 @@ pub(super) fn mode(at: &At<'_>) -> Option<Mode> {
                 None => at.wanted(what),
             },
         };
-    };
+    }
+    let mut fields = at.fields(what)?;
     let detached = fields.need("detached", "write `attached` where nothing is to be set", |at| {
         let mut fields = at.fields("a map such as `{ unit: true, keep: 7d }`")?;
         let unit = fields.get("unit", At::flag).is_some_and(|unit| unit.value);
@@ -218,45 +208,34 @@ pub(super) fn notify(at: &At<'_>) -> Option<Notify> {
 /// Reads tag filters: a value, a list of values (or), `"web*"` (wildcard), `"!Prod"` (not), `""` (the tag is present).
 pub(super) fn tags(at: &At<'_>) -> Option<Vec<TagFilter>> {
     let entries = at.entries("a map of tags such as `{ Environment: Dev }`")?;
+    if entries.is_empty() {
+        return at.fault_with_hint("nothing is selected", NEVER_ALL);
+    }
     let mut filters = Vec::new();
     for (key, _, at) in entries {
-        let mut filter = TagFilter { key: key.to_owned(), any_of: Vec::new(), none_of: Vec::new() };
-        if key.is_empty() || key.chars().count() > 128 {
-            at.fault::<()>("a tag's key has 1 to 128 characters");
+        let values = at.one_or_many(|at| at.word("a value, or `\"\"` for any value,").map(str::to_owned));
+        match values.map(|values| TagFilter::from_values(key, &values)) {
+            Some(Ok(filter)) => filters.push(filter),
+            Some(Err(error)) => at.fault(error).unwrap_or_default(),
+            None => {}
         }
-        let mut present = false;
-        at.one_or_many(|at| {
-            match at.word("a value, a list of values or `\"\"` (any value)")? {
-                "" => present = true,
-                "!" => return at.fault_with_hint("`!` names no value", "write `\"!Prod\"`"),
-                // EC2 User Guide, tag restrictions: a value has at most 256 characters.
-                long if long.chars().count() > 257 => return at.fault("a tag's value has at most 256 characters"),
-                value => match value.strip_prefix('!') {
-                    Some(value) => filter.none_of.push(value.to_owned()),
-                    None => filter.any_of.push(value.to_owned()),
-                },
-            }
-            Some(())
-        })
-        .filter(|values| values.is_empty())
-        .and_then(|_| at.fault_with_hint::<()>("the list is empty", "write `\"\"` for any value"));
-        if present && !filter.any_of.is_empty() {
-            at.fault_with_hint::<()>(
-                "`\"\"` means any value, so the other values mean nothing",
-                "remove one of the two",
-            );
-        }
-        filters.push(filter);
     }
     Some(filters)
 }
 
 /// Reads hosts named one by one.
 pub(super) fn hosts(at: &At<'_>) -> Option<Vec<Host>> {
-    at.one_or_many(|at| {
-        let Hop { user, host, port } = at.convert("a host")?;
-        Some(Host { user, host, port: Some(port) })
-    })
+    if matches!(at.value(), Value::List(items) if items.is_empty()) {
+        return at.fault_with_hint("nothing is selected", NEVER_ALL);
+    }
+    let hosts = at.one_or_many(|at| {
+        let names = match hostrange::expand(at.word("a host such as `web-1` or `node[1-5]`")?) {
+            Ok(names) => names,
+            Err(error) => return at.fault(error),
+        };
+        names.into_iter().map(|name| name.parse().or_else(|error| at.fault(error).ok_or(())).ok()).collect()
+    })?;
+    Some(hosts.into_iter().flat_map(|hosts: Vec<Host>| hosts).collect())
 }
 
 /// Reads arguments: any text that a process can be given.
@@ -266,25 +245,27 @@ pub(super) fn args(at: &At<'_>) -> Option<Vec<String>> {
 
 /// Reads variables: names that a shell can read, values that a process can be given.
 pub(super) fn env(at: &At<'_>) -> Option<BTreeMap<String, String>> {
-    variables(at, |at| process_text(at, "a value"))
+    let what = "a map such as `{ GREETING: hello }`";
+    variables(at, what, |at| process_text(at, "a value, or `\"\"` for an empty one,"))
 }
 
 /// Reads where secrets are.
 pub(super) fn secrets(at: &At<'_>) -> Option<BTreeMap<String, SecretRef>> {
-    variables(at, |at| at.convert("a reference: `env:NAME`, `file:PATH` or `ssm:/path`"))
+    let what = "a map such as `{ DB_PASS: \"env:DB_PASS\" }`";
+    variables(at, what, |at| at.convert("a reference: `env:NAME`, `file:PATH` or `ssm:/path`"))
 }
 
 fn process_text(at: &At<'_>, what: &str) -> Option<String> {
     let text = at.word(what)?;
     if text.contains('\0') {
-        return at.fault(format_args!("{what} of a process cannot hold a NUL character"));
+        return at.fault("no process can be given a NUL character");
     }
     Some(text.to_owned())
 }
 
-fn variables<T>(at: &At<'_>, read: impl Fn(&At<'_>) -> Option<T>) -> Option<BTreeMap<String, T>> {
+fn variables<T>(at: &At<'_>, what: &str, read: impl Fn(&At<'_>) -> Option<T>) -> Option<BTreeMap<String, T>> {
     let mut variables = BTreeMap::new();
-    for (name, place, value) in at.entries("a map such as `{ GREETING: hello }`")? {
+    for (name, place, value) in at.entries(what)? {
         match variable_name(name) {
             Ok(()) => {}
             Err((message, hint)) => at.fault_at(place, message, hint),

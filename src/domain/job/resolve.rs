@@ -40,9 +40,9 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// What the settings of `job` come to: flag, environment, job file, project file, default.
-    pub fn settle(&self, job: &JobFile) -> Settled {
-        let layers = [&self.environment, &job.settings, &self.project];
+    /// What the settings of a job come to: flag, environment, job file, project file, default.
+    pub fn settle(&self, job: &Settings) -> Settled {
+        let layers = [&self.environment, job, &self.project];
         layers.into_iter().fold(self.request.settings.clone(), |upper, lower| upper.over(lower.clone())).settle()
     }
 
@@ -51,7 +51,7 @@ impl Layers {
     /// # Errors
     /// What the layers cannot mean together: nothing selected, a variable that is also a secret.
     pub fn resolve(self, job: JobFile) -> Result<Job, Vec<Diagnostic>> {
-        let settled = self.settle(&job);
+        let settled = self.settle(&job.settings);
         let request = self.request;
         let mut wrong = Vec::new();
         let (tags, hosts) = if request.tags.is_empty() && request.hosts.is_empty() {

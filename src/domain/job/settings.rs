@@ -133,7 +133,7 @@ settings! {
     /// Whether the process ends with the SSH channel.
     mode: Mode, "mode", Mode::Attached;
     /// Longest time that the script may run on one host.
-    timeout: Span, "timeout", seconds(5 * 60);
+    timeout: Span, "timeout", Span(Duration::from_mins(5));
     /// The exit statuses that count as success.
     ok_exit_codes: BTreeSet<u8>, "ok_exit_codes", BTreeSet::from([0]);
     /// How much of each output stream of a task is kept.
@@ -161,7 +161,7 @@ settings! {
     /// What becomes of firings that nobody was awake for.
     missed: Missed, "missed", Missed::Latest;
     /// A firing later than this is missed, not late.
-    deadline: Span, "deadline", seconds(10 * 60);
+    deadline: Span, "deadline", Span(Duration::from_mins(10));
     /// Who is told.
     notify: Option<Notify>, "notify", None;
 }

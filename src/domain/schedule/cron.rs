@@ -320,8 +320,8 @@ impl Field {
     }
 
     fn value(&self, text: &str, item: &str) -> Result<i16, Wrong> {
-        let named = self.names.iter().zip(self.from..).find(|(name, _)| name.eq_ignore_ascii_case(text));
-        let value = named.map(|(_, value)| value);
+        let by_name = self.names.iter().zip(self.from..).find(|(name, _)| name.eq_ignore_ascii_case(text));
+        let value = by_name.map(|(_, value)| value);
         let number = || text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
         value.or_else(number).filter(|value| (self.from..=self.to).contains(value)).ok_or_else(|| {
             let names = match self.names {
