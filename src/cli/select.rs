@@ -87,7 +87,9 @@ impl Select {
         }
         let settings = self.settings().over(workspace.environment.clone()).over(workspace.project.settings.clone());
         let settled = settings.settle();
-        Ok(Targets { selector, regions: settled.regions.value, address: settled.address.value })
+        // A host that is named is reached by that name.
+        let address = settled.address.value.filter(|_| selector.hosts.is_empty());
+        Ok(Targets { selector, regions: settled.regions.value, address })
     }
 
     fn selector(&self) -> Result<Selector, Fail> {
@@ -247,6 +249,9 @@ fn describe(selector: &Selector) -> String {
 
 /// Why nothing of `all` matched, where one cause stands out.
 fn explain(selector: &Selector, all: Vec<Instance>) -> Option<String> {
+    if all.is_empty() {
+        return None;
+    }
     let keys: BTreeSet<&str> = all.iter().flat_map(|instance| instance.tags.keys().map(String::as_str)).collect();
     let wanted = selector.tags.iter().filter(|filter| !filter.any_of.is_empty() || filter.none_of.is_empty());
     for filter in wanted {

@@ -81,8 +81,8 @@ pub async fn find<S: Store>(runs: &Runs<S>, name: &str) -> Result<RunId, Fail> {
     let fail = Fail::usage(super::output::lines::clean(&unresolved.to_string()));
     Err(match unresolved {
         Unresolved::Ambiguous { candidates, .. } => {
-            let list: String = candidates.iter().map(|run| format!("\n  {run}")).collect();
-            fail.hint(format!("give more of the id; the newest are{list}"))
+            let list: Vec<&str> = candidates.iter().map(RunId::as_str).collect();
+            fail.hint(format!("give more of the id; the newest are\n  {}", list.join("\n  ")))
         }
         Unresolved::Unknown { nearest: Some(nearest), .. } => {
             fail.hint(format!("`{nearest}` is the most similar; `sshjob runs` lists all"))

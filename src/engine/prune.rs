@@ -175,18 +175,13 @@ async fn forget_requests<S: Store>(store: &S, old: &Old, now: Timestamp) -> Resu
     let recent = recent(now);
     for key in all(store, "state/requests/").await? {
         let Some(object) = store.get(&key).await? else { continue };
-        let Some(run) = requested(&object.bytes) else { continue };
+        let Ok(run) = serde_json::from_slice::<RunId>(&object.bytes) else { continue };
         let claimed = store.get(&RunKeys::new(&run).run()).await?.is_some();
         if removed.contains(&run) || !claimed && run.time() < recent.as_str() {
             store.remove(&key).await?;
         }
     }
     Ok(())
-}
-
-/// The run that a request became, as JSON or as plain text.
-fn requested(bytes: &[u8]) -> Option<RunId> {
-    std::str::from_utf8(bytes).ok()?.trim().trim_matches('"').parse().ok()
 }
 
 /// The time before which nothing is just being claimed, as in run ids.
