@@ -8,6 +8,7 @@
 //! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `validate` | every message about a job file or project file, compared whole |
+//! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
 //! | `work` | that a run on real sshd hosts ends as it must, and nothing starts twice |
 
 #![allow(
@@ -32,5 +33,6 @@ mod project;
 mod store_contract;
 mod store_dir;
 mod store_memory;
+mod trust;
 mod validate;
 mod work;
