@@ -13,9 +13,10 @@
 //!
 //! Standard input must stay open for as long as the program may run; the program itself reads from `/dev/null`.
 //!
-//! What it costs the host. Command: 5 forks (`dd`, a subshell, `sh` as watchdog, `sleep`, the lifeline's reader), 4
-//! programs. Script: 4 forks and 4 programs more (`mkdir`, `dd`, `sha256sum`, at the end `rm`). Environment, secrets
-//! and arguments are never in a file nor, the arguments excepted, in a process list.
+//! What it costs the host. Command: 6 forks (`dd`, two short-lived subshells, the watchdog, its `sleep`, the lifeline's
+//! reader) and 4 programs (`dd`, `setsid`, `sh`, `sleep`). Script: 4 forks and 4 programs more (`mkdir`, `dd`,
+//! `sha256sum`, at the end `rm`). Environment and secrets are never in a file; neither they nor the arguments are in a
+//! process list before the program itself is.
 
 pub mod reply;
 
@@ -417,7 +418,7 @@ mod tests {
             let text = String::from_utf8(delivery.before).unwrap();
             text.split("sshjob_limit=").nth(1).unwrap().split(' ').next().unwrap().to_owned()
         };
-        assert_eq!(limit(Duration::from_secs(300)), "305");
+        assert_eq!(limit(Duration::from_mins(5)), "305");
         assert_eq!(limit(Duration::from_millis(1)), "6");
         assert_eq!(limit(Duration::MAX), u64::MAX.to_string());
     }

@@ -30,6 +30,9 @@ pub enum DeliveryError {
     /// A tool that the delivery needs is not there.
     #[error("the host has no `{0}`, which a delivery needs")]
     Tool(String),
+    /// The process that is to end the script could not be started.
+    #[error("the host could not start the watchdog, without which nothing is run: is its process table full?")]
+    Watchdog,
     /// The script's interpreter, or the command's program, is not there.
     #[error("`{0}` is not on the host or not executable")]
     Program(String),
@@ -46,6 +49,7 @@ impl DeliveryError {
             ("cut", "") => Self::Cut,
             ("hash", "") => Self::Hash,
             ("space", "") => Self::Space,
+            ("watchdog", "") => Self::Watchdog,
             ("tool", name) => Self::Tool(name.to_owned()),
             ("program", name) => Self::Program(name.to_owned()),
             _ => Self::Unknown(text),
@@ -224,6 +228,7 @@ mod tests {
         assert_eq!(said("cut").0, Err(DeliveryError::Cut));
         assert_eq!(said("hash").0, Err(DeliveryError::Hash));
         assert_eq!(said("space").0, Err(DeliveryError::Space));
+        assert_eq!(said("watchdog").0, Err(DeliveryError::Watchdog));
         assert_eq!(said("tool sha256sum").0, Err(DeliveryError::Tool("sha256sum".to_owned())));
         assert_eq!(said("program /opt/a b\u{1b}").0, Err(DeliveryError::Program("/opt/a b".to_owned())));
         assert_eq!(

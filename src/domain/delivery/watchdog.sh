@@ -3,6 +3,8 @@
 leader=$2 born=$3 limit=$4 dir=$5
 trap "" HUP INT TERM
 cd /
+echo up
+exec >/dev/null
 
 # Where the group is known to be gone the number may soon be another one's: `alive` asks for the start time, too.
 alive() {
