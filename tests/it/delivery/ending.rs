@@ -115,3 +115,30 @@ fn script_that_renames_itself_is_found() {
     session.close();
     assert_eq!(session.end().status.signal(), Some(15));
 }
+
+#[test]
+fn user_to_become_runs_and_ends_as_anyone() {
+    let allowed = Command::new("sudo").args(["-n", "-u", "nobody", "true"]).output();
+    if !allowed.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no `sudo` to `nobody` without a password");
+        return;
+    }
+    let delivery = |text: &[u8]| {
+        let program = Program::Script { bytes: &Arc::from(text), args: &[] };
+        Delivery::new(program, &Sudo::User("nobody".to_owned()), TIMEOUT).unwrap()
+    };
+    let host = Host::new();
+    let ended = host.run(&delivery(b"id -un; cat; exit 5"), &[]);
+    assert_eq!((ended.status.code(), ended.out), (Some(5), b"nobody\n".to_vec()));
+
+    let mark = host.dir("mark");
+    std::fs::write(&mark, "").unwrap();
+    std::fs::set_permissions(&mark, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    std::fs::set_permissions(host.root.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut session =
+        host.start(&delivery(format!("echo up >{}; exec tail -f /dev/null", mark.display()).as_bytes()), &[]);
+    session.send_all();
+    eventually("the script is up", || std::fs::read(&mark).unwrap() == b"up\n");
+    session.close();
+    assert_eq!(session.end().status.signal(), Some(15));
+}
