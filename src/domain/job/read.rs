@@ -228,14 +228,21 @@ pub(super) fn hosts(at: &At<'_>) -> Option<Vec<Host>> {
     if matches!(at.value(), Value::List(items) if items.is_empty()) {
         return at.fault_with_hint("nothing is selected", NEVER_ALL);
     }
-    let hosts = at.one_or_many(|at| {
-        let names = match hostrange::expand(at.word("a host such as `web-1` or `node[1-5]`")?) {
-            Ok(names) => names,
-            Err(error) => return at.fault(error),
-        };
-        names.into_iter().map(|name| name.parse().or_else(|error| at.fault(error).ok_or(())).ok()).collect()
+    // Each item is bounded; all together must be too.
+    let mut room = Some(hostrange::MAX_NAMES);
+    let hosts: Vec<Vec<Host>> = at.one_or_many(|at| {
+        let left = room?;
+        let names = at.accept(hostrange::expand(at.word("a host such as `web-1` or `node[1-5]`")?))?;
+        room = left.checked_sub(names.len() as u64);
+        if room.is_none() {
+            return at.fault_with_hint(
+                format_args!("more than {} hosts are named", hostrange::MAX_NAMES),
+                "name fewer, or select by tags",
+            );
+        }
+        names.iter().map(|name| at.accept(name.parse())).collect()
     })?;
-    Some(hosts.into_iter().flat_map(|hosts: Vec<Host>| hosts).collect())
+    Some(hosts.into_iter().flatten().collect())
 }
 
 /// Reads arguments: any text that a process can be given.
