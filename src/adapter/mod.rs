@@ -2,6 +2,7 @@
 
 pub mod dir;
 pub mod fleet;
+pub mod hosts;
 pub mod local;
 pub mod process;
 pub mod ssh;

@@ -62,11 +62,11 @@ fn key_files(job: &Job, project: &Path) -> Result<Vec<PathBuf>, Fail> {
 
 fn load_key(path: &Path) -> Result<PrivateKey, Fail> {
     match key::load(path, None) {
-        Err(KeyError::Encrypted) => {}
-        loaded => return loaded.map_err(|error| Fail::usage(error.to_string())),
+        Err(KeyError::Encrypted { .. }) => {}
+        loaded => return loaded.map_err(|error| refuse_key(&error)),
     }
     if let Some(passphrase) = variable("SSHJOB_PASSPHRASE").map(Zeroizing::new) {
-        return key::load(path, Some(&passphrase)).map_err(|error| Fail::usage(error.to_string()));
+        return key::load(path, Some(&passphrase)).map_err(|error| refuse_key(&error));
     }
     if !std::io::stdin().is_terminal() {
         let message = format!("the key `{}` has a passphrase, and there is no terminal to ask for it", path.display());
@@ -75,7 +75,15 @@ fn load_key(path: &Path) -> Result<PrivateKey, Fail> {
     let prompt = format!("Passphrase for {}: ", path.display());
     let passphrase = rpassword::prompt_password(prompt).map(Zeroizing::new);
     let passphrase = passphrase.map_err(|error| Fail::usage(format!("cannot read a passphrase: {error}")))?;
-    key::load(path, Some(&passphrase)).map_err(|error| Fail::usage(error.to_string()))
+    key::load(path, Some(&passphrase)).map_err(|error| refuse_key(&error))
+}
+
+fn refuse_key(error: &KeyError) -> Fail {
+    let fail = Fail::usage(error.to_string());
+    match error.hint() {
+        Some(hint) => fail.hint(hint),
+        None => fail,
+    }
 }
 
 /// Resolves the secrets of `job`.

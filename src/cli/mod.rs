@@ -6,10 +6,14 @@
 pub mod access;
 pub mod command;
 pub mod context;
+pub mod dry_run;
 pub mod exit;
 pub mod flags;
+pub mod launch;
 pub mod output;
 pub mod project;
+pub mod select;
+pub mod store;
 
 use std::process::ExitCode;
 

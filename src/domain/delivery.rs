@@ -332,3 +332,115 @@ fn without_comments(script: &str) -> String {
     let lines = script.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.flat_map(|line| [line, "\n"]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn words(words: &[&str]) -> Vec<Vec<u8>> {
+        words.iter().map(|word| word.as_bytes().to_vec()).collect()
+    }
+
+    fn refusal(line: &[Vec<u8>], env: &[(&str, &[u8])]) -> String {
+        let delivery = Delivery::new(Program::Command(line), &Sudo::No, SECOND);
+        delivery.and_then(|delivery| delivery.parcel(&Token::new([0; 16]), env)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn command_line_survives_every_login_shell() {
+        for sudo in [Sudo::No, Sudo::Root, Sudo::User("app-1.x_y".into())] {
+            let delivery = Delivery::new(Program::Command(&words(&["id", "it's"])), &sudo, SECOND).unwrap();
+            let line = delivery.parcel(&Token::new([0xab; 16]), &[("A", b"b")]).unwrap().command;
+            assert_eq!(line.matches('\'').count(), 2, "{line}");
+            assert!(!line.contains(['\\', '\n', '!', '\t']) && line.is_ascii(), "{line}");
+            // Old C shells take words of 1024 characters.
+            assert!(line.len() < 1024, "{} characters", line.len());
+            let (head, arguments) = line.rsplit_once("' sshjob ").unwrap();
+            assert!(arguments.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b' '), "{line}");
+            let become_user = match sudo {
+                Sudo::No => "exec /bin/sh -c '",
+                Sudo::Root => "exec sudo -n -- /bin/sh -c '",
+                Sudo::User(_) => "exec sudo -n -u app-1.x_y -- /bin/sh -c '",
+            };
+            assert!(head.starts_with(become_user), "{line}");
+        }
+    }
+
+    #[test]
+    fn command_line_is_the_same_for_everything() {
+        let line = |delivery: Delivery| {
+            let parcel = delivery.parcel(&Token::new([1; 16]), &[]).unwrap();
+            parcel.command.replace(&format!(" {} ", parcel.head.len()), " N ")
+        };
+        let script: Arc<[u8]> = Arc::from(*b"#!/bin/bash\necho");
+        let program = Program::Script { bytes: &script, args: &words(&["a", "b"]) };
+        let of_script = line(Delivery::new(program, &Sudo::No, SECOND).unwrap());
+        let of_command = line(Delivery::new(Program::Command(&words(&["x"])), &Sudo::No, SECOND * 9).unwrap());
+        assert_eq!(of_script, of_command);
+    }
+
+    #[test]
+    fn what_no_host_could_run_is_refused() {
+        let long = "x".repeat(MAX_ARGUMENT + 1);
+        let much = vec![vec![b'x'; 100_000]; 11];
+        let echo = words(&["echo"]);
+        let said = [
+            refusal(&[], &[]),
+            refusal(&words(&[""]), &[]),
+            refusal(&words(&["-x"]), &[]),
+            refusal(&words(&["a\0b"]), &[]),
+            refusal(&words(&["echo", "fine", "a\0b"]), &[]),
+            refusal(&words(&["echo", &long]), &[]),
+            refusal(&[&echo[..], &much[..]].concat(), &[]),
+            refusal(&echo, &[("A B", b"")]),
+            refusal(&echo, &[("1A", b"")]),
+            refusal(&echo, &[("sshjob_dir", b"")]),
+            refusal(&echo, &[("SECRET", b"hidden\0")]),
+            refusal(&echo, &[("SECRET", &long.as_bytes()[..MAX_ARGUMENT - 6])]),
+            refusal(&[&echo[..], &much[..10]].concat(), &[("A", &much[0])]),
+        ];
+        insta::assert_snapshot!(said.join("\n"));
+        let user = |name: &str| Delivery::new(Program::Command(&echo), &Sudo::User(name.to_owned()), SECOND).err();
+        for name in ["", "-u", "a b", "a'b", "$x", &"u".repeat(65)] {
+            assert_eq!(user(name), Some(Undeliverable::User(name.to_owned())));
+        }
+    }
+
+    #[test]
+    fn limit_is_whole_seconds_and_later_than_the_timeout() {
+        let limit = |timeout| {
+            let delivery = Delivery::new(Program::Command(&words(&["x"])), &Sudo::No, timeout).unwrap();
+            let text = String::from_utf8(delivery.before).unwrap();
+            text.split("sshjob_limit=").nth(1).unwrap().split(' ').next().unwrap().to_owned()
+        };
+        assert_eq!(limit(Duration::from_secs(300)), "305");
+        assert_eq!(limit(Duration::from_millis(1)), "6");
+        assert_eq!(limit(Duration::MAX), u64::MAX.to_string());
+    }
+
+    #[test]
+    fn parcel_shows_no_secret() {
+        let delivery = Delivery::new(Program::Command(&words(&["x"])), &Sudo::No, SECOND).unwrap();
+        let parcel = delivery.parcel(&Token::new([1; 16]), &[("PASS", b"hidden")]).unwrap();
+        assert!(parcel.head.windows(6).any(|window| window == b"hidden"));
+        assert!(!format!("{parcel:?}{:?}", parcel.command).contains("hidden"));
+    }
+
+    proptest! {
+        #[test]
+        fn head_has_exactly_the_length_that_was_reserved(
+            values in proptest::collection::vec(("[A-Z_]{1,9}", proptest::collection::vec(1..=255_u8, 0..40)), 0..5),
+        ) {
+            let delivery = Delivery::new(Program::Command(&words(&["x"])), &Sudo::No, SECOND).unwrap();
+            let env: Vec<(&str, &[u8])> = values.iter().map(|(name, value)| (&**name, &**value)).collect();
+            let parcel = delivery.parcel(&Token::new([1; 16]), &env).unwrap();
+            prop_assert_eq!(parcel.head.len(), parcel.head.capacity());
+            let announced = format!(" sshjob {} ", parcel.head.len());
+            prop_assert!(parcel.command.contains(&announced));
+        }
+    }
+}

@@ -158,6 +158,16 @@ impl RunSummary {
     }
 }
 
+/// A list of runs, without their tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct RunList {
+    /// The version of the document.
+    pub schema: Schema,
+    /// The runs, newest first.
+    pub runs: Vec<RunSummary>,
+}
+
 /// A run with its tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -342,6 +352,36 @@ pub struct OutputDocument {
     pub text: String,
     /// Whether the store does not hold these bytes although it should.
     pub missing: bool,
+}
+
+/// The output of a run, piece by piece.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct OutputList {
+    /// The version of the document.
+    pub schema: Schema,
+    /// The run.
+    #[schemars(with = "String")]
+    pub run: RunId,
+    /// The pieces, stream by stream.
+    pub output: Vec<OutputDocument>,
+}
+
+/// What was removed as old, or would be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct PruneDocument {
+    /// The version of the document.
+    pub schema: Schema,
+    /// Whether nothing was removed.
+    pub dry_run: bool,
+    /// The runs, newest first.
+    pub runs: Vec<RunSummary>,
+    /// What was left of runs whose removal was cut off.
+    #[schemars(with = "Vec<String>")]
+    pub leftovers: Vec<RunId>,
+    /// The SHA-256 of scripts that no run refers to any more.
+    pub scripts: Vec<String>,
 }
 
 /// The time from `start` to `end`; none where one is not known or a clock went backwards.

@@ -8,6 +8,7 @@ pub mod delivery;
 pub mod diagnostic;
 pub mod document;
 pub mod hostrange;
+pub mod hosts_file;
 pub mod id;
 pub mod instance;
 pub mod job;

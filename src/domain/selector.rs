@@ -14,6 +14,7 @@ use super::pattern::Pattern;
 use super::quantity::Amount;
 
 pub use filter::{InvalidTagFilter, TagFilter};
+pub(super) use host::is_user;
 pub use host::{Host, InvalidHost};
 
 /// The account and region of a host that was named with `-w`: it stands in no inventory.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::event::STOPPED_BY_ERRORS;
 use crate::domain::id::InstanceId;
 
 /// Starts are spread over this much per place: what a server needs to take one connection from its queue.
@@ -34,8 +35,8 @@ impl Stop {
     /// Why a task was skipped, in a few words.
     pub fn reason(&self) -> String {
         match self {
-            Self::MaxErrors(allowed) => format!("more than {allowed} errors (max_errors)"),
-            Self::Canary => "the canary did not succeed".to_owned(),
+            Self::MaxErrors(allowed) => format!("{STOPPED_BY_ERRORS} exceeded: more than {allowed} did not succeed"),
+            Self::Canary => format!("{STOPPED_BY_ERRORS} exceeded: the canary did not succeed"),
             Self::Cancelled => "cancelled before it started".to_owned(),
             Self::Fenced => "another process has taken over this run".to_owned(),
             Self::Store(why) => format!("the store is unavailable: {why}"),

@@ -13,7 +13,9 @@ use crate::domain::run::{Control, Plan, RunRecord, RunState, Target, Verdict};
 use crate::domain::task::{Counts, TaskRecord, TaskState};
 use crate::port::{Store, StoreError};
 
+use super::reconcile::reconcile;
 use super::records::{Runs, damaged};
+use super::worker::WorkError;
 
 /// How many names are asked for at a time; what S3 gives at most.
 const PAGE: usize = 1000;
@@ -97,10 +99,17 @@ pub fn kept(record: &TaskRecord, stream: Stream, max_output: ByteSize) -> Option
 /// Brings the records of an unfinished run up to date where whoever drove it is gone.
 ///
 /// # Errors
-/// Where the store cannot be read or written.
-#[expect(clippy::unused_async, reason = "the reconciler is called from here once it is there")]
-pub async fn refresh<S: Store>(_runs: &Runs<S>, _run: &RunId) -> Result<(), StoreError> {
-    Ok(())
+/// Where the store cannot be read or written; the records are as true as they were before.
+pub async fn refresh<S: Store>(runs: &Runs<S>, run: &RunId, now: Timestamp) -> Result<(), WorkError> {
+    let Some(record) = runs.run(run).await? else { return Ok(()) };
+    if runs.verdict(run).await?.is_some() {
+        return Ok(());
+    }
+    match reconcile(runs, &record, now).await {
+        // Somebody else is at it, which is as good.
+        Err(WorkError::Held(_) | WorkError::Fenced) | Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The ids of all runs, or of all runs of `job`, newest first; what is half removed is among them.

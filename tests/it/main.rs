@@ -2,8 +2,10 @@
 //!
 //! | module | proves |
 //! |---|---|
+//! | `delivery` | that what is sent to a host arrives exactly or not at all, whatever shells are there, and ends as it must |
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
 //! | `project` | that the example jobs, their schema and the commands on them agree |
+//! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `work` | that a run on real sshd hosts ends as it must, and nothing starts twice |
@@ -24,6 +26,8 @@ mod support;
 mod crash;
 mod delivery;
 mod fleet;
+mod hosts;
+mod killed;
 mod project;
 mod store_contract;
 mod store_dir;

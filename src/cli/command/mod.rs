@@ -4,6 +4,7 @@ pub mod check;
 pub mod completions;
 pub mod config;
 pub mod demo;
+mod follow;
 pub mod hosts;
 pub mod init;
 pub mod jobs;

@@ -1,17 +1,97 @@
-//! `sshjob retry`: Run a run's script again, on the same hosts.
+//! `sshjob retry`: Run a run's script again.
 
+use crate::cli::access;
 use crate::cli::context::Global;
 use crate::cli::exit::{Exit, Fail};
+use crate::cli::launch::{Launch, launch, notice};
+use crate::cli::project::Workspace;
+use crate::cli::store;
+use crate::domain::layout;
+use crate::domain::run::Target;
+use crate::domain::task::TaskState;
+use crate::engine::clock::Clock;
+use crate::engine::history::{self, RunView, Task};
+use crate::engine::reconcile::{Settled, reconcile};
+use crate::engine::records::damaged;
+use crate::port::Store as _;
 
-/// Run a run's script again, on the same hosts
+/// Run a run's script again, on the hosts it ran on
+///
+/// A retry is a new run that names the old one and runs the same bytes, whatever has become of the file since. It goes
+/// where the old run went: to every host, or with --failed to those that did not succeed and are certainly over. A
+/// task that is lost may have run: --lost says that you looked, and want it run again.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The run: its id, the beginning of it, or `last`
+    run: String,
+    /// Only the hosts that did not succeed; those that are lost only with --lost
+    #[arg(long)]
+    failed: bool,
+    /// The hosts whose outcome is unknown, too
+    #[arg(long)]
+    lost: bool,
+    /// Show identical output once, under the list of its hosts
+    #[arg(long)]
+    group: bool,
+    /// Name this request: the same name again is the same run, not a second one
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+}
 
 /// Does it.
 ///
 /// # Errors
-/// What kept it from being done.
-#[expect(clippy::unused_async, reason = "not built yet")]
-pub async fn run(_args: Args, _global: Global) -> Result<Exit, Fail> {
-    Err(Fail::usage("`retry` is not built yet"))
+/// What kept it from being started, or from being carried to its verdict.
+pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
+    let workspace = Workspace::open(&global)?;
+    let runs = store::open(&global, Some(&workspace))?;
+    let id = store::find(&runs, &args.run).await?;
+    let gone = || Fail::usage(format!("run `{id}` was never claimed, so there is nothing to run again"));
+    let record = runs.run(&id).await?.ok_or_else(gone)?;
+    let settled = reconcile(&runs, &record, Clock.now()).await;
+    if settled.map_err(|error| Fail::new(Exit::Unavailable, error.to_string()))? == Settled::Driven {
+        return Err(Fail::usage(format!("run `{id}` is still running"))
+            .hint(format!("`sshjob status {id} --wait` waits for its end")));
+    }
+    let view = history::load(&runs, &id).await?.ok_or_else(gone)?;
+    let targets = args.choose(&view);
+    if targets.is_empty() {
+        notice(&nothing_to_do(&view));
+        return Ok(Exit::Success);
+    }
+    let key = layout::blob(&record.script.sha256);
+    let script = runs.store().get(&key).await?.ok_or_else(|| damaged(&key, "it does not exist"))?.bytes;
+    access::refuse_what_is_not_built(&record.job)?;
+    let launched = Launch {
+        job: record.job,
+        script,
+        origin: record.script.origin,
+        targets,
+        id: args.id,
+        retry_of: Some(id),
+        group: args.group,
+    };
+    launch(launched, &workspace, runs, &global).await
+}
+
+impl Args {
+    fn choose(&self, view: &RunView) -> Vec<Target> {
+        let wanted = |task: &&Task| match task.record.state {
+            TaskState::Lost => self.lost || !self.failed,
+            state => state.is_retried() || !(self.failed || self.lost),
+        };
+        view.tasks.iter().filter(wanted).map(|task| task.target.clone()).collect()
+    }
+}
+
+fn nothing_to_do(view: &RunView) -> String {
+    let lost = view.counts().of(TaskState::Lost);
+    match lost {
+        0 => format!("run `{}` has nothing to run again: every task succeeded", view.record.run),
+        _ => format!(
+            "run `{}` has nothing that is certainly over and did not succeed; {lost} lost, which may have run: \
+             look at the hosts, then add `--lost`",
+            view.record.run
+        ),
+    }
 }

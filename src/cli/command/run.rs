@@ -1,17 +1,164 @@
 //! `sshjob run`: Run a job, a command or a script now.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::cli::access;
+use crate::cli::command::hosts;
 use crate::cli::context::Global;
+use crate::cli::dry_run;
 use crate::cli::exit::{Exit, Fail};
+use crate::cli::flags::{Execution, Login};
+use crate::cli::launch::{Launch, launch, notice};
+use crate::cli::project::{Workspace, refuse};
+use crate::cli::select::Select;
+use crate::cli::store;
+use crate::domain::job::file::JobFile;
+use crate::domain::job::resolve::Overrides;
+use crate::domain::job::{Job, Source};
+use crate::domain::plan;
+use crate::engine::worker::deliver;
 
 /// Run a job, a command or a script now
+///
+/// `sshjob run JOB` runs a job of the project. `sshjob run -t Environment=Dev -- COMMAND` runs a command: one word is a
+/// line for the host's /bin/sh, several are a program and its arguments, exactly as given. `--script FILE` runs a file.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The job to run
+    #[arg(conflicts_with = "script")]
+    job: Option<String>,
+    /// Run this file
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+    #[command(flatten)]
+    select: Select,
+    #[command(flatten)]
+    login: Login,
+    #[command(flatten)]
+    execution: Execution,
+    /// Run from here (direct), or by the functions on AWS (lambda)
+    #[arg(long, value_name = "direct|lambda", default_value = "direct")]
+    via: String,
+    /// How long to wait for a detached run to end
+    #[arg(long, value_name = "DURATION")]
+    wait: Option<crate::domain::quantity::Span>,
+    /// Show what would be run, where, and how each host would be trusted; connect to nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// List the hosts and stop
+    #[arg(long)]
+    list_hosts: bool,
+    /// Show identical output once, under the list of its hosts
+    #[arg(long)]
+    group: bool,
+    /// Name this request: the same name again is the same run, not a second one
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// The command and its arguments; with --script, the script's
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
 
 /// Does it.
 ///
 /// # Errors
-/// What kept it from being done.
-#[expect(clippy::unused_async, reason = "not built yet")]
-pub async fn run(_args: Args, _global: Global) -> Result<Exit, Fail> {
-    Err(Fail::usage("`run` is not built yet"))
+/// What kept it from being started, or from being carried to its verdict.
+pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
+    if args.via != "direct" {
+        return Err(access::not_yet(&format!("`--via {}`", args.via)));
+    }
+    let workspace = Workspace::open(&global)?;
+    let job = args.job(&workspace)?;
+    let (script, origin) = read_script(&job, &workspace)?;
+    access::refuse_what_is_not_built(&job)?;
+    // Refused here what no host could run: nothing has been started, and nothing is half done.
+    let delivery = deliver(&job, &script.clone().into());
+    delivery.map_err(|error| Fail::usage(format!("job `{}`: {error}", job.name)))?;
+    let instances = args.select.find(&workspace, &job.targets).await?;
+    if args.list_hosts {
+        return hosts::show(&instances, job.targets.address, &global);
+    }
+    let targets: Vec<_> = instances.iter().map(|instance| plan::target(&job, instance)).collect();
+    let runs = store::open(&global, Some(&workspace))?;
+    if args.dry_run {
+        return dry_run::show(&job, &script, &origin, &targets, &runs, &global).await;
+    }
+    if targets.is_empty() {
+        // Only `--allow-empty` comes here.
+        notice("nothing matched, so nothing was run");
+        return Ok(Exit::Success);
+    }
+    let Args { id, group, .. } = args;
+    let launched = Launch { job, script, origin, targets, id, retry_of: None, group };
+    launch(launched, &workspace, runs, &global).await
+}
+
+impl Args {
+    /// The job, complete: named, or made of the command line.
+    fn job(&self, workspace: &Workspace) -> Result<Job, Fail> {
+        let mut request = Overrides {
+            settings: self.login.settings().over(self.execution.settings()),
+            env: self.execution.env.iter().cloned().collect::<BTreeMap<_, _>>(),
+            ..Overrides::default()
+        };
+        self.select.add_to(&mut request)?;
+        let file = match (&self.job, &self.script) {
+            (Some(_), _) if !self.command.is_empty() => {
+                return Err(Fail::usage("a job and a command are given; only one can be run")
+                    .hint("leave out the job to run the command: `sshjob run -t KEY=VALUE -- COMMAND`"));
+            }
+            (Some(name), _) => workspace.job(name)?,
+            (None, Some(script)) => {
+                request.args = Some(self.command.clone());
+                let path = std::path::absolute(script).unwrap_or_else(|_| script.clone());
+                let file = ad_hoc(Source::Script(path))?;
+                file.check_script(|path| workspace.read_script(path)).map_err(|wrong| refuse(vec![wrong]))?;
+                file
+            }
+            (None, None) => match self.command.as_slice() {
+                [] => {
+                    return Err(Fail::usage("nothing to run: no job, no command and no script is given").hint(
+                        "`sshjob run JOB`, `sshjob run -t KEY=VALUE -- COMMAND` or `sshjob run -t KEY=VALUE --script FILE`",
+                    ));
+                }
+                // One word is a line for a shell, as with ssh; several are exact.
+                [line] => ad_hoc(Source::Run(line.clone()))?,
+                words => {
+                    hint_at_shell_words(words);
+                    ad_hoc(Source::Command(words.to_vec()))?
+                }
+            },
+        };
+        workspace.layers(request).resolve(file).map_err(refuse)
+    }
+}
+
+/// Operators mean nothing where a program gets its arguments exactly: say so before it surprises.
+fn hint_at_shell_words(words: &[String]) {
+    const OPERATORS: [&str; 8] = ["|", "||", "&&", ";", "&", ">", ">>", "<"];
+    if let Some(operator) = words.iter().find(|word| OPERATORS.contains(&word.as_str())) {
+        notice(&format!(
+            "`{operator}` reaches `{}` as an argument; give the whole line as one word to have a shell read it",
+            words.first().map_or("", String::as_str),
+        ));
+    }
+}
+
+fn ad_hoc(source: Source) -> Result<JobFile, Fail> {
+    let name = "adhoc".parse().map_err(|error| Fail::usage(format!("{error}")))?;
+    Ok(JobFile::ad_hoc(name, source))
+}
+
+/// The bytes that are frozen, and where they came from.
+fn read_script(job: &Job, workspace: &Workspace) -> Result<(Vec<u8>, String), Fail> {
+    match &job.source {
+        Source::Script(path) => {
+            let shown = path.display();
+            let bytes = workspace.read_script(path);
+            Ok((bytes.map_err(|error| Fail::usage(format!("script `{shown}`: {error}")))?, shown.to_string()))
+        }
+        Source::Run(text) => Ok((text.clone().into_bytes(), "run".to_owned())),
+        Source::Command(words) => Ok((words.join("\0").into_bytes(), "command".to_owned())),
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::domain::document::{RunSummary, TaskDocument, text};
+use crate::domain::document::{TaskDocument, text};
 use crate::domain::layout::Stream;
 use crate::domain::run::{RunRecord, Target};
 use crate::domain::task::TaskRecord;
@@ -24,27 +24,34 @@ pub fn line(console: &mut Console, value: &impl Serialize) {
     }
 }
 
-/// A run's document, written as its tasks come: the tasks first, what is known only at the end last.
-#[derive(Debug, Default)]
-pub struct RunWriter {
+/// A document that holds a list, written item by item: the list first, what is known only at the end last.
+#[derive(Debug)]
+pub struct Listing {
+    name: &'static str,
     begun: bool,
 }
 
-impl RunWriter {
-    /// Writes a task, one line.
-    pub fn task(&mut self, console: &mut Console, task: &TaskDocument) {
-        let mut bytes = if self.begun { b",\n".to_vec() } else { b"{\"tasks\":[\n".to_vec() };
-        self.begun = true;
-        if serde_json::to_writer(&mut bytes, task).is_ok() {
+impl Listing {
+    /// A document whose list is called `name`.
+    pub const fn of(name: &'static str) -> Self {
+        Self { name, begun: false }
+    }
+
+    /// Writes an item, as one line.
+    pub fn item(&mut self, console: &mut Console, item: &impl Serialize) {
+        let mut bytes = if self.begun { b",\n".to_vec() } else { format!("{{\"{}\":[\n", self.name).into_bytes() };
+        if serde_json::to_writer(&mut bytes, item).is_ok() {
             console.out(bytes);
+            self.begun = true;
         }
     }
 
-    /// Writes the run itself, which ends the document.
-    pub fn finish(self, console: &mut Console, run: &RunSummary) {
-        let Ok(run) = serde_json::to_vec(run) else { return };
-        let mut bytes = if self.begun { b"\n],\n".to_vec() } else { b"{\"tasks\":[],\n".to_vec() };
-        bytes.extend(run.into_iter().skip(1));
+    /// Writes the rest of the document, an object with at least one key.
+    pub fn finish(self, console: &mut Console, rest: &impl Serialize) {
+        let Ok(rest) = serde_json::to_vec(rest) else { return };
+        let head = if self.begun { "\n],\n".to_owned() } else { format!("{{\"{}\":[],\n", self.name) };
+        let mut bytes = head.into_bytes();
+        bytes.extend(rest.into_iter().skip(1));
         bytes.push(b'\n');
         console.out(bytes);
     }

@@ -11,6 +11,8 @@ pub struct Lines {
     prefix: String,
     /// For a terminal: text alone gets through.
     guarded: bool,
+    /// Nothing is marked, and nothing added.
+    raw: bool,
     at_start: bool,
     /// The beginning of a character whose end is still to come.
     cut: Vec<u8>,
@@ -56,11 +58,20 @@ impl Lines {
     /// Lines that start with `prefix`. Where `guarded`, escape sequences and control characters are left out;
     /// else bytes stay as they are.
     pub fn new(prefix: impl Into<String>, guarded: bool) -> Self {
-        Self { prefix: prefix.into(), guarded, at_start: true, cut: Vec::new(), inside: Inside::Text }
+        Self { prefix: prefix.into(), guarded, raw: false, at_start: true, cut: Vec::new(), inside: Inside::Text }
+    }
+
+    /// Bytes as they are, the end of the last line included.
+    pub fn raw() -> Self {
+        Self { raw: true, ..Self::new("", false) }
     }
 
     /// Adds `bytes` to `out`.
     pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        if self.raw {
+            out.extend_from_slice(bytes);
+            return;
+        }
         if !self.guarded {
             for line in bytes.split_inclusive(|byte| *byte == b'\n') {
                 self.push(line, out);

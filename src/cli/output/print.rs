@@ -21,7 +21,7 @@ use crate::port::{Store, StoreError};
 
 use super::console::Console;
 use super::group::Groups;
-use super::json::{self, RunWriter};
+use super::json::{self, Listing};
 use super::lines::clean;
 use super::progress::Progress;
 use super::words::elapsed;
@@ -132,7 +132,7 @@ impl Queued {
 enum Form {
     Text,
     Group(Groups),
-    Json(RunWriter),
+    Json(Listing),
     Ndjson,
 }
 
@@ -154,7 +154,7 @@ impl<S: Store> Printer<S> {
         let form = match options.format {
             Format::Text if options.group => Form::Group(Groups::default()),
             Format::Text => Form::Text,
-            Format::Json => Form::Json(RunWriter::default()),
+            Format::Json => Form::Json(Listing::of("tasks")),
             Format::Ndjson => Form::Ndjson,
         };
         let counts = Counts::default();
@@ -191,7 +191,7 @@ impl<S: Store> Printer<S> {
             Form::Group(groups) => groups.add(scene, task).await,
             Form::Json(writer) => {
                 if let Some(document) = json::finished(scene, task).await {
-                    writer.task(&mut scene.console, &document);
+                    writer.item(&mut scene.console, &document);
                 }
             }
             Form::Ndjson => {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use crate::domain::hostrange;
 use crate::domain::run::RunState;
 use crate::domain::task::{Counts, TaskRecord, TaskState};
 
@@ -89,8 +92,13 @@ pub fn number(count: usize, what: &str) -> String {
 }
 
 /// The names of hosts on one line.
-pub fn fold(hosts: &[String]) -> String {
-    hosts.join(",")
+pub fn fold<H: AsRef<str>>(hosts: &[H]) -> String {
+    hostrange::fold(&hosts.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+}
+
+/// An instant, to the second, in UTC.
+pub fn instant(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// How the script ended: `exit 1`, `signal KILL`, or nothing where it did not end by itself.

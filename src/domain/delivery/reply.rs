@@ -163,3 +163,106 @@ fn read_line(text: &[u8], token: &[u8]) -> Line {
     }
     if START.starts_with(after) || ERROR.starts_with(after) { Line::Partial } else { Line::None }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::Token;
+    use super::*;
+
+    const TOKEN: &str = "0707070707070707070707070707070f";
+
+    fn reader() -> Reader {
+        let mut random = [7; 16];
+        random[15] = 15;
+        let token = Token::new(random);
+        assert_eq!(token.as_str(), TOKEN);
+        Reader::new(&token)
+    }
+
+    /// What comes of a stream that arrives in packets of these sizes, over and over.
+    fn read(stream: &[u8], sizes: &[usize]) -> (Result<Vec<u8>, DeliveryError>, bool, String) {
+        let mut reader = reader();
+        let (mut rest, mut output, mut sizes) = (stream, Vec::new(), sizes.iter().cycle());
+        while !rest.is_empty() {
+            let (packet, later) = rest.split_at((*sizes.next().unwrap()).clamp(1, rest.len()));
+            match reader.feed(packet) {
+                Ok(bytes) => output.extend_from_slice(bytes),
+                Err(error) => return (Err(error), reader.started(), reader.noise()),
+            }
+            rest = later;
+        }
+        (Ok(output), reader.started(), reader.noise())
+    }
+
+    #[test]
+    fn output_begins_after_the_marker() {
+        let stream = format!("Welcome!\nno line end{TOKEN} start\nout\n{TOKEN} start\n\0\u{ff}");
+        let output = format!("out\n{TOKEN} start\n\0\u{ff}").into_bytes();
+        assert_eq!(read(stream.as_bytes(), &[usize::MAX]), (Ok(output), true, "Welcome! no line end".to_owned()));
+    }
+
+    #[test]
+    fn stream_without_marker_has_no_output() {
+        for stream in ["", "This account is currently not available.\n", TOKEN, &format!("{TOKEN} start")] {
+            let (output, started, _) = read(stream.as_bytes(), &[3]);
+            assert_eq!((output, started), (Ok(Vec::new()), false), "{stream}");
+        }
+    }
+
+    #[test]
+    fn token_that_noise_repeats_is_no_marker() {
+        // A login shell that traces what it does shows the token on the command line.
+        let stream = format!("+ exec /bin/sh -c '…' sshjob 99 {TOKEN}\n+ echo '{TOKEN} start'\n{TOKEN} start\nout");
+        assert_eq!(read(stream.as_bytes(), &[1]).0, Ok(b"out".to_vec()));
+    }
+
+    #[test]
+    fn refusals_say_what_to_do() {
+        let said = |text: &str| read(format!("noise\n{TOKEN} error {text}\nrest").as_bytes(), &[5]);
+        assert_eq!(said("cut").0, Err(DeliveryError::Cut));
+        assert_eq!(said("hash").0, Err(DeliveryError::Hash));
+        assert_eq!(said("space").0, Err(DeliveryError::Space));
+        assert_eq!(said("tool sha256sum").0, Err(DeliveryError::Tool("sha256sum".to_owned())));
+        assert_eq!(said("program /opt/a b\u{1b}").0, Err(DeliveryError::Program("/opt/a b".to_owned())));
+        assert_eq!(
+            said("moon phase"),
+            (Err(DeliveryError::Unknown("moon phase".to_owned())), false, "noise".to_owned())
+        );
+        assert_eq!(said(&"x".repeat(5000)).0, Err(DeliveryError::Unknown("x".repeat(MAX_REFUSAL))));
+    }
+
+    #[test]
+    fn noise_is_bounded() {
+        let marker = format!("{TOKEN} start\n");
+        let fits = MAX_NOISE - marker.len();
+        for (length, expected) in [(fits, Ok(b"out".to_vec())), (fits + 1, Err(DeliveryError::Noise))] {
+            let stream = format!("{}{marker}out", "n".repeat(length));
+            assert_eq!(read(stream.as_bytes(), &[usize::MAX]).0, expected, "{length} at once");
+            assert_eq!(read(stream.as_bytes(), &[4096, 1, 77]).0, expected, "{length} in packets");
+        }
+    }
+
+    /// Pieces that streams are made of, the right ones more often than chance would have them.
+    fn streams() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..20),
+            Just(TOKEN.as_bytes().to_vec()),
+            Just(TOKEN.as_bytes()[..20].to_vec()),
+            Just(b" start\n".to_vec()),
+            Just(b" error ".to_vec()),
+            Just(b"tool dd\n".to_vec()),
+            Just(b"\n".to_vec()),
+            (0..1100_usize).prop_map(|length| vec![b'x'; length]),
+        ];
+        proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn packets_make_no_difference(stream in streams(), sizes in proptest::collection::vec(1..50_usize, 1..10)) {
+            prop_assert_eq!(read(&stream, &sizes), read(&stream, &[usize::MAX]));
+        }
+    }
+}

@@ -213,17 +213,40 @@ pub(super) fn tags(at: &At<'_>) -> Option<Vec<TagFilter>> {
     }
     let mut filters = Vec::new();
     for (key, _, at) in entries {
-        let values = at.one_or_many(|at| at.word("a value, or `\"\"` for any value,").map(str::to_owned));
-        match values.map(|values| TagFilter::from_values(key, &values)) {
-            Some(Ok(filter)) => filters.push(filter),
-            Some(Err(error)) => at.fault(error).unwrap_or_default(),
-            None => {}
+        if key.is_empty() || key.chars().count() > 128 {
+            at.fault::<()>("a tag's key has 1 to 128 characters");
+            continue;
         }
+        let read_value = |at: &At<'_>| {
+            let value = at.word("a value, a list of values or `\"\"` (any value)")?.to_owned();
+            // EC2 User Guide, tag restrictions: a value has at most 256 characters.
+            if value.chars().count() > 257 {
+                return at.fault("a tag's value has at most 256 characters");
+            }
+            match TagFilter::from_values(key, std::slice::from_ref(&value)) {
+                Ok(_) => Some(value),
+                Err(_) if value == "!" => at.fault_with_hint("`!` names no value", "write `\"!Prod\"`"),
+                Err(error) => at.fault(format_args!("{}: {}", quoted(&value), error.why)),
+            }
+        };
+        if matches!(at.value(), Value::List(items) if items.is_empty()) {
+            at.fault_with_hint::<()>("the list is empty", "write `\"\"` for any value");
+        }
+        let values = at.one_or_many(read_value).unwrap_or_default();
+        let is_any = |value: &String| value.is_empty();
+        if values.iter().any(is_any) && values.iter().any(|value| !is_any(value) && !value.starts_with('!')) {
+            at.fault_with_hint::<()>(
+                "`\"\"` means any value, so the other values mean nothing",
+                "remove one of the two",
+            );
+        }
+        // Without a value there was an error, and it is noted.
+        filters.extend(TagFilter::from_values(key, &values));
     }
     Some(filters)
 }
 
-/// Reads hosts named one by one.
+/// Reads hosts named one by one, or in series: `node[1-5]`.
 pub(super) fn hosts(at: &At<'_>) -> Option<Vec<Host>> {
     if matches!(at.value(), Value::List(items) if items.is_empty()) {
         return at.fault_with_hint("nothing is selected", NEVER_ALL);
@@ -232,7 +255,7 @@ pub(super) fn hosts(at: &At<'_>) -> Option<Vec<Host>> {
     let mut room = Some(hostrange::MAX_NAMES);
     let hosts: Vec<Vec<Host>> = at.one_or_many(|at| {
         let left = room?;
-        let names = at.accept(hostrange::expand(at.word("a host such as `web-1` or `node[1-5]`")?))?;
+        let names = at.accept(hostrange::expand(at.text("a host such as `web-1` or `node[1-5]`")?))?;
         room = left.checked_sub(names.len() as u64);
         if room.is_none() {
             return at.fault_with_hint(

@@ -77,6 +77,8 @@ impl Layers {
         }
         let mut exclude = job.targets.exclude;
         exclude.extend(request.exclude);
+        // A host that is named is reached by that name.
+        let address = settled.address.value.filter(|_| hosts.is_empty());
         let selector = Selector { tags, hosts, exclude, limit: request.limit.or(job.targets.limit) };
         Ok(Job {
             name: job.name,
@@ -92,7 +94,7 @@ impl Layers {
                 missed: settled.missed.value,
                 deadline: settled.deadline.value,
             },
-            targets: Targets { selector, regions: settled.regions.value, address: settled.address.value },
+            targets: Targets { selector, regions: settled.regions.value, address },
             source: job.source.value,
             args: request.args.unwrap_or(job.args),
             env,

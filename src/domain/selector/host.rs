@@ -117,7 +117,7 @@ impl fmt::Display for Host {
 }
 
 /// Whether `text` can be handed to a host as a user name; 256 bytes is the longest that Linux takes.
-fn is_user(text: &str) -> bool {
+pub(in crate::domain) fn is_user(text: &str) -> bool {
     (1..=256).contains(&text.len())
         && !text.starts_with('-')
         && !text.contains(|c: char| c.is_whitespace() || c.is_control())

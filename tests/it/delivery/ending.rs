@@ -98,7 +98,7 @@ fn script_that_kills_its_own_group_leaves_nothing_behind() {
 fn script_that_renames_itself_is_found() {
     // The name in /proc/PID/stat is the script's to choose: one that looks like the end of the name must not hide it.
     let Some(python) = which("python3") else {
-        println!("skipped: no `python3` on this machine");
+        eprintln!("skipped: no `python3` on this machine");
         return;
     };
     let host = Host::new();

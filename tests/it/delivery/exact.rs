@@ -61,8 +61,8 @@ fn assert_exact(host: &Host, who: &str) {
     assert!(ended.out == expected, "{who}: script's arguments");
     assert!(ended.err == [greeting, b"\0"].concat(), "{who}: script's environment");
 
-    let argv: Vec<&[u8]> = [&b"sh"[..], b"-c", DUMP.as_bytes(), b"sh"].into_iter().chain(args).collect();
-    let ended = host.run(&command(&argv), &[("GREETING", greeting)]);
+    let command_line: Vec<&[u8]> = [&b"sh"[..], b"-c", DUMP.as_bytes(), b"sh"].into_iter().chain(args).collect();
+    let ended = host.run(&command(&command_line), &[("GREETING", greeting)]);
     assert_eq!(ended.status.code(), Some(7), "{who}: {:?} {}", ended.refusal, String::from_utf8_lossy(&ended.err));
     assert!(ended.out == expected, "{who}: command's arguments");
     assert!(ended.err == [greeting, b"\0"].concat(), "{who}: command's environment");
@@ -91,7 +91,7 @@ fn script_without_interpreter_line_runs_by_sh() {
 #[test]
 fn script_for_python_runs_by_its_line() {
     if which("python3").is_none() {
-        println!("skipped: no `python3` on this machine");
+        eprintln!("skipped: no `python3` on this machine");
         return;
     }
     let text = "#!/usr/bin/env python3\nimport sys\nprint(sys.argv[1:], repr(sys.stdin.read()))\nsys.exit(9)";
@@ -102,7 +102,7 @@ fn script_for_python_runs_by_its_line() {
 #[test]
 fn script_that_waits_for_all_children_finds_none() {
     if which("python3").is_none() {
-        println!("skipped: no `python3` on this machine");
+        eprintln!("skipped: no `python3` on this machine");
         return;
     }
     // A watchdog that were a child of the script would keep it waiting until the limit.
@@ -134,7 +134,7 @@ fn script_sees_an_ordinary_process() {
     let host = Host::new();
     let mut plain = Command::new("/bin/sh");
     plain.args(["-c", look]).current_dir(host.dir("home")).stdin(Stdio::null()).process_group(0);
-    let plain = plain.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("SSHJOB_RUN_ID", "r").output();
+    let plain = plain.env_clear().env("PATH", path()).env("SSHJOB_RUN_ID", "r").output();
     let ended = host.run(&script(look, &[]), &[("SSHJOB_RUN_ID", b"r")]);
     assert_eq!(String::from_utf8(ended.out), String::from_utf8(plain.unwrap().stdout));
 }

@@ -4,6 +4,7 @@ mod arrival;
 mod ending;
 mod exact;
 
+use std::ffi::OsString;
 use std::io::{Read, Write as _};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
@@ -19,10 +20,13 @@ use sshjob::domain::job::Sudo;
 use tempfile::TempDir;
 
 /// Shells that people log in with.
-const LOGIN_SHELLS: [&str; 9] = ["dash", "bash", "zsh", "fish", "tcsh", "ksh", "mksh", "yash", "busybox"];
+const LOGIN_SHELLS: [&str; 8] = ["dash", "bash", "zsh", "fish", "tcsh", "ksh", "mksh", "busybox"];
 
 /// Shells that stand at `/bin/sh` somewhere.
 const BIN_SHELLS: [&str; 5] = ["dash", "bash", "busybox", "ksh", "mksh"];
+
+/// More than any test takes; `ending` knows its number of seconds, with the margin.
+const TIMEOUT: Duration = Duration::from_mins(10);
 
 /// A machine: a home, a directory for temporary files, and who plays which part.
 struct Host {
@@ -58,7 +62,7 @@ impl Host {
     /// Multi-call programs and shells with several characters go by the name that they are called by.
     fn named_sh(&self, shell: &str, role: &str) -> Option<PathBuf> {
         let Some(program) = which(shell) else {
-            println!("skipped: no `{shell}` on this machine; tests/run installs it");
+            eprintln!("skipped: no `{shell}` on this machine; tests/run installs it");
             return None;
         };
         if role == "login" && shell != "busybox" {
@@ -101,7 +105,7 @@ impl Host {
         let mut command = Command::new(&self.login);
         command.arg("-c").arg(format!("{}{}", self.before, parcel.command));
         // No variable of the test runner's reaches the host.
-        let path = self.path.clone().map_or_else(|| std::env::var_os("PATH").unwrap(), PathBuf::into_os_string);
+        let path = self.path.clone().map_or_else(path, PathBuf::into_os_string);
         command.env_clear().env("PATH", path);
         command.env("HOME", self.dir("home")).env("TMPDIR", self.dir("tmp")).current_dir(self.dir("home"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -194,12 +198,12 @@ impl Ended {
 fn script(text: impl AsRef<[u8]>, args: &[&[u8]]) -> Delivery {
     let bytes = Arc::from(text.as_ref());
     let args: Vec<Vec<u8>> = args.iter().map(|arg| arg.to_vec()).collect();
-    Delivery::new(Program::Script { bytes: &bytes, args: &args }, &Sudo::No, Duration::from_secs(600)).unwrap()
+    Delivery::new(Program::Script { bytes: &bytes, args: &args }, &Sudo::No, TIMEOUT).unwrap()
 }
 
 fn command(words: &[&[u8]]) -> Delivery {
     let words: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
-    Delivery::new(Program::Command(&words), &Sudo::No, Duration::from_secs(600)).unwrap()
+    Delivery::new(Program::Command(&words), &Sudo::No, TIMEOUT).unwrap()
 }
 
 fn token() -> Token {
@@ -208,9 +212,13 @@ fn token() -> Token {
     Token::new(random)
 }
 
+#[expect(clippy::disallowed_methods, reason = "where this machine's programs are")]
+fn path() -> OsString {
+    std::env::var_os("PATH").unwrap()
+}
+
 fn which(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap();
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|candidate| candidate.is_file())
+    std::env::split_paths(&path()).map(|dir| dir.join(program)).find(|candidate| candidate.is_file())
 }
 
 fn drain(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
@@ -224,7 +232,7 @@ fn drain(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
 /// Waits for what another process brings about; the deadline is only there to fail at last.
 #[track_caller]
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !holds() {
         assert!(Instant::now() < deadline, "not within a minute: {what}");
         thread::sleep(Duration::from_millis(5));

@@ -1,0 +1,165 @@
+//! `sshjob logs --follow`: a run's output as it comes.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use crate::cli::exit::{Exit, Fail};
+use crate::cli::output::console::Console;
+use crate::cli::output::copy::{missing, put};
+use crate::cli::output::lines::Lines;
+use crate::domain::id::{InstanceId, RunId};
+use crate::domain::layout::Stream;
+use crate::domain::quantity::ByteSize;
+use crate::engine::history::{Task, kept};
+use crate::engine::pieces::{Piece, Pieces};
+use crate::engine::records::Runs;
+use crate::port::{Store, StoreError};
+
+use super::logs::{Args, Source, attempts};
+use super::status::current;
+
+/// How often new output is looked for.
+const POLL: Duration = Duration::from_millis(500);
+
+/// A line is held until it is whole, so that hosts do not write into each other's; a longer one is broken.
+const LINE_BYTES: usize = 64 * 1024;
+
+/// One stream that is followed.
+struct Tail<'a, S> {
+    pieces: Pieces<'a, S>,
+    lines: Lines,
+    /// Where it goes.
+    to: Stream,
+    stream: Stream,
+    /// The beginning of a line whose end is still to come.
+    held: Vec<u8>,
+}
+
+impl<S: Store> Tail<'_, S> {
+    /// Shows the whole lines that have come since. Returns whether nothing was missing.
+    async fn advance(&mut self, console: &mut Console) -> Result<bool, StoreError> {
+        let mut whole = true;
+        while let Some(piece) = self.pieces.next().await? {
+            match piece {
+                Piece::Bytes { bytes, .. } => self.held.extend_from_slice(&bytes),
+                Piece::Missing { from, to } => {
+                    whole = false;
+                    self.end_line(console);
+                    console.err(missing(&self.pieces, from, to));
+                }
+            }
+            let end = self.held.iter().rposition(|byte| *byte == b'\n').map(|newline| newline + 1);
+            let rest = self.held.split_off(end.unwrap_or_default());
+            let mut out = Vec::new();
+            self.lines.feed(&std::mem::replace(&mut self.held, rest), &mut out);
+            put(console, self.to, &out);
+            if self.held.len() > LINE_BYTES {
+                self.end_line(console);
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Shows the line that is held, as it is.
+    fn end_line(&mut self, console: &mut Console) {
+        let mut out = Vec::new();
+        self.lines.feed(&std::mem::take(&mut self.held), &mut out);
+        self.lines.finish(&mut out);
+        put(console, self.to, &out);
+    }
+
+    /// Shows the end of a stream that nothing is added to any more. Returns whether nothing was missing.
+    async fn finish(&mut self, expected: Option<u64>, console: &mut Console) -> Result<bool, StoreError> {
+        let mut whole = self.advance(console).await?;
+        self.end_line(console);
+        if let Some(Piece::Missing { from, to }) = expected.and_then(|expected| self.pieces.missing(expected)) {
+            whole = false;
+            console.err(missing(&self.pieces, from, to));
+        }
+        Ok(whole)
+    }
+}
+
+/// The streams of the attempt that is shown of a task.
+struct Followed<'a, S> {
+    attempt: u32,
+    tails: Vec<Tail<'a, S>>,
+}
+
+impl<'a, S: Store> Followed<'a, S> {
+    fn new(args: &Args, runs: &'a Runs<S>, run: &RunId, task: &Task, attempt: u32, console: &Console) -> Self {
+        let tail = |(stream, to)| Tail {
+            pieces: Pieces::new(runs, run, &task.target.instance, attempt, stream),
+            lines: Source { run, task, attempt, stream }.lines(args, to, console),
+            to,
+            stream,
+            held: Vec::new(),
+        };
+        Self { attempt, tails: args.streams().into_iter().map(tail).collect() }
+    }
+
+    async fn advance(&mut self, console: &mut Console) -> Result<bool, StoreError> {
+        let mut whole = true;
+        for tail in &mut self.tails {
+            whole &= tail.advance(console).await?;
+        }
+        Ok(whole)
+    }
+
+    async fn finish(&mut self, task: &Task, max: ByteSize, console: &mut Console) -> Result<bool, StoreError> {
+        let mut whole = true;
+        let last = self.attempt == task.record.attempt;
+        for tail in &mut self.tails {
+            let expected = kept(&task.record, tail.stream, max).filter(|_| last);
+            whole &= tail.finish(expected, console).await?;
+        }
+        Ok(whole)
+    }
+}
+
+/// Shows what comes from `hosts`, from all where none is named, until the run is finished or nobody reads it any more.
+///
+/// # Errors
+/// What kept it from being done; also that some of the output is missing.
+pub(super) async fn follow<S: Store>(
+    args: &Args,
+    run: &RunId,
+    hosts: &HashSet<InstanceId>,
+    runs: &Runs<S>,
+    console: &mut Console,
+) -> Result<Exit, Fail> {
+    let mut followed: HashMap<InstanceId, Followed<'_, S>> = HashMap::new();
+    let mut done = HashSet::new();
+    let mut whole = true;
+    while console.is_open() {
+        // The records first: what they call final has written its last.
+        let view = current(runs, run, console).await?;
+        for task in view.tasks.iter().filter(|task| hosts.is_empty() || hosts.contains(&task.target.instance)) {
+            let instance = &task.target.instance;
+            if task.record.attempt == 0 || done.contains(instance) {
+                continue;
+            }
+            let max = view.record.job.max_output;
+            let first = *attempts(&view, task, args.all_attempts).start();
+            let earliest = *attempts(&view, task, true).start();
+            let fresh = |attempt, console: &Console| Followed::new(args, runs, run, task, attempt, console);
+            let shown = followed.entry(instance.clone()).or_insert_with(|| fresh(first, console));
+            while shown.attempt < task.record.attempt {
+                whole &= shown.finish(task, max, console).await?;
+                *shown = fresh(earliest.max(shown.attempt + 1), console);
+            }
+            if task.record.state.is_final() {
+                whole &= shown.finish(task, max, console).await?;
+                followed.remove(instance);
+                done.insert(instance.clone());
+            } else {
+                whole &= shown.advance(console).await?;
+            }
+        }
+        if view.verdict.is_some() {
+            break;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    if whole { Ok(Exit::Success) } else { Err(Fail::new(Exit::Unavailable, "some of the output is missing")) }
+}

@@ -1,0 +1,169 @@
+//! What a run would do: nothing is connected to, and nothing is written.
+
+use serde::Serialize;
+
+use super::context::{Format, Global};
+use super::exit::{Exit, Fail};
+use super::output::console::Console;
+use super::output::lines::clean;
+use super::output::table::{Cell, table};
+use super::output::words::{Style, number};
+use crate::adapter::dir::Dir;
+use crate::domain::document::Schema;
+use crate::domain::instance::AddressKind;
+use crate::domain::job::{HostKeyPolicy, Job};
+use crate::domain::layout;
+use crate::domain::plan::plan;
+use crate::domain::run::{Pin, Target};
+use crate::domain::script::sha256_hex;
+use crate::engine::records::Runs;
+
+/// A dry run as machines read it.
+#[derive(Debug, Serialize)]
+struct DryRun<'a> {
+    schema: Schema,
+    job: &'a str,
+    script: Script<'a>,
+    max_concurrency: u32,
+    max_errors: Option<u32>,
+    /// In the order in which they would start.
+    tasks: Vec<Row<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Script<'a> {
+    origin: &'a str,
+    sha256: String,
+    bytes: usize,
+}
+
+/// One task: where it would connect to, why there, and how the host would be trusted.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    instance: &'a str,
+    name: Option<&'a str>,
+    address: Option<&'a str>,
+    /// Which of the instance's addresses it is.
+    address_kind: Option<AddressKind>,
+    /// Why this one.
+    why: &'static str,
+    port: u16,
+    user: &'a str,
+    trust: &'static str,
+    wave: usize,
+}
+
+/// Shows what running `job` on `targets` would do.
+///
+/// # Errors
+/// Where the store's pins cannot be read, or the result cannot be written.
+pub async fn show(
+    job: &Job,
+    script: &[u8],
+    origin: &str,
+    targets: &[Target],
+    runs: &Runs<Dir>,
+    global: &Global,
+) -> Result<Exit, Fail> {
+    let (planned, batches) = plan(job, targets);
+    let mut tasks = Vec::with_capacity(targets.len());
+    for (wave, (from, to)) in planned.waves.iter().enumerate() {
+        let (from, to) = (*from as usize, *to as usize);
+        for target in batches.iter().take(to).skip(from).flat_map(|batch| &batch.targets) {
+            let original = targets.iter().find(|other| other.instance == target.instance);
+            let Some(target) = original else { continue };
+            tasks.push(Row {
+                instance: target.instance.as_str(),
+                name: target.name.as_deref(),
+                address: target.address.as_deref(),
+                address_kind: target.address_kind,
+                why: why(job, target),
+                port: target.port,
+                user: &target.user,
+                trust: trust(job.login.host_key, target, runs).await?,
+                wave: wave + 1,
+            });
+        }
+    }
+    let script = Script { origin, sha256: sha256_hex(script), bytes: script.len() };
+    let (max_concurrency, max_errors) = (planned.max_concurrency, planned.max_errors);
+    let dry = DryRun { schema: Schema::V1, job: job.name.as_str(), script, max_concurrency, max_errors, tasks };
+    let mut console = Console::new(global.color);
+    if global.output == Format::Text {
+        let text = text(&dry, planned.waves.len(), console.out_color());
+        console.out(text);
+        if !global.quiet {
+            console.err("dry run: nothing was connected to, nothing was written\n");
+        }
+    } else {
+        let document = serde_json::to_string(&dry).map_err(|error| Fail::usage(error.to_string()))?;
+        console.out(format!("{document}\n"));
+    }
+    Ok(if console.has_failed() { Exit::Unavailable } else { Exit::Success })
+}
+
+fn text(dry: &DryRun<'_>, waves: usize, color: bool) -> String {
+    let Script { origin, sha256, bytes } = &dry.script;
+    let errors = dry.max_errors.map(|errors| format!(", stops after more than {}", number(errors as usize, "error")));
+    let mut text = format!(
+        "job {}: script {} ({bytes} bytes, sha256 {}), {} at a time{}\n",
+        dry.job,
+        clean(origin),
+        sha256.get(..12).unwrap_or(sha256),
+        dry.max_concurrency,
+        errors.unwrap_or_default(),
+    );
+    let rows: Vec<[Cell; 7]> = dry
+        .tasks
+        .iter()
+        .map(|row| {
+            let address = row.address.map_or_else(
+                || Cell::styled("none", Style::Bad),
+                |address| {
+                    if row.port == 22 {
+                        clean(address).into()
+                    } else {
+                        format!("{}:{}", clean(address), row.port).into()
+                    }
+                },
+            );
+            [
+                row.instance.into(),
+                clean(row.name.unwrap_or_default()).into(),
+                address,
+                row.why.into(),
+                clean(row.user).into(),
+                row.trust.into(),
+                if waves > 1 { row.wave.to_string().into() } else { "".into() },
+            ]
+        })
+        .collect();
+    text += &table(["HOST", "NAME", "ADDRESS", "WHY", "USER", "TRUST", "WAVE"], &rows, color);
+    text
+}
+
+fn why(job: &Job, target: &Target) -> &'static str {
+    let named = !job.targets.selector.hosts.is_empty();
+    match (job.targets.address, target.address_kind) {
+        (_, None) => "it has no such address",
+        (Some(_), Some(_)) => "the address asked for",
+        (None, Some(_)) if named => "named",
+        (None, Some(AddressKind::Private)) => "private comes first",
+        (None, Some(AddressKind::Public)) => "public, for it has no private one",
+        (None, Some(AddressKind::Ipv6)) => "IPv6, for it has no IPv4",
+        (None, Some(AddressKind::Dns)) => "DNS, for it has no address",
+    }
+}
+
+async fn trust(policy: HostKeyPolicy, target: &Target, runs: &Runs<Dir>) -> Result<&'static str, Fail> {
+    let key = layout::trust(&target.account, &target.region, &target.instance);
+    let pinned = || async { Ok::<_, Fail>(runs.read::<Pin>(&key).await?.is_some()) };
+    Ok(match policy {
+        HostKeyPolicy::Off => "off: any key",
+        HostKeyPolicy::Ca => "a host certificate",
+        HostKeyPolicy::Pinned if pinned().await? => "pinned",
+        HostKeyPolicy::Pinned => "first use: its key will be pinned",
+        HostKeyPolicy::Strict if pinned().await? => "pinned",
+        HostKeyPolicy::Strict => "known hosts only",
+    })
+}

@@ -1,0 +1,142 @@
+//! From a complete job and its targets to a verdict: the part that `run` and `retry` share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+
+use super::access;
+use super::context::Global;
+use super::exit::{Exit, Fail};
+use super::output::console::Console;
+use super::output::print::{Options, print};
+use super::project::Workspace;
+use crate::adapter::dir::Dir;
+use crate::domain::id::RunId;
+use crate::domain::job::Job;
+use crate::domain::run::Target;
+use crate::engine::clock::{self, Clock};
+use crate::engine::drive::drive;
+use crate::engine::gate::{Gate, Stop};
+use crate::engine::records::Runs;
+use crate::engine::start::{Request, StartError, start};
+use crate::engine::worker::{WorkError, Worker};
+
+/// Events that wait for the printer; a slow terminal makes the tasks that tell them wait, not memory grow.
+const EVENTS: usize = 1024;
+
+/// After a first Ctrl-C attached scripts get this long to end before the process leaves anyway.
+const END_WITHIN: Duration = Duration::from_secs(30);
+
+/// What is to be run, complete and checked.
+pub struct Launch {
+    /// The job.
+    pub job: Job,
+    /// The bytes of its script.
+    pub script: Vec<u8>,
+    /// Where the script came from, for people.
+    pub origin: String,
+    /// Where it is to run.
+    pub targets: Vec<Target>,
+    /// Names the request; none means a name of its own.
+    pub id: Option<String>,
+    /// The run whose tasks are run again.
+    pub retry_of: Option<RunId>,
+    /// Whether identical output is shown once.
+    pub group: bool,
+}
+
+/// Runs it, shows what happens, and returns how the process is to end.
+///
+/// # Errors
+/// What kept it from being started, or from being carried to its verdict.
+pub async fn launch(launch: Launch, workspace: &Workspace, runs: Runs<Dir>, global: &Global) -> Result<Exit, Fail> {
+    let width = launch.targets.iter().map(|target| target.instance.as_str().chars().count()).max().unwrap_or_default();
+    let keys = access::load_keys(&launch.job, &workspace.root)?;
+    let secrets = access::resolve_secrets(&launch.job, &workspace.root)?;
+    let trust = crate::engine::trust::Trust(runs.store().clone());
+    access::raise_open_files();
+    let id = match launch.id {
+        Some(id) => id,
+        None => clock::nonce().map_err(|error| Fail::new(Exit::Unavailable, error.to_string()))?,
+    };
+    let request = Request {
+        job: launch.job,
+        script: launch.script,
+        origin: launch.origin,
+        actor: access::actor(),
+        id,
+        retry_of: launch.retry_of,
+        targets: launch.targets,
+    };
+    let started = start(&runs, request, Clock.now()).await.map_err(not_started)?;
+    let gate = Gate::new(started.plan.max_concurrency, started.plan.max_errors);
+    let (events, heard) = mpsc::channel(EVENTS);
+    let worker = Worker {
+        runs: runs.clone(),
+        clock: Clock,
+        events,
+        keys,
+        trust,
+        secrets,
+        gate: gate.clone(),
+        batch_ended: Arc::new(Notify::new()),
+    };
+    let options =
+        Options { format: global.output, group: launch.group, quiet: global.quiet, width, program: program(global) };
+    let printer = tokio::spawn(print(heard, options, Console::new(global.color), runs));
+    let interrupts = tokio::spawn(obey_interrupts(gate));
+    let driven = drive(&worker, &started).await;
+    interrupts.abort();
+    // The printer ends when nobody is left to tell it anything.
+    drop(worker);
+    let shown = printer.await.map_err(|error| Fail::new(Exit::Unavailable, format!("the output ended: {error}")))?;
+    match driven {
+        Ok(_) => Ok(shown.exit),
+        Err(error) => Err(not_driven(&error, &started.run.run)),
+    }
+}
+
+/// The first Ctrl-C starts no more tasks and ends those that run; the second leaves at once.
+async fn obey_interrupts(gate: Gate) {
+    if tokio::signal::ctrl_c().await.is_err() {
+        return;
+    }
+    gate.end(Stop::Cancelled);
+    notice("interrupted: ending what runs; press Ctrl-C again to leave at once");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = tokio::time::sleep(END_WITHIN) => {}
+    }
+    // What still runs is ended by its watchdog when the connections break; the store says what was not confirmed.
+    std::process::exit(i32::from(Exit::Interrupted.code()));
+}
+
+fn not_started(error: StartError) -> Fail {
+    match error {
+        StartError::Store(error) => error.into(),
+        StartError::Random(error) => Fail::new(Exit::Unavailable, error.to_string()),
+        other @ StartError::OtherRequest { .. } => Fail::usage(other.to_string()).hint("give this one another `--id`"),
+    }
+}
+
+fn not_driven(error: &WorkError, run: &RunId) -> Fail {
+    let cause = match error {
+        WorkError::Store(error) => std::error::Error::source(&**error).map(|cause| format!(": {cause}")),
+        _ => None,
+    };
+    Fail::new(Exit::Unavailable, format!("run `{run}`: {error}{}", cause.unwrap_or_default()))
+        .hint(format!("when that is mended, `sshjob status {run}` settles what is known of it"))
+}
+
+/// Says something that is neither a result nor an error.
+pub fn notice(text: &str) {
+    use std::io::Write as _;
+    // Where standard error is gone nobody wants to know.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// How hints call this program: with the store where it is not the usual one.
+fn program(global: &Global) -> String {
+    global.store.as_ref().map_or_else(|| "sshjob".to_owned(), |store| format!("sshjob --store {store}"))
+}

@@ -1,0 +1,280 @@
+//! Flags that choose hosts, the same for every command that needs some, and what they match.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::access::not_yet;
+use super::exit::{Exit, Fail};
+use super::project::{Workspace, shown};
+use crate::adapter::hosts::HostsFile;
+use crate::domain::diagnostic::{listed, nearest};
+use crate::domain::hostrange;
+use crate::domain::id::InstanceId;
+use crate::domain::instance::{AddressKind, Instance, InstanceState};
+use crate::domain::job::Targets;
+use crate::domain::job::resolve::Overrides;
+use crate::domain::job::settings::{Settings, Sourced};
+use crate::domain::project::InventorySource;
+use crate::domain::quantity::Amount;
+use crate::domain::selector::{Host, Selector, TagFilter};
+use crate::port::InventoryError;
+
+/// Which hosts.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Selection")]
+pub struct Select {
+    /// Hosts whose tag K has value V: `K=A,B` (either), `K=web*`, `K!=V`, or `K` alone; repeat to ask for more
+    #[arg(short, long, value_name = "K=V[,V]")]
+    pub tag: Vec<TagFilter>,
+    /// Hosts by name, without an inventory: `web-1`, `node[1-5],db1`, `root@10.0.0.5:2222`
+    #[arg(short = 'w', long, value_name = "HOST[,HOST]")]
+    pub host: Vec<String>,
+    /// Leave these out: ids, addresses or names, with `*`, `?` and ranges
+    #[arg(short = 'x', long, value_name = "HOST[,HOST]")]
+    pub exclude: Vec<String>,
+    /// At most this many of the matches, or this share of them; always the same ones
+    #[arg(short, long, value_name = "N|N%")]
+    pub limit: Option<Amount>,
+    /// Where hosts are looked up: `ec2`, or an inventory file [default: the project's]
+    #[arg(long, value_name = "ec2|FILE", env = "SSHJOB_INVENTORY")]
+    pub inventory: Option<PathBuf>,
+    /// Which address to connect to [default: private, else public]
+    #[arg(long, value_name = "private|public|ipv6|dns", value_parser = address_kind)]
+    pub address: Option<AddressKind>,
+    /// AWS regions to look in [default: the SDK's]
+    #[arg(long, value_name = "REGION[,REGION]", value_delimiter = ',')]
+    pub region: Vec<String>,
+    /// AWS profile to look with
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Count it as success when nothing matches
+    #[arg(long)]
+    pub allow_empty: bool,
+}
+
+impl Select {
+    /// Whether the flags say which hosts; an exclusion or a limit alone does not.
+    pub fn names_hosts(&self) -> bool {
+        !self.tag.is_empty() || !self.host.is_empty()
+    }
+
+    /// What the flags say over a job: the rest of `request` stays as it is.
+    ///
+    /// # Errors
+    /// A host or a range that is none, or `-t` and `-w` together.
+    pub fn add_to(&self, request: &mut Overrides) -> Result<(), Fail> {
+        let selector = self.selector()?;
+        request.tags = selector.tags;
+        request.hosts = selector.hosts;
+        request.exclude = selector.exclude;
+        request.limit = selector.limit;
+        request.settings = self.settings().over(std::mem::take(&mut request.settings));
+        Ok(())
+    }
+
+    /// The targets that the flags name without a job.
+    ///
+    /// # Errors
+    /// As [`Select::add_to`], and where the flags name nobody: that never means everybody.
+    pub fn targets(&self, workspace: &Workspace) -> Result<Targets, Fail> {
+        let selector = self.selector()?;
+        if selector.is_empty() {
+            return Err(Fail::usage("no hosts are selected; that never means all of them")
+                .hint("say which, as `-t Environment=Dev` or `-w web-1`"));
+        }
+        let settings = self.settings().over(workspace.environment.clone()).over(workspace.project.settings.clone());
+        let settled = settings.settle();
+        // A host that is named is reached by that name.
+        let address = settled.address.value.filter(|_| selector.hosts.is_empty());
+        Ok(Targets { selector, regions: settled.regions.value, address })
+    }
+
+    fn selector(&self) -> Result<Selector, Fail> {
+        if !self.tag.is_empty() && !self.host.is_empty() {
+            return Err(Fail::usage("`--tag` and `--host` exclude each other: a host that is named has no tags")
+                .hint("select by tags and leave hosts out with `-x`, or name every host with `-w`"));
+        }
+        let mut exclude = Vec::new();
+        for list in &self.exclude {
+            exclude.extend(expand("--exclude", list)?);
+        }
+        Ok(Selector { tags: self.tag.clone(), hosts: self.hosts()?, exclude, limit: self.limit })
+    }
+
+    /// The hosts of `-w`, each once.
+    fn hosts(&self) -> Result<Vec<Host>, Fail> {
+        let refuse = |why: String| Fail::usage(format!("`--host`: {why}"));
+        let (mut hosts, mut seen) = (Vec::new(), BTreeMap::<InstanceId, Option<String>>::new());
+        for name in expand("--host", &self.host.join(","))? {
+            let host: Host = name.parse().map_err(|error| refuse(format!("{error}")))?;
+            let Some(id) = host.id() else { continue };
+            match seen.get(&id) {
+                None => {
+                    seen.insert(id, host.user.clone());
+                    hosts.push(host);
+                }
+                Some(user) if *user == host.user => {}
+                Some(_) => return Err(refuse(format!("`{id}` is named twice, with different users"))),
+            }
+        }
+        Ok(hosts)
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            address: self.address.map(|kind| Sourced::flag("--address", Some(kind))),
+            regions: (!self.region.is_empty()).then(|| Sourced::flag("--region", self.region.clone())),
+            ..Settings::default()
+        }
+    }
+
+    /// Where instances are looked up: the flag, `SSHJOB_INVENTORY`, what the project file says, or EC2.
+    fn source(&self, workspace: &Workspace) -> InventorySource {
+        match (&self.inventory, &workspace.project.inventory) {
+            (Some(word), _) if word.as_os_str() == "ec2" => InventorySource::Ec2,
+            (Some(path), _) => InventorySource::File(path.clone()),
+            (None, Some(source)) => match &source.value {
+                InventorySource::File(path) => InventorySource::File(workspace.root.join(path)),
+                InventorySource::Ec2 => InventorySource::Ec2,
+            },
+            (None, None) => InventorySource::Ec2,
+        }
+    }
+
+    /// The instances that `targets`, of a job or of [`Select::targets`], matches in the inventory, sorted by id.
+    ///
+    /// Hosts that are named one by one need no inventory.
+    ///
+    /// # Errors
+    /// [`Exit::NothingMatched`] where there are none, unless `--allow-empty`; [`Exit::Unavailable`] or
+    /// [`Exit::Usage`] where the inventory cannot answer.
+    pub async fn find(&self, workspace: &Workspace, targets: &Targets) -> Result<Vec<Instance>, Fail> {
+        let selector = &targets.selector;
+        if !selector.hosts.is_empty() {
+            let named = selector.instances_of_hosts();
+            let place = format!("the {} named", number(named.len(), "host"));
+            return self.unless_empty(selector.choose(named), || nothing_matched(selector, &place));
+        }
+        let path = match self.source(workspace) {
+            InventorySource::File(path) => path,
+            InventorySource::Ec2 => {
+                return Err(not_yet("the inventory `ec2`").hint("name an inventory file with `--inventory FILE`"));
+            }
+        };
+        let file = HostsFile::new(&path, shown_path(&path));
+        let all = file.instances(&targets.regions).await?;
+        let total = all.len();
+        let chosen = selector.choose(all);
+        if !chosen.is_empty() || self.allow_empty {
+            return Ok(chosen);
+        }
+        // Asked again only to say why, so that the ordinary case need not keep what it does not choose.
+        let all = file.instances(&targets.regions).await?;
+        let place = format!("the {} of `{}`", number(total, "instance"), file.shown());
+        let fail = nothing_matched(selector, &place);
+        Err(match explain(selector, all) {
+            Some(why) => fail.hint(why),
+            None => fail,
+        })
+    }
+
+    fn unless_empty(&self, chosen: Vec<Instance>, fail: impl FnOnce() -> Fail) -> Result<Vec<Instance>, Fail> {
+        if chosen.is_empty() && !self.allow_empty { Err(fail()) } else { Ok(chosen) }
+    }
+}
+
+impl From<InventoryError> for Fail {
+    fn from(error: InventoryError) -> Self {
+        match error {
+            InventoryError::Unavailable { .. } => Self::new(Exit::Unavailable, error.to_string()),
+            InventoryError::Invalid(found) => Self::usage(found),
+        }
+    }
+}
+
+fn expand(flag: &str, list: &str) -> Result<Vec<String>, Fail> {
+    if list.is_empty() {
+        return Ok(Vec::new());
+    }
+    hostrange::expand(list).map_err(|error| Fail::usage(format!("`{flag}`: {error}")))
+}
+
+fn address_kind(text: &str) -> Result<AddressKind, String> {
+    match text {
+        "private" => Ok(AddressKind::Private),
+        "public" => Ok(AddressKind::Public),
+        "ipv6" => Ok(AddressKind::Ipv6),
+        "dns" => Ok(AddressKind::Dns),
+        _ => Err("`private`, `public`, `ipv6` or `dns`".to_owned()),
+    }
+}
+
+/// A file of the working directory as it was typed, any other as people best find it.
+fn shown_path(path: &Path) -> String {
+    if path.is_absolute() { shown(path) } else { path.display().to_string() }
+}
+
+fn number(count: usize, what: &str) -> String {
+    super::output::words::number(count, what)
+}
+
+fn nothing_matched(selector: &Selector, place: &str) -> Fail {
+    Fail::new(Exit::NothingMatched, format!("{} matches none of {place}", describe(selector)))
+}
+
+/// The selector as flags would say it.
+fn describe(selector: &Selector) -> String {
+    let mut text = String::from("`");
+    let tags = selector.tags.iter().map(|filter| format!("-t {filter}"));
+    let hosts: Vec<String> = selector.hosts.iter().map(Host::to_string).collect();
+    let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    let exclude: Vec<&str> = selector.exclude.iter().map(String::as_str).collect();
+    let lists = [("-w", hosts), ("-x", exclude)].into_iter().filter(|(_, names)| !names.is_empty());
+    let mut words: Vec<String> =
+        tags.chain(lists.map(|(flag, names)| format!("{flag} {}", hostrange::fold(&names)))).collect();
+    words.extend(selector.limit.map(|limit| format!("-l {limit}")));
+    // Cut, for a list of a thousand hosts tells nobody anything.
+    for (count, c) in words.join(" ").chars().filter(|c| !c.is_control()).enumerate() {
+        if count == 200 {
+            text.push('…');
+            break;
+        }
+        text.push(c);
+    }
+    text + "`"
+}
+
+/// Why nothing of `all` matched, where one cause stands out.
+fn explain(selector: &Selector, all: Vec<Instance>) -> Option<String> {
+    if all.is_empty() {
+        return None;
+    }
+    let keys: BTreeSet<&str> = all.iter().flat_map(|instance| instance.tags.keys().map(String::as_str)).collect();
+    let wanted = selector.tags.iter().filter(|filter| !filter.any_of.is_empty() || filter.none_of.is_empty());
+    for filter in wanted {
+        if keys.contains(filter.key.as_str()) {
+            continue;
+        }
+        let mut why = format!("no instance has the tag `{}`", filter.key);
+        // Writing to a String cannot fail.
+        let _ = match nearest(&filter.key, keys.iter().copied()) {
+            Some(near) => write!(why, "; did you mean `{near}`?"),
+            None if keys.is_empty() => Ok(()),
+            None => write!(why, "; tags are {}", listed(keys.iter().copied().take(20))),
+        };
+        return Some(why);
+    }
+    let asleep: Vec<Instance> = all.into_iter().filter(|instance| instance.state != InstanceState::Running).collect();
+    let awake = asleep.into_iter().map(|instance| Instance { state: InstanceState::Running, ..instance }).collect();
+    match selector.choose(awake).len() {
+        0 => None,
+        count => Some(format!(
+            "{} would match and {} not running",
+            number(count, "instance"),
+            if count == 1 { "is" } else { "are" }
+        )),
+    }
+}

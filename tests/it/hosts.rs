@@ -1,0 +1,137 @@
+//! `sshjob hosts`: what a selector matches, told by the program itself.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+const INVENTORY: &str = "\
+instances:
+  - { id: web-2, address: 10.0.0.2, port: 2222, user: admin, tags: { Environment: Dev, Name: web-two, Role: web } }
+  - { id: web-1, address: 10.0.0.1, public: 192.0.2.1, region: eu-1, zone: eu-1a, tags: { Environment: Dev, Name: web-one, Role: web } }
+  - { id: db-1, dns: db-1.example.com, tags: { Environment: Staging, Note: \"a\\e[2Jb\" } }
+  - { id: old-1, address: 10.0.0.9, state: stopped, tags: { Environment: Old } }
+";
+
+/// A project with an inventory, and what `sshjob hosts` says in it: exit code, standard output, standard error.
+struct Project {
+    folder: tempfile::TempDir,
+}
+
+impl Project {
+    fn new() -> Self {
+        let project = Self { folder: tempfile::tempdir().unwrap() };
+        project.write("hosts.yaml", INVENTORY);
+        project.write("sshjob.yaml", "inventory: { file: hosts.yaml }\n");
+        project
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path().join(name), text).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sshjob"));
+        command.arg("hosts").args(arguments).current_dir(self.path()).env_clear();
+        command
+    }
+
+    fn say(&self, arguments: &[&str]) -> String {
+        told(&mut self.command(arguments))
+    }
+}
+
+fn told(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    format!("{out}--\n{err}-- {}\n", output.status.code().unwrap())
+}
+
+#[test]
+fn hosts_lists_what_matches_for_people() {
+    insta::assert_snapshot!(Project::new().say(&["-t", "Environment=Dev,Staging"]));
+}
+
+#[test]
+fn hosts_lists_what_matches_for_machines() {
+    let project = Project::new();
+    let json = project.say(&["-t", "Environment=Dev", "--address", "public", "-o", "json"]);
+    let ndjson = project.say(&["-t", "Environment=Dev", "-x", "web-two", "-o", "ndjson"]);
+    insta::assert_snapshot!(json + &ndjson);
+}
+
+#[test]
+fn hosts_named_one_by_one_need_no_inventory() {
+    let project = Project::new();
+    fs::remove_file(project.path().join("sshjob.yaml")).unwrap();
+    insta::assert_snapshot!(project.say(&["-w", "node[08-10],root@[::1]:22", "-w", "db1", "-x", "node[09-10]"]));
+}
+
+#[test]
+fn hosts_selected_by_nothing_or_by_tags_and_names_are_a_usage_error() {
+    let project = Project::new();
+    let all: Vec<String> = [
+        &[][..],
+        &["-x", "web-1"],
+        &["-t", "Role=web", "-w", "db1"],
+        &["-w", "node[1-"],
+        &["-w", "a,,b"],
+        &["-w", "node1:ssh"],
+        &["-w", "root@db1,admin@db1"],
+        &["-t", "Role"],
+    ]
+    .iter()
+    .map(|arguments| project.say(arguments))
+    .collect();
+    insta::assert_snapshot!(all.join("\n"));
+}
+
+#[test]
+fn hosts_without_a_match_exit_4_and_say_what_was_asked() {
+    let project = Project::new();
+    let all: Vec<String> = [
+        &["-t", "Environment=Prod", "-t", "Role=w*", "-x", "web-1,web-2", "-l", "10%"][..],
+        &["-t", "Enviroment=Dev"],
+        &["-t", "Colour=red"],
+        &["-t", "Environment=Old"],
+        &["-t", "Environment=Dev", "-l", "0"],
+        &["-w", "node[1-3]", "-x", "node*"],
+        &["-t", "Environment=Prod", "--allow-empty"],
+        &["-t", "Environment=Prod", "--allow-empty", "-o", "json"],
+    ]
+    .iter()
+    .map(|arguments| project.say(arguments))
+    .collect();
+    insta::assert_snapshot!(all.join("\n"));
+}
+
+#[test]
+fn inventory_is_the_flags_then_the_environments_then_the_projects() {
+    let project = Project::new();
+    for name in ["flag", "environment"] {
+        project.write(
+            name,
+            &format!("instances: [{{ id: from-{name}, address: 10.0.0.1, tags: {{ Environment: Dev }} }}]"),
+        );
+    }
+    let first = |command: &mut Command| {
+        told(command.arg("-q")).lines().skip(1).map(|line| line.split(' ').next().unwrap().to_owned()).next().unwrap()
+    };
+    let dev = ["-t", "Environment=Dev"];
+    assert_eq!(first(&mut project.command(&dev)), "web-1");
+    assert_eq!(first(project.command(&dev).env("SSHJOB_INVENTORY", "environment")), "from-environment");
+    let flag = first(project.command(&dev).args(["--inventory", "flag"]).env("SSHJOB_INVENTORY", "environment"));
+    assert_eq!(flag, "from-flag");
+}
+
+#[test]
+fn inventory_that_cannot_answer_says_why() {
+    let project = Project::new();
+    project.write("bad.yaml", "instances:\n  - { id: web-1, adress: 10.0.0.1 }\n");
+    let all: Vec<String> =
+        ["ec2", "none.yaml", "bad.yaml"].map(|name| project.say(&["-t", "Role=web", "--inventory", name])).into();
+    insta::assert_snapshot!(all.join("\n"));
+}
