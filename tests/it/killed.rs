@@ -40,7 +40,19 @@ impl World {
 
     fn run_words(&self, script: &str) -> Vec<String> {
         let key = self.fleet.login().path().display().to_string();
-        let words = ["run", "-t", "Environment=Dev", "--inventory", "hosts.yaml", "-u", &sshd::user(), "-i", &key, "--", script];
+        let words = [
+            "run",
+            "-t",
+            "Environment=Dev",
+            "--inventory",
+            "hosts.yaml",
+            "-u",
+            &sshd::user(),
+            "-i",
+            &key,
+            "--",
+            script,
+        ];
         words.map(str::to_owned).to_vec()
     }
 }

@@ -31,7 +31,15 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let workspace = Workspace::open(&global)?;
     let targets = args.select.targets(&workspace)?;
     let instances = args.select.find(&workspace, &targets).await?;
-    let rows: Vec<HostDocument> = instances.iter().map(|host| HostDocument::new(host, targets.address)).collect();
+    show(&instances, targets.address, &global)
+}
+
+/// Lists `instances`, with the address of the kind `wanted` that a run would connect to.
+///
+/// # Errors
+/// That the list cannot be written.
+pub fn show(instances: &[Instance], wanted: Option<AddressKind>, global: &Global) -> Result<Exit, Fail> {
+    let rows: Vec<HostDocument> = instances.iter().map(|host| HostDocument::new(host, wanted)).collect();
     let mut console = Console::new(global.color);
     let text = match global.output {
         Format::Text if rows.is_empty() => String::new(),
