@@ -29,8 +29,9 @@ impl World {
 
     fn command(&self, store: &str, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sshjob"));
-        command.args(words).args(["--store", store, "-o", "json"]).current_dir(self.path()).stdin(Stdio::null());
-        command.env_remove("SSHJOB_INVENTORY").stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Before the words, for what follows `--` is the command's.
+        command.args(["--store", store, "-o", "json"]).args(words).current_dir(self.path()).stdin(Stdio::null());
+        command.env_clear().env("HOME", self.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
@@ -74,7 +75,7 @@ fn killed_at_random_moments_the_run_is_settled_truthfully_and_retried_once() {
     let whole = started.elapsed();
     let mut seed = [0_u8; 20];
     getrandom::fill(&mut seed).unwrap();
-    let mut killed = 0;
+    let (mut killed, mut settled) = (0, 0);
     for (round, byte) in seed.into_iter().enumerate() {
         let store = format!("store-{round}");
         let marks = world.path().join("marks").join(round.to_string());
@@ -90,6 +91,7 @@ fn killed_at_random_moments_the_run_is_settled_truthfully_and_retried_once() {
             assert_eq!(starts(), 0, "round {round}: started without a run");
             continue;
         }
+        settled += 1;
         let run = json(&status);
         let counts = &run["counts"];
         let of = |state: &str| counts[state].as_u64().unwrap_or_default();
@@ -109,4 +111,5 @@ fn killed_at_random_moments_the_run_is_settled_truthfully_and_retried_once() {
         assert_eq!(hosts.len(), lines.lines().count(), "round {round}: started twice\n{lines}");
     }
     assert!(killed >= 5, "only {killed} of 20 were killed before they were done");
+    assert!(settled >= 5, "only {settled} of 20 left a run behind");
 }
