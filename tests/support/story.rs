@@ -53,6 +53,7 @@ impl Story {
         let script = b"#!/bin/sh\necho hello\n";
         let mut job = super::rig::job(Source::Run("echo hello".to_owned()));
         job.name = run.job();
+        job.retries.attempts = 2;
         let record = RunRecord {
             schema: SCHEMA.to_owned(),
             run: run.clone(),
