@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::context::{Format, Global};
 use super::exit::{Exit, Fail};
+use super::known_hosts;
 use super::output::console::Console;
 use super::output::lines::clean;
 use super::output::table::{Cell, table};
@@ -11,12 +12,12 @@ use super::output::words::{Style, number};
 use crate::adapter::dir::Dir;
 use crate::domain::document::Schema;
 use crate::domain::instance::AddressKind;
-use crate::domain::job::{HostKeyPolicy, Job};
-use crate::domain::layout;
+use crate::domain::job::Job;
 use crate::domain::plan::plan;
-use crate::domain::run::{Pin, Target};
+use crate::domain::run::Target;
 use crate::domain::script::sha256_hex;
 use crate::engine::records::Runs;
+use crate::engine::trust::{Basis, Trust};
 
 /// A dry run as machines read it.
 #[derive(Debug, Serialize)]
@@ -66,6 +67,7 @@ pub async fn show(
     global: &Global,
 ) -> Result<Exit, Fail> {
     let (planned, batches) = plan(job, targets);
+    let trusted = known_hosts::trust(job, runs)?;
     let mut tasks = Vec::with_capacity(targets.len());
     for (wave, (from, to)) in planned.waves.iter().enumerate() {
         let (from, to) = (*from as usize, *to as usize);
@@ -80,7 +82,7 @@ pub async fn show(
                 why: why(job, target),
                 port: target.port,
                 user: &target.user,
-                trust: trust(job.login.host_key, target, runs).await?,
+                trust: trust(&trusted, target).await?,
                 wave: wave + 1,
             });
         }
@@ -155,15 +157,12 @@ fn why(job: &Job, target: &Target) -> &'static str {
     }
 }
 
-async fn trust(policy: HostKeyPolicy, target: &Target, runs: &Runs<Dir>) -> Result<&'static str, Fail> {
-    let key = layout::trust(&target.account, &target.region, &target.instance);
-    let pinned = || async { Ok::<_, Fail>(runs.read::<Pin>(&key).await?.is_some()) };
-    Ok(match policy {
-        HostKeyPolicy::Off => "off: any key",
-        HostKeyPolicy::Ca => "a host certificate",
-        HostKeyPolicy::Pinned if pinned().await? => "pinned",
-        HostKeyPolicy::Pinned => "first use: its key will be pinned",
-        HostKeyPolicy::Strict if pinned().await? => "pinned",
-        HostKeyPolicy::Strict => "known hosts only",
+async fn trust(trust: &Trust<Dir>, target: &Target) -> Result<&'static str, Fail> {
+    Ok(match trust.basis(target).await? {
+        Basis::Anything => "off: any key",
+        Basis::Pinned => "pinned",
+        Basis::Vouched => "known",
+        Basis::FirstUse => "first use: its key will be pinned",
+        Basis::Nothing => "unknown: it will be rejected",
     })
 }

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, mpsc};
 use super::access;
 use super::context::Global;
 use super::exit::{Exit, Fail};
+use super::known_hosts;
 use super::output::console::Console;
 use super::output::print::{Options, print};
 use super::project::Workspace;
@@ -54,7 +55,7 @@ pub async fn launch(launch: Launch, workspace: &Workspace, runs: Runs<Dir>, glob
     let width = launch.targets.iter().map(|target| target.instance.as_str().chars().count()).max().unwrap_or_default();
     let keys = access::load_keys(&launch.job, &workspace.root)?;
     let secrets = access::resolve_secrets(&launch.job, &workspace.root)?;
-    let trust = crate::engine::trust::Trust(runs.store().clone());
+    let trust = known_hosts::trust(&launch.job, &runs)?;
     access::raise_open_files();
     let id = match launch.id {
         Some(id) => id,

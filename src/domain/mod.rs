@@ -12,6 +12,7 @@ pub mod hosts_file;
 pub mod id;
 pub mod instance;
 pub mod job;
+pub mod known_hosts;
 pub mod layout;
 pub mod location;
 pub mod pattern;

@@ -13,6 +13,7 @@ pub mod history;
 pub mod ledger;
 mod listen;
 pub mod pieces;
+pub mod pins;
 pub mod prune;
 pub mod reconcile;
 pub mod records;

@@ -96,7 +96,7 @@ impl<S: Store> Task<'_, S> {
         let noted = Arc::clone(&seen);
         let verify = move |key: ssh::HostKey| async move {
             let _ = noted.set(key.fingerprint.clone());
-            trust.check(&target, &key.openssh, &key.fingerprint, now).await.map_err(Distrust::from)
+            trust.check(&target, &key.openssh, now).await.map_err(Distrust::from)
         };
         let connected = ssh::connect(&endpoint, &self.worker.keys, within, verify).await;
         record.host_key = seen.get().cloned();

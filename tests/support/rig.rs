@@ -99,7 +99,7 @@ pub(crate) fn worker<S: Store>(store: &S, started: &Started, login: &Path) -> (W
         clock: Clock,
         events,
         keys: vec![Arc::new(key)].into(),
-        trust: Trust(store.clone()),
+        trust: Trust::new(Runs::new(store.clone()), started.run.job.login.host_key, Arc::default()),
         secrets: Arc::default(),
         gate: Gate::new(started.plan.max_concurrency, started.plan.max_errors),
         batch_ended: Arc::new(Notify::new()),
