@@ -15,7 +15,7 @@ use sshjob::port::{Store, StoreError};
 
 use crate::schema;
 use crate::support::memory::{Fault, Memory};
-use crate::support::story::{Captured, Story, console, never, ran, start};
+use crate::support::tale::{Captured, Tale, console, never, ran, start};
 
 const RUN: &str = "hello-20261122T221500Z-1f2e3d";
 
@@ -32,7 +32,7 @@ impl Said {
     }
 }
 
-/// Runs a command that looks back, as if typed, on `store`, an hour after the story.
+/// Runs a command that looks back, as if typed, on `store`, an hour after the tale.
 async fn type_in(store: &Memory, line: &str) -> Said {
     let (mut console, out, err) = console(false);
     let end = command(&Runs::new(store.clone()), line, &mut console).await;
@@ -57,31 +57,31 @@ async fn command(
 }
 
 /// A finished run on four hosts, with output.
-async fn finished(store: &Memory, id: &str) -> Story {
-    let story = Story::of(store, id, &["web-1", "web-2", "db-1", "db-2"]).await;
+async fn finished(store: &Memory, id: &str) -> Tale {
+    let tale = Tale::of(store, id, &["web-1", "web-2", "db-1", "db-2"]).await;
     let mut web = ran(TaskState::Succeeded);
     (web.stdout_bytes, web.stderr_bytes) = (8, 8);
     let mut again = ran(TaskState::Failed);
     (again.attempt, again.stdout_bytes) = (2, 6);
-    story.output("web-1", 1, Stream::Out, &[(0, b"one\n"), (4, b"two\n")]).await;
-    story.output("web-1", 1, Stream::Err, &[(0, b"careful\n")]).await;
-    story.output("db-1", 1, Stream::Out, &[(0, b"first\n")]).await;
-    story.output("db-1", 2, Stream::Out, &[(0, b"second")]).await;
+    tale.output("web-1", 1, Stream::Out, &[(0, b"one\n"), (4, b"two\n")]).await;
+    tale.output("web-1", 1, Stream::Err, &[(0, b"careful\n")]).await;
+    tale.output("db-1", 1, Stream::Out, &[(0, b"first\n")]).await;
+    tale.output("db-1", 2, Stream::Out, &[(0, b"second")]).await;
     let refused = never(TaskState::Unreachable, "connect: connection refused");
     let quiet = ran(TaskState::Succeeded);
-    story.outcomes(&[("web-1", web), ("web-2", quiet), ("db-1", again), ("db-2", refused)]).await;
+    tale.outcomes(&[("web-1", web), ("web-2", quiet), ("db-1", again), ("db-2", refused)]).await;
     let states = [TaskState::Succeeded, TaskState::Succeeded, TaskState::Failed, TaskState::Unreachable];
-    story.ended(RunState::Failed, None, &states).await;
-    story
+    tale.ended(RunState::Failed, None, &states).await;
+    tale
 }
 
 #[tokio::test]
 async fn runs_are_listed_newest_first_with_what_is_wrong() {
     let store = Memory::default();
     finished(&store, RUN).await;
-    let live = Story::of(&store, "backup-20261122T223000Z", &["a", "b", "c"]).await;
+    let live = Tale::of(&store, "backup-20261122T223000Z", &["a", "b", "c"]).await;
     live.outcomes(&[("a", ran(TaskState::Running)), ("b", ran(TaskState::Succeeded))]).await;
-    Story::claimed(&store, "backup-20261122T230000Z", &[]).await;
+    Tale::claimed(&store, "backup-20261122T230000Z", &[]).await;
     let broken = RunKeys::new(&"backup-20261121T223000Z".parse().unwrap()).run();
     let _ = store.create(&broken, b"{\"schema\":".to_vec()).await.unwrap();
     let said = type_in(&store, "runs").await;
@@ -106,13 +106,13 @@ async fn runs_are_listed_newest_first_with_what_is_wrong() {
 #[tokio::test]
 async fn runs_with_thousands_of_pieces_are_listed_in_few_calls() {
     let store = Memory::default();
-    let story = finished(&store, RUN).await;
+    let tale = finished(&store, RUN).await;
     finished(&store, "hello-20261122T221501Z").await;
     for offset in 0..2500 {
-        story.output("db-2", 1, Stream::Out, &[(offset, b"x")]).await;
+        tale.output("db-2", 1, Stream::Out, &[(offset, b"x")]).await;
     }
-    let ids = ids(&story.runs, None).await.unwrap();
-    assert_eq!(ids.iter().map(|id| id.as_str()).collect::<Vec<_>>(), ["hello-20261122T221501Z", RUN]);
+    let ids = ids(&tale.runs, None).await.unwrap();
+    assert_eq!(ids.iter().map(sshjob::domain::id::RunId::as_str).collect::<Vec<_>>(), ["hello-20261122T221501Z", RUN]);
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn run_is_found_by_id_beginning_and_last() {
     let runs = Runs::new(store.clone());
     assert!(matches!(resolve(&runs, "last").await, Err(Unresolved::None)));
     for id in ["hello-20261122T221500Z", "hello-20261122T231500Z", "backup-20261122T225000Z"] {
-        Story::claimed(&store, id, &[]).await;
+        Tale::claimed(&store, id, &[]).await;
     }
     for (name, expected) in [
         ("last", "hello-20261122T231500Z"),
@@ -170,7 +170,9 @@ async fn status_tells_troubles_first() {
     assert_eq!(document["tasks"][2]["stdout"], "second");
 
     let said = type_in(&store, "status -o ndjson").await;
-    said.documents().iter().for_each(|document| schema::assert_valid("event", document));
+    for document in &said.documents() {
+        schema::assert_valid("event", document);
+    }
     assert_eq!(said.documents().len(), 6);
 }
 
@@ -179,11 +181,11 @@ async fn status_of_a_live_run_counts_every_target() {
     let store = Memory::default();
     let hosts: Vec<String> = (1..=130).map(|n| format!("web-{n}")).collect();
     let names: Vec<&str> = hosts.iter().map(String::as_str).collect();
-    let story = Story::of(&store, RUN, &names).await;
+    let tale = Tale::of(&store, RUN, &names).await;
     let mut tasks: Vec<(&str, TaskRecord)> =
         names[..60].iter().map(|host| (*host, ran(TaskState::Succeeded))).collect();
     tasks.push(("web-61", ran(TaskState::Running)));
-    story.outcomes(&tasks).await;
+    tale.outcomes(&tasks).await;
     let said = type_in(&store, "status").await;
     insta::assert_snapshot!(said.out, @r"
     hello-20261122T221500Z-1f2e3d running: 60 succeeded, 1 running, 69 pending of 130 hosts
@@ -201,9 +203,9 @@ async fn status_of_a_live_run_counts_every_target() {
 #[tokio::test]
 async fn status_of_a_plan_without_its_targets_still_counts_them() {
     let store = Memory::default();
-    let story = Story::of(&store, RUN, &["a", "b", "c"]).await;
-    store.remove(&RunKeys::new(&story.run.run).targets(1)).await.unwrap();
-    let view = load(&story.runs, &story.run.run).await.unwrap().unwrap();
+    let tale = Tale::of(&store, RUN, &["a", "b", "c"]).await;
+    store.remove(&RunKeys::new(&tale.run.run).targets(1)).await.unwrap();
+    let view = load(&tale.runs, &tale.run.run).await.unwrap().unwrap();
     assert_eq!((view.tasks.len(), view.untold, view.counts().total()), (2, 1, 3));
     let said = type_in(&store, "status -o json").await;
     let document: Value = serde_json::from_str(&said.out).unwrap();
@@ -245,7 +247,9 @@ async fn logs_for_machines_hold_every_piece() {
     schema::assert_valid("output", &list);
     let said = type_in(&store, "logs -o ndjson").await;
     let pieces = said.documents();
-    pieces.iter().for_each(|piece| schema::assert_valid("piece", piece));
+    for piece in &pieces {
+        schema::assert_valid("piece", piece);
+    }
     assert_eq!(list["output"].as_array().unwrap(), &pieces);
     let told: Vec<_> =
         pieces.iter().map(|piece| (piece["offset"].as_u64().unwrap(), piece["text"].as_str().unwrap())).collect();
@@ -255,12 +259,12 @@ async fn logs_for_machines_hold_every_piece() {
 #[tokio::test]
 async fn logs_with_a_gap_say_what_is_missing() {
     let store = Memory::default();
-    let story = Story::of(&store, RUN, &["web-1"]).await;
-    story.output("web-1", 1, Stream::Out, &[(0, b"one\ntw"), (10, b"four\n")]).await;
+    let tale = Tale::of(&store, RUN, &["web-1"]).await;
+    tale.output("web-1", 1, Stream::Out, &[(0, b"one\ntw"), (10, b"four\n")]).await;
     let mut record = ran(TaskState::Succeeded);
     record.stdout_bytes = 20;
-    story.outcomes(&[("web-1", record)]).await;
-    story.ended(RunState::Succeeded, None, &[TaskState::Succeeded]).await;
+    tale.outcomes(&[("web-1", record)]).await;
+    tale.ended(RunState::Succeeded, None, &[TaskState::Succeeded]).await;
     let prefix = "runs/hello/hello-20261122T221500Z-1f2e3d/output/web-1/1.out.";
     for line in ["logs", "logs -f"] {
         let said = type_in(&store, line).await;
@@ -273,7 +277,9 @@ async fn logs_with_a_gap_say_what_is_missing() {
         assert_eq!(said.end.unwrap_err().message, "some of the output is missing");
     }
     let pieces = type_in(&store, "logs -o ndjson").await.documents();
-    pieces.iter().for_each(|piece| schema::assert_valid("piece", piece));
+    for piece in &pieces {
+        schema::assert_valid("piece", piece);
+    }
     let told: Vec<_> =
         pieces.iter().map(|piece| (piece["offset"].as_u64().unwrap(), piece["missing"] == true)).collect();
     assert_eq!(told, [(0, false), (6, true), (10, false), (15, true)]);
@@ -282,8 +288,8 @@ async fn logs_with_a_gap_say_what_is_missing() {
 #[tokio::test]
 async fn logs_with_overlapping_pieces_are_damaged() {
     let store = Memory::default();
-    let story = finished(&store, RUN).await;
-    story.output("web-1", 1, Stream::Out, &[(2, b"x")]).await;
+    let tale = finished(&store, RUN).await;
+    tale.output("web-1", 1, Stream::Out, &[(2, b"x")]).await;
     let fail = type_in(&store, "logs").await.end.unwrap_err();
     let key = format!("runs/hello/{RUN}/output/web-1/1.out.00000000000000000002");
     assert_eq!(
@@ -295,20 +301,20 @@ async fn logs_with_overlapping_pieces_are_damaged() {
 #[tokio::test(start_paused = true)]
 async fn logs_followed_show_what_comes_until_the_run_is_finished() {
     let store = Memory::default();
-    let story = Story::of(&store, RUN, &["web-1", "db-1"]).await;
-    story.output("web-1", 1, Stream::Out, &[(0, b"one\ntw")]).await;
+    let tale = Tale::of(&store, RUN, &["web-1", "db-1"]).await;
+    tale.output("web-1", 1, Stream::Out, &[(0, b"one\ntw")]).await;
     let records = Runs::new(store.clone());
-    story.outcomes(&[("web-1", ran(TaskState::Running))]).await;
+    tale.outcomes(&[("web-1", ran(TaskState::Running))]).await;
     let (mut console, out, _) = console(false);
     let following = tokio::spawn(async move { command(&records, "logs -f", &mut console).await });
     while out.text() != "web-1 | one\n" {
         tokio::time::advance(std::time::Duration::from_millis(100)).await;
     }
-    story.output("web-1", 1, Stream::Out, &[(6, b"o\n")]).await;
+    tale.output("web-1", 1, Stream::Out, &[(6, b"o\n")]).await;
     while out.text() != "web-1 | one\nweb-1 | two\n" {
         tokio::time::advance(std::time::Duration::from_millis(100)).await;
     }
-    story.ended(RunState::Failed, None, &[TaskState::Lost, TaskState::Skipped]).await;
+    tale.ended(RunState::Failed, None, &[TaskState::Lost, TaskState::Skipped]).await;
     assert_eq!(following.await.unwrap(), Ok(Exit::Success));
 }
 
@@ -320,7 +326,7 @@ fn keys_of(store: &Memory, run: &str) -> Vec<String> {
 #[tokio::test]
 async fn prune_removes_old_runs_and_scripts_that_nobody_uses() {
     let store = Memory::default();
-    let story = finished(&store, RUN).await;
+    let tale = finished(&store, RUN).await;
     let said = type_in(&store, "prune --older-than 2h").await;
     assert_eq!((said.out.as_str(), said.err.as_str()), ("", "removed 0 runs and 0 scripts\n"));
 
@@ -334,7 +340,7 @@ async fn prune_removes_old_runs_and_scripts_that_nobody_uses() {
 
     let said = type_in(&store, "prune --older-than 30m -o json").await;
     schema::assert_valid("prune", &said.documents()[0]);
-    assert_eq!(said.documents()[0]["scripts"], serde_json::json!([story.run.script.sha256]));
+    assert_eq!(said.documents()[0]["scripts"], serde_json::json!([tale.run.script.sha256]));
     assert_eq!(store.objects(), []);
 }
 
@@ -344,14 +350,14 @@ async fn prune_keeps_what_is_live_new_or_asked_to_be_kept() {
     for id in ["hello-20261122T221500Z", "hello-20261122T221600Z", "hello-20261122T221700Z"] {
         finished(&store, id).await;
     }
-    Story::of(&store, "hello-20261122T221400Z", &["a"]).await;
+    Tale::of(&store, "hello-20261122T221400Z", &["a"]).await;
     let said = type_in(&store, "prune").await;
     assert_eq!(said.err, "removed 0 runs and 0 scripts\n");
     // The live run, though older, still needs the script that all of them share.
     let said = type_in(&store, "prune --keep 1").await;
     assert_eq!(said.err, "removed 2 runs and 0 scripts\n");
     let left = ids(&Runs::new(store.clone()), None).await.unwrap();
-    let left: Vec<&str> = left.iter().map(|id| id.as_str()).collect();
+    let left: Vec<&str> = left.iter().map(sshjob::domain::id::RunId::as_str).collect();
     assert_eq!(left, ["hello-20261122T221700Z", "hello-20261122T221400Z"]);
 }
 
@@ -390,8 +396,8 @@ async fn prune_that_dies_anywhere_leaves_nothing_that_lies() {
     let mut deaths = 0;
     loop {
         let first = Memory::default();
-        let story = finished(&first, RUN).await;
-        let before = load(&story.runs, &story.run.run).await.unwrap();
+        let tale = finished(&first, RUN).await;
+        let before = load(&tale.runs, &tale.run.run).await.unwrap();
         let machine = first.reboot().with_fault(deaths + 1, Fault::CrashAfter);
         tokio::select! {
             said = type_in(&machine, "prune --keep 0") => {
@@ -405,7 +411,7 @@ async fn prune_that_dies_anywhere_leaves_nothing_that_lies() {
         // Either the run is there, whole, or it is in no list and nothing of it is told.
         let after = first.reboot();
         let runs = Runs::new(after.clone());
-        let loaded = load(&runs, &story.run.run).await.unwrap();
+        let loaded = load(&runs, &tale.run.run).await.unwrap();
         assert!(loaded.is_none() || loaded == before, "after {deaths} writes: {loaded:?}");
         assert!(loaded.is_some() || type_in(&after, "runs").await.err == "no runs\n");
         type_in(&after, "prune --keep 0").await.end.unwrap();
@@ -417,11 +423,11 @@ async fn prune_that_dies_anywhere_leaves_nothing_that_lies() {
 #[tokio::test]
 async fn records_that_are_damaged_name_their_key() {
     let store = Memory::default();
-    let story = Story::of(&store, RUN, &["a"]).await;
+    let tale = Tale::of(&store, RUN, &["a"]).await;
     let key = Key::parse("runs/hello/hello-20261122T221500Z-1f2e3d/plan.json").unwrap();
     store.remove(&key).await.unwrap();
     let _ = store.create(&key, br#"{"batches":[4294967295,4294967295],"waves":[],"max_concurrency":1}"#.to_vec()).await;
-    let error = load(&story.runs, &story.run.run).await.unwrap_err();
+    let error = load(&tale.runs, &tale.run.run).await.unwrap_err();
     assert!(matches!(&error, StoreError::Damaged { at, .. } if at == key.as_str()));
     assert_eq!(
         error.to_string(),

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::schema;
 use crate::support::memory::Memory;
-use crate::support::story::{Captured, Story, console, never, ran, verdict};
+use crate::support::tale::{Captured, Tale, console, never, ran, verdict};
 
 const RUN: &str = "hello-20261122T221500Z-1f2e3d";
 
@@ -38,36 +38,36 @@ async fn show(events: Vec<Event>, options: Options, console: Console, runs: &Run
 }
 
 /// Four hosts: one succeeds, one fails, one cannot be reached, one is tried twice.
-async fn mixed() -> (Story, Vec<Event>) {
-    let story = Story::of(&Memory::default(), RUN, &["web-1", "web-2", "db-1", "db-2"]).await;
+async fn mixed() -> (Tale, Vec<Event>) {
+    let tale = Tale::of(&Memory::default(), RUN, &["web-1", "web-2", "db-1", "db-2"]).await;
     let [web1, web2, db1, db2] = ["web-1", "web-2", "db-1", "db-2"];
     let states = [TaskState::Succeeded, TaskState::Succeeded, TaskState::Failed, TaskState::Unreachable];
-    let web = |n: usize| Arc::clone(&story.targets[n]);
+    let web = |n: usize| Arc::clone(&tale.targets[n]);
     let retried = never(TaskState::Unreachable, "connect: connection refused");
     let events = vec![
-        story.started(),
+        tale.started(),
         Event::TaskStarted { target: web(0), attempt: 1 },
-        story.finished(web1, ran(TaskState::Succeeded), b"one\ntwo", b"careful\n"),
+        tale.finished(web1, ran(TaskState::Succeeded), b"one\ntwo", b"careful\n"),
         Event::TaskRetried { target: web(1), record: retried, delay: Duration::from_secs(10) },
-        story.finished(db1, ran(TaskState::Failed), b"", b"no space left\n"),
+        tale.finished(db1, ran(TaskState::Failed), b"", b"no space left\n"),
         Event::Stopping { reason: "max_errors exceeded".to_owned() },
-        story.finished(db2, never(TaskState::Unreachable, "connect: no route\x1b[2J to host"), b"", b""),
-        story.finished(web2, ran(TaskState::Succeeded), b"gr\xfc\xdf\n", b""),
+        tale.finished(db2, never(TaskState::Unreachable, "connect: no route\x1b[2J to host"), b"", b""),
+        tale.finished(web2, ran(TaskState::Succeeded), b"gr\xfc\xdf\n", b""),
         Event::Finished {
-            run: Arc::clone(&story.run),
+            run: Arc::clone(&tale.run),
             verdict: verdict(RunState::Failed, Some("max_errors exceeded: more than 1 did not succeed"), &states),
         },
     ];
-    (story, events)
+    (tale, events)
 }
 
 #[tokio::test]
 async fn text_of_a_mixed_run_has_results_and_troubles_apart() {
-    let (story, events) = mixed().await;
+    let (tale, events) = mixed().await;
     let out = Bytes::default();
     let err = Captured::default();
     let console = Console::with(out.clone(), err.clone(), false);
-    let shown = show(events, options(Format::Text), console, &story.runs).await;
+    let shown = show(events, options(Format::Text), console, &tale.runs).await;
     assert_eq!(out.0.lock().unwrap().as_slice(), b"web-1 | one\nweb-1 | two\nweb-2 | gr\xfc\xdf\n");
     insta::assert_snapshot!(err.text(), @r"
     web-1 ! careful
@@ -85,10 +85,10 @@ async fn text_of_a_mixed_run_has_results_and_troubles_apart() {
 
 #[tokio::test]
 async fn text_when_quiet_has_results_and_troubles_alone() {
-    let (story, events) = mixed().await;
+    let (tale, events) = mixed().await;
     let (console, out, err) = console(true);
     let quiet = Options { quiet: true, ..options(Format::Text) };
-    show(events, quiet, console, &story.runs).await;
+    show(events, quiet, console, &tale.runs).await;
     // On a terminal what is no text is replaced, not passed on.
     assert_eq!(out.text(), "web-1 | one\nweb-1 | two\nweb-2 | gr\u{fffd}\u{fffd}\n");
     insta::assert_snapshot!(err.text(), @r"
@@ -101,37 +101,37 @@ async fn text_when_quiet_has_results_and_troubles_alone() {
 
 #[tokio::test]
 async fn text_of_output_beyond_the_event_is_read_from_the_store() {
-    let story = Story::of(&Memory::default(), RUN, &["web-1"]).await;
-    let whole: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
+    let tale = Tale::of(&Memory::default(), RUN, &["web-1"]).await;
+    let whole = (0..20_000).map(|n| format!("line {n}\n")).collect::<Vec<_>>().concat();
     let (first, second) = whole.as_bytes().split_at(70_001);
-    story.output("web-1", 1, Stream::Out, &[(0, first), (70_001, second)]).await;
+    tale.output("web-1", 1, Stream::Out, &[(0, first), (70_001, second)]).await;
     let mut record = ran(TaskState::Succeeded);
     record.stdout_bytes = whole.len() as u64;
     let stdout = Head { bytes: first[..HEAD_BYTES].to_vec(), complete: false };
     let stderr = Head { bytes: Vec::new(), complete: true };
-    let finished = Event::TaskFinished { target: Arc::clone(&story.targets[0]), record, stdout, stderr };
+    let finished = Event::TaskFinished { target: Arc::clone(&tale.targets[0]), record, stdout, stderr };
     let (console, out, _) = console(false);
-    show(vec![story.started(), finished], options(Format::Text), console, &story.runs).await;
-    let expected: String = (0..20_000).map(|n| format!("web-1 | line {n}\n")).collect();
+    show(vec![tale.started(), finished], options(Format::Text), console, &tale.runs).await;
+    let expected = (0..20_000).map(|n| format!("web-1 | line {n}\n")).collect::<Vec<_>>().concat();
     assert!(out.text() == expected, "{} bytes came out", out.text().len());
 }
 
 #[tokio::test]
 async fn group_shows_identical_outputs_once() {
     let hosts = ["web-1", "web-2", "web-3", "db-1", "db-2"];
-    let story = Story::of(&Memory::default(), RUN, &hosts).await;
-    let mut events = vec![story.started()];
+    let tale = Tale::of(&Memory::default(), RUN, &hosts).await;
+    let mut events = vec![tale.started()];
     for (host, output) in [("web-3", "6.1\n"), ("db-1", "5.9\n"), ("web-1", "6.1\n"), ("web-2", "6.1\n")] {
-        story.output(host, 1, Stream::Out, &[(0, output.as_bytes())]).await;
-        events.push(story.finished(host, ran(TaskState::Succeeded), output.as_bytes(), b""));
+        tale.output(host, 1, Stream::Out, &[(0, output.as_bytes())]).await;
+        events.push(tale.finished(host, ran(TaskState::Succeeded), output.as_bytes(), b""));
     }
-    events.push(story.finished("db-2", ran(TaskState::Failed), b"", b""));
+    events.push(tale.finished("db-2", ran(TaskState::Failed), b"", b""));
     let states = [[TaskState::Succeeded; 4].as_slice(), &[TaskState::Failed]].concat();
     let verdict = verdict(RunState::Failed, None, &states);
-    events.push(Event::Finished { run: Arc::clone(&story.run), verdict });
+    events.push(Event::Finished { run: Arc::clone(&tale.run), verdict });
     let (console, out, err) = console(false);
     let group = Options { group: true, ..options(Format::Text) };
-    let shown = show(events, group, console, &story.runs).await;
+    let shown = show(events, group, console, &tale.runs).await;
     insta::assert_snapshot!(out.text(), @r"
     --- web-[1-3] (3 hosts) ---
     6.1
@@ -149,9 +149,9 @@ async fn group_shows_identical_outputs_once() {
 
 #[tokio::test]
 async fn json_is_one_valid_document() {
-    let (story, events) = mixed().await;
+    let (tale, events) = mixed().await;
     let (console, out, err) = console(false);
-    show(events, options(Format::Json), console, &story.runs).await;
+    show(events, options(Format::Json), console, &tale.runs).await;
     let document: Value = serde_json::from_str(&out.text()).unwrap();
     schema::assert_valid("run", &document);
     assert_eq!(document["counts"], serde_json::json!({"succeeded": 2, "failed": 1, "unreachable": 1}));
@@ -173,10 +173,10 @@ async fn json_is_one_valid_document() {
 
 #[tokio::test]
 async fn json_of_a_run_without_verdict_counts_every_target() {
-    let (story, mut events) = mixed().await;
+    let (tale, mut events) = mixed().await;
     events.truncate(3);
     let (console, out, _) = console(false);
-    let shown = show(events, options(Format::Json), console, &story.runs).await;
+    let shown = show(events, options(Format::Json), console, &tale.runs).await;
     let document: Value = serde_json::from_str(&out.text()).unwrap();
     schema::assert_valid("run", &document);
     assert_eq!(document["state"], "running");
@@ -186,11 +186,13 @@ async fn json_of_a_run_without_verdict_counts_every_target() {
 
 #[tokio::test]
 async fn ndjson_tells_every_event_as_one_valid_line() {
-    let (story, events) = mixed().await;
+    let (tale, events) = mixed().await;
     let (console, out, err) = console(false);
-    show(events, options(Format::Ndjson), console, &story.runs).await;
+    show(events, options(Format::Ndjson), console, &tale.runs).await;
     let lines: Vec<Value> = out.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    lines.iter().for_each(|line| schema::assert_valid("event", line));
+    for line in &lines {
+        schema::assert_valid("event", line);
+    }
     let told: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
     let expected = [
         "run_started",
@@ -210,24 +212,24 @@ async fn ndjson_tells_every_event_as_one_valid_line() {
 
 #[tokio::test]
 async fn reader_that_goes_away_is_quiet_and_the_run_goes_on() {
-    let (story, events) = mixed().await;
+    let (tale, events) = mixed().await;
     let err = Captured::default();
-    let shown = show(events, options(Format::Ndjson), Console::with(Gone, err.clone(), false), &story.runs).await;
+    let shown = show(events, options(Format::Ndjson), Console::with(Gone, err.clone(), false), &tale.runs).await;
     assert_eq!(err.text(), "");
     assert_eq!(shown.exit, Exit::MaxErrors);
 }
 
 #[tokio::test]
 async fn disk_that_is_full_is_told_once_and_costs_the_exit_code() {
-    let story = Story::of(&Memory::default(), RUN, &["web-1"]).await;
+    let tale = Tale::of(&Memory::default(), RUN, &["web-1"]).await;
     let done = verdict(RunState::Succeeded, None, &[TaskState::Succeeded]);
     let events = vec![
-        story.started(),
-        story.finished("web-1", ran(TaskState::Succeeded), b"a\n", b""),
-        Event::Finished { run: Arc::clone(&story.run), verdict: done },
+        tale.started(),
+        tale.finished("web-1", ran(TaskState::Succeeded), b"a\n", b""),
+        Event::Finished { run: Arc::clone(&tale.run), verdict: done },
     ];
     let err = Captured::default();
-    let shown = show(events, options(Format::Ndjson), Console::with(Full, err.clone(), false), &story.runs).await;
+    let shown = show(events, options(Format::Ndjson), Console::with(Full, err.clone(), false), &tale.runs).await;
     assert_eq!(err.text(), "error: cannot write to standard output: no storage space\n");
     assert_eq!(shown.exit, Exit::Unavailable);
 }
@@ -236,23 +238,23 @@ async fn disk_that_is_full_is_told_once_and_costs_the_exit_code() {
 async fn slow_reader_does_not_hold_up_the_run_and_misses_nothing() {
     let hosts: Vec<String> = (0..300).map(|n| format!("web-{n}")).collect();
     let names: Vec<&str> = hosts.iter().map(String::as_str).collect();
-    let story = Story::of(&Memory::default(), RUN, &names).await;
+    let tale = Tale::of(&Memory::default(), RUN, &names).await;
     let line = format!("{}\n", "x".repeat(HEAD_BYTES - 1));
     let (open, opened) = gate::channel();
     let out = Captured::default();
     let console = Console::with(Slow { opened: Some(opened), out: out.clone() }, Captured::default(), false);
     let (tell, heard) = mpsc::channel(1);
-    let shown = tokio::spawn(print(heard, options(Format::Text), console, story.runs.clone()));
-    tell.send(story.started()).await.unwrap();
+    let shown = tokio::spawn(print(heard, options(Format::Text), console, tale.runs.clone()));
+    tell.send(tale.started()).await.unwrap();
     for host in &names {
-        story.output(host, 1, Stream::Out, &[(0, line.as_bytes())]).await;
+        tale.output(host, 1, Stream::Out, &[(0, line.as_bytes())]).await;
         // Were the printer to wait for its reader, this would never return.
-        tell.send(story.finished(host, ran(TaskState::Succeeded), line.as_bytes(), b"")).await.unwrap();
+        tell.send(tale.finished(host, ran(TaskState::Succeeded), line.as_bytes(), b"")).await.unwrap();
     }
     open.send(()).unwrap();
     drop(tell);
     shown.await.unwrap();
-    let expected: String = names.iter().map(|host| format!("{host} | {line}")).collect();
+    let expected = names.iter().map(|host| format!("{host} | {line}")).collect::<Vec<_>>().concat();
     assert!(out.text() == expected, "{} of {} bytes came out", out.text().len(), expected.len());
 }
 

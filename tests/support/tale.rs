@@ -18,33 +18,33 @@ use sshjob::port::{Store, Written};
 
 use super::memory::Memory;
 
-/// When every story begins.
+/// When every tale begins.
 pub fn start() -> Timestamp {
     "2026-11-22T22:15:00Z".parse().unwrap()
 }
 
 /// A run of two batches at most, of which a test tells what it needs.
 #[derive(Clone)]
-pub struct Story {
+pub struct Tale {
     pub runs: Runs<Memory>,
     pub run: Arc<RunRecord>,
     pub targets: Vec<Arc<Target>>,
 }
 
-impl Story {
+impl Tale {
     /// A run that is claimed and planned on `hosts`, and marked as driven by a process that lives for ever.
     pub async fn of(store: &Memory, id: &str, hosts: &[&str]) -> Self {
-        let story = Self::claimed(store, id, hosts).await;
-        let keys = RunKeys::new(&story.run.run);
-        let targets: Vec<Target> = story.targets.iter().map(|target| (**target).clone()).collect();
+        let tale = Self::claimed(store, id, hosts).await;
+        let keys = RunKeys::new(&tale.run.run);
+        let targets: Vec<Target> = tale.targets.iter().map(|target| (**target).clone()).collect();
         let (first, second) = targets.split_at(targets.len().div_ceil(2));
         for (n, batch) in [(0, first), (1, second)] {
-            story.write(&keys.targets(n), &BatchTargets { targets: batch.to_vec() }).await;
+            tale.write(&keys.targets(n), &BatchTargets { targets: batch.to_vec() }).await;
         }
         let sizes = [first.len(), second.len()].map(|size| u32::try_from(size).unwrap());
         let plan = Plan { batches: sizes.to_vec(), waves: vec![(0, 2)], max_concurrency: 10, max_errors: None };
-        story.write(&keys.plan(), &plan).await;
-        story
+        tale.write(&keys.plan(), &plan).await;
+        tale
     }
 
     /// A run that is claimed, not planned.
@@ -66,12 +66,12 @@ impl Story {
             plan_before: start(),
         };
         let targets = hosts.iter().map(|host| Arc::new(target(host))).collect();
-        let story = Self { runs: Runs::new(store.clone()), run: Arc::new(record), targets };
-        let _ = store.create(&layout::blob(&story.run.script.sha256), script.to_vec()).await.unwrap();
+        let tale = Self { runs: Runs::new(store.clone()), run: Arc::new(record), targets };
+        let _ = store.create(&layout::blob(&tale.run.script.sha256), script.to_vec()).await.unwrap();
         let driver = Claim { nonce: "n".to_owned(), expires_at: Timestamp::MAX, holder: None };
-        story.write(&layout::active(&run), &Active { driver: Some(driver) }).await;
-        story.write(&RunKeys::new(&run).run(), &*story.run).await;
-        story
+        tale.write(&layout::active(&run), &Active { driver: Some(driver) }).await;
+        tale.write(&RunKeys::new(&run).run(), &*tale.run).await;
+        tale
     }
 
     async fn write<T: serde::Serialize + Sync>(&self, key: &layout::Key, record: &T) {
