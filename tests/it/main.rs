@@ -6,6 +6,8 @@
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
 //! | `project` | that the example jobs, their schema and the commands on them agree |
 //! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
+//! | `history` | what `runs`, `status`, `logs` and `prune` make of records, whole, gapped, damaged or half removed |
+//! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `work` | that a run on real sshd hosts ends as it must, and nothing starts twice |
@@ -26,9 +28,12 @@ mod support;
 mod crash;
 mod delivery;
 mod fleet;
+mod history;
 mod hosts;
 mod killed;
+mod output;
 mod project;
+mod schema;
 mod store_contract;
 mod store_dir;
 mod store_memory;
