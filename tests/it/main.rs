@@ -33,6 +33,7 @@ mod hosts;
 mod killed;
 mod output;
 mod project;
+mod readme;
 mod schema;
 mod store_contract;
 mod store_dir;
