@@ -113,3 +113,22 @@ fn killed_at_random_moments_the_run_is_settled_truthfully_and_retried_once() {
     assert!(killed >= 5, "only {killed} of 20 were killed before they were done");
     assert!(settled >= 5, "only {settled} of 20 left a run behind");
 }
+
+#[test]
+fn two_processes_with_one_request_are_one_run_and_start_each_task_once() {
+    let world = World::new(6);
+    for round in 0..5 {
+        let store = format!("store-{round}");
+        let marks = world.path().join("marks").join(round.to_string());
+        let mut words = vec!["run".to_owned(), "--id".to_owned(), "the-request".to_owned()];
+        words.extend(world.run_words(&format!("echo $SSHJOB_INSTANCE >> {}", marks.display())).drain(1..));
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let both = [world.command(&store, &words).spawn().unwrap(), world.command(&store, &words).spawn().unwrap()];
+        let runs = both.map(|child| json(&child.wait_with_output().unwrap()));
+        assert_eq!(runs[0]["run"], runs[1]["run"], "round {round}");
+        for run in &runs {
+            assert_eq!(run["counts"]["succeeded"], 6, "round {round}: {run}");
+        }
+        assert_eq!(std::fs::read_to_string(&marks).unwrap().lines().count(), 6, "round {round}");
+    }
+}
