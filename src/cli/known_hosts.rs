@@ -1,4 +1,4 @@
-//! The known_hosts files of this machine, which `--host-key strict` believes.
+//! The `known_hosts` files of this machine, which `--host-key strict` believes.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};

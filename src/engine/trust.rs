@@ -20,6 +20,9 @@ pub const FIRST_USE: &str = "first use";
 /// What [`Pin::origin`] says of a key that someone vouched for.
 pub const IMPORTED: &str = "imported";
 
+/// Where the keys that `strict` believes stand.
+const VOUCHED: &str = "known_hosts or an import has";
+
 /// How often a pin may vanish between two looks before that is called a fault.
 const LOOKS: u32 = 5;
 
@@ -67,8 +70,12 @@ impl TrustError {
     /// What to do about it, where there is something.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Changed { instance, .. } => {
-                Some(format!("if the host was built anew, `sshjob trust forget {instance}`"))
+            Self::Changed { found, expected, .. } if expected.iter().all(|key| key.kind() != found.kind()) => Some(
+                "only keys of other types are known of it; `sshjob trust import FILE` vouches for this one".to_owned(),
+            ),
+            Self::Changed { instance, what, .. } => {
+                let or = if *what == VOUCHED { "mend known_hosts or " } else { "" };
+                Some(format!("if the host was built anew, {or}`sshjob trust forget {instance}`"))
             }
             Self::Unknown { .. } => Some("`sshjob trust import FILE` vouches for it".to_owned()),
             Self::Revoked { .. } | Self::Unreadable(_) | Self::NotYet | Self::Store(_) => None,
@@ -192,7 +199,7 @@ impl<S: Store> Trust<S> {
         match expected {
             expected if expected.contains(&found) => Ok(()),
             expected if expected.is_empty() => Err(TrustError::Unknown { instance, found }),
-            expected => Err(TrustError::Changed { instance, found, what: "known_hosts or an import has", expected }),
+            expected => Err(TrustError::Changed { instance, found, what: VOUCHED, expected }),
         }
     }
 

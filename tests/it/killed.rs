@@ -29,9 +29,8 @@ impl World {
 
     fn command(&self, store: &str, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sshjob"));
-        // Before the words, for what follows `--` is the command's.
         command.args(["--store", store, "-o", "json"]).args(words).current_dir(self.path()).stdin(Stdio::null());
-        command.env_clear().env("HOME", self.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env_remove("SSHJOB_INVENTORY").stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 

@@ -10,6 +10,7 @@
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `validate` | every message about a job file or project file, compared whole |
+//! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
 //! | `work` | that a run on real sshd hosts ends as it must, and nothing starts twice |
 
 #![allow(
@@ -38,5 +39,6 @@ mod schema;
 mod store_contract;
 mod store_dir;
 mod store_memory;
+mod trust;
 mod validate;
 mod work;

@@ -38,7 +38,7 @@ enum What {
     List,
     /// Forget pinned host keys: the next key of these instances is trusted on first use again
     Forget(Forget),
-    /// Pin the keys of a known_hosts file or of ssh-keyscan, for which you vouch
+    /// Pin the keys of a `known_hosts` file or of `ssh-keyscan`, for which you vouch
     ///
     /// Without --instance each line belongs to the host that it names, as `-w` names it. An inventory's instances have
     /// ids instead of names: their keys are imported one instance at a time.
