@@ -18,7 +18,7 @@ const MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// How the hosts of `job` come to be trusted: by the pins of the store, and as the job's policy says.
 ///
 /// # Errors
-/// Where known_hosts is needed and cannot be read.
+/// Where `known_hosts` is needed and cannot be read.
 pub fn trust<S: Store>(job: &Job, runs: &Runs<S>) -> Result<Trust<S>, Fail> {
     let policy = job.login.host_key;
     let known_hosts = if policy == HostKeyPolicy::Strict { of_this_machine()? } else { KnownHosts::default() };

@@ -417,7 +417,7 @@ mod tests {
             let text = String::from_utf8(delivery.before).unwrap();
             text.split("sshjob_limit=").nth(1).unwrap().split(' ').next().unwrap().to_owned()
         };
-        assert_eq!(limit(Duration::from_secs(300)), "305");
+        assert_eq!(limit(Duration::from_mins(5)), "305");
         assert_eq!(limit(Duration::from_millis(1)), "6");
         assert_eq!(limit(Duration::MAX), u64::MAX.to_string());
     }

@@ -101,7 +101,7 @@ pub enum Basis {
     Anything,
     /// The pin of an earlier use.
     Pinned,
-    /// What someone vouched for: an import or known_hosts.
+    /// What someone vouched for: an import or `known_hosts`.
     Vouched,
     /// Nothing yet: the key will be pinned.
     FirstUse,

@@ -19,6 +19,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::disallowed_methods,
     reason = "all of it is tests: clippy's own exception covers the test functions alone"
 )]
 #![allow(unreachable_pub, reason = "support is written for every module here")]

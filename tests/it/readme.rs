@@ -26,7 +26,7 @@ fn normal(text: &str) -> Vec<String> {
 fn normal_line(line: &str) -> String {
     let word = |word: &str| {
         // Run ids (their tails are hexadecimal), hashes, ports, times and sizes.
-        let run = word.contains("T") && word.contains("Z-") && word.len() > 25;
+        let run = word.contains('T') && word.contains("Z-") && word.len() > 25;
         let hash = word.len() >= 12 && word.bytes().all(|b| b.is_ascii_hexdigit() || b == b')' || b == b',');
         if run {
             return "RUN".to_owned();

@@ -28,7 +28,7 @@ use super::exit::{Exit, Fail};
 #[derive(Debug, Subcommand)]
 #[expect(missing_docs, reason = "each variant is told by its arguments' own documentation, which is its help text")]
 pub enum Command {
-    Run(run::Args),
+    Run(Box<run::Args>),
     Check(check::Args),
     Jobs(jobs::Args),
     Validate(validate::Args),
@@ -54,7 +54,7 @@ impl Command {
     /// What kept it from being done, with the exit code.
     pub async fn run(self, global: Global) -> Result<Exit, Fail> {
         match self {
-            Self::Run(args) => run::run(args, global).await,
+            Self::Run(args) => run::run(*args, global).await,
             Self::Check(args) => check::run(args, global).await,
             Self::Jobs(args) => jobs::run(args, global).await,
             Self::Validate(args) => validate::run(args, global).await,
