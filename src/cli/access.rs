@@ -148,7 +148,9 @@ pub fn refuse_what_is_not_built(job: &Job) -> Result<(), Fail> {
 
 /// Who asks, as `user@machine`.
 pub fn actor() -> String {
-    let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "unknown".to_owned());
+    let user = variable("USER")
+        .or_else(|| variable("LOGNAME"))
+        .unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()));
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{user}@{}", machine.trim())
 }

@@ -23,7 +23,7 @@ use crate::engine::records::Runs;
 use crate::engine::start::{Request, StartError, start};
 use crate::engine::worker::{WorkError, Worker};
 
-/// Events that wait for the printer; a slow terminal makes the tasks that tell them wait, not memory grow.
+/// Events that wait for the printer, which takes them in at once.
 const EVENTS: usize = 1024;
 
 /// After a first Ctrl-C attached scripts get this long to end before the process leaves anyway.

@@ -144,20 +144,19 @@ impl<'a> At<'a> {
         }
     }
 
+    /// Takes what was made of this value, noting why where nothing could be.
+    pub fn accept<T>(&self, made: Result<T, impl Display>) -> Option<T> {
+        made.map_or_else(|error| self.fault(error), Some)
+    }
+
     /// Reads a scalar as what its type parses.
     pub fn parse<T: FromStr<Err: Display>>(&self, what: &str) -> Option<T> {
-        match self.word(what)?.parse() {
-            Ok(value) => Some(value),
-            Err(error) => self.fault(error),
-        }
+        self.accept(self.word(what)?.parse())
     }
 
     /// Reads text as what its type is made from.
     pub fn convert<T: TryFrom<String, Error: Display>>(&self, what: &str) -> Option<T> {
-        match T::try_from(self.text(what)?.to_owned()) {
-            Ok(value) => Some(value),
-            Err(error) => self.fault(error),
-        }
+        self.accept(T::try_from(self.text(what)?.to_owned()))
     }
 
     /// Reads one of the words of an enumeration.
@@ -276,12 +275,21 @@ impl<'a> Fields<'a> {
             if self.known.contains(&entry.key.as_str()) {
                 continue;
             }
-            let hint = match nearest(&entry.key, self.known.iter().copied()) {
-                _ if entry.key == "<<" => "merge keys are not read; write the keys out".to_owned(),
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("known keys are {}", listed(self.known.iter().copied())),
-            };
+            let hint = self.hint_for(&entry.key);
             self.fault(entry.place, format_args!("unknown key {}", quoted(&entry.key)), Some(&hint));
+        }
+    }
+
+    fn hint_for(&self, unknown: &str) -> String {
+        if self.at.faults.is_full() {
+            return String::new();
+        }
+        if unknown == "<<" {
+            return "merge keys are not read; write the keys out".to_owned();
+        }
+        match nearest(unknown, self.known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known keys are {}", listed(self.known.iter().copied())),
         }
     }
 }

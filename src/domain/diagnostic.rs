@@ -1,6 +1,7 @@
 //! What is wrong with a file, told to the person who wrote it: what, where, and what to do.
 
 use std::cell::{Cell, RefCell};
+use std::cmp::Ordering;
 use std::fmt;
 
 /// How many errors of one file are told; a file with more is not the file that was meant.
@@ -24,7 +25,7 @@ impl Place {
 }
 
 /// An error in a file or a request.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// The file, as the person names it; none where the mistake is not in a file.
     pub file: Option<String>,
@@ -52,6 +53,23 @@ impl Diagnostic {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+impl Ord for Diagnostic {
+    /// By file, line and column; what concerns a whole file comes after what has a place in it.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let order = |one: &'_ Self| (one.place.is_none(), one.place);
+        self.file
+            .cmp(&other.file)
+            .then_with(|| order(self).cmp(&order(other)))
+            .then_with(|| (&self.message, &self.hint).cmp(&(&other.message, &other.hint)))
+    }
+}
+
+impl PartialOrd for Diagnostic {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -115,9 +133,9 @@ impl Faults {
         }
     }
 
-    /// Whether nothing was found.
-    pub fn is_empty(&self) -> bool {
-        self.found.borrow().is_empty()
+    /// Whether further errors are only counted: what they would say need not be worked out.
+    pub fn is_full(&self) -> bool {
+        self.found.borrow().len() >= MAX_FAULTS
     }
 
     /// Gives `value` where nothing was found, and otherwise the errors, `subject` before each message.

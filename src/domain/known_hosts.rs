@@ -9,9 +9,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use russh::keys::ssh_key::known_hosts::HostPatterns;
-use russh::keys::{Algorithm, HashAlg, ssh_key};
 use sha1::Sha1;
+use ssh_key::known_hosts::HostPatterns;
+use ssh_key::{Algorithm, HashAlg};
 
 use super::pattern::Pattern;
 use super::selector::Host;

@@ -205,8 +205,8 @@ pub async fn load<S: Store>(runs: &Runs<S>, run: &RunId) -> Result<Option<RunVie
     let verdict = runs.verdict(run).await?;
     let control = runs.control(run).await?.map(|(control, _)| control).unwrap_or_default();
     let plan = runs.plan(run).await?;
-    let sizes = plan.iter().flat_map(|plan| (0..).zip(plan.batches.iter().copied()));
-    let batches = stream::iter(sizes).map(|(n, size)| batch(runs, run, n, size)).buffered(READS);
+    let sizes: Vec<u32> = plan.iter().flat_map(|plan| plan.batches.iter().copied()).collect();
+    let batches = stream::iter((0..).zip(sizes)).map(|(n, size)| batch(runs, run, n, size)).buffered(READS);
     let batches: Vec<(Vec<Task>, u32)> = batches.try_collect().await?;
     let untold = batches.iter().map(|(_, untold)| untold).sum();
     let tasks = batches.into_iter().flat_map(|(tasks, _)| tasks).collect();

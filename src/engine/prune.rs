@@ -161,9 +161,9 @@ async fn remove_run<S: Store>(store: &S, run: &RunId) -> Result<(), StoreError> 
     loop {
         let page = store.list(&keys.prefix(), after.as_ref(), PAGE).await?;
         let Some(last) = page.last().cloned() else { break };
-        let result = keys.result();
-        let rest = page.iter().filter(|key| **key != result);
-        stream::iter(rest).map(|key| store.remove(key)).buffer_unordered(REMOVALS).try_collect::<()>().await?;
+        let rest: Vec<Key> = page.into_iter().filter(|key| *key != keys.result()).collect();
+        let removals = stream::iter(rest).map(|key| async move { store.remove(&key).await });
+        removals.buffer_unordered(REMOVALS).try_collect::<()>().await?;
         after = Some(last);
     }
     store.remove(&keys.result()).await

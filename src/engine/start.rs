@@ -67,7 +67,7 @@ pub enum StartError {
 
 /// Claims and plans the run that `request` asks for; nothing is started yet.
 ///
-/// The order of the writes is the order of recovery: the script, the mark that the run is active, the claim, the
+/// The order of the writes is the order of recovery: the mark that the run is active, the script, the claim, the
 /// batches, the plan. Whatever is cut off after the claim can be finished or settled from what is there.
 ///
 /// # Errors
@@ -88,11 +88,12 @@ pub async fn start<S: Store>(runs: &Runs<S>, request: Request, now: Timestamp) -
         started_at: now,
         plan_before: now + PLAN_WITHIN,
     };
-    runs.store().create(&layout::blob(&record.script.sha256), request.script).await?;
     let driver = driver(now)?;
     let nonce = driver.nonce.clone();
     let active = runs.create(&layout::active(&id), &Active { driver: Some(driver) }).await?;
     let lease = matches!(active, Written::Done(_)).then_some(nonce);
+    // After the mark: while that stands nobody takes the script for unused.
+    runs.store().create(&layout::blob(&record.script.sha256), request.script).await?;
     if runs.create(&keys.run(), &record).await? == Written::Conflict {
         let found = runs.run(&id).await?.ok_or_else(|| damaged(&keys.run(), "it vanished"))?;
         if found.script.sha256 != record.script.sha256 || found.job != record.job {

@@ -264,12 +264,12 @@ impl<S: Store> Worker<S> {
 /// Why it would not run as meant on any host.
 pub fn deliver(job: &Job, script: &Arc<[u8]>) -> Result<Delivery, Undeliverable> {
     let args: Vec<Vec<u8>> = job.args.iter().map(|arg| arg.clone().into_bytes()).collect();
-    let argv: Vec<Vec<u8>>;
+    let words_and_args: Vec<Vec<u8>>;
     let program = match &job.source {
         Source::Script(_) | Source::Run(_) => Program::Script { bytes: script, args: &args },
         Source::Command(words) => {
-            argv = words.iter().map(|word| word.clone().into_bytes()).chain(args).collect();
-            Program::Command(&argv)
+            words_and_args = words.iter().map(|word| word.clone().into_bytes()).chain(args).collect();
+            Program::Command(&words_and_args)
         }
     };
     Delivery::new(program, &job.sudo, job.timeout.0)

@@ -74,7 +74,7 @@ fn killed_at_random_moments_the_run_is_settled_truthfully_and_retried_once() {
     let whole = started.elapsed();
     let mut seed = [0_u8; 20];
     getrandom::fill(&mut seed).unwrap();
-    let mut killed = 0;
+    let (mut killed, mut settled) = (0, 0);
     for (round, byte) in seed.into_iter().enumerate() {
         let store = format!("store-{round}");
         let marks = world.path().join("marks").join(round.to_string());
@@ -90,6 +90,7 @@ fn killed_at_random_moments_the_run_is_settled_truthfully_and_retried_once() {
             assert_eq!(starts(), 0, "round {round}: started without a run");
             continue;
         }
+        settled += 1;
         let run = json(&status);
         let counts = &run["counts"];
         let of = |state: &str| counts[state].as_u64().unwrap_or_default();
@@ -109,4 +110,24 @@ fn killed_at_random_moments_the_run_is_settled_truthfully_and_retried_once() {
         assert_eq!(hosts.len(), lines.lines().count(), "round {round}: started twice\n{lines}");
     }
     assert!(killed >= 5, "only {killed} of 20 were killed before they were done");
+    assert!(settled >= 5, "only {settled} of 20 left a run behind");
+}
+
+#[test]
+fn two_processes_with_one_request_are_one_run_and_start_each_task_once() {
+    let world = World::new(6);
+    for round in 0..5 {
+        let store = format!("store-{round}");
+        let marks = world.path().join("marks").join(round.to_string());
+        let mut words = vec!["run".to_owned(), "--id".to_owned(), "the-request".to_owned()];
+        words.extend(world.run_words(&format!("echo $SSHJOB_INSTANCE >> {}", marks.display())).drain(1..));
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let both = [world.command(&store, &words).spawn().unwrap(), world.command(&store, &words).spawn().unwrap()];
+        let runs = both.map(|child| json(&child.wait_with_output().unwrap()));
+        assert_eq!(runs[0]["run"], runs[1]["run"], "round {round}");
+        for run in &runs {
+            assert_eq!(run["counts"]["succeeded"], 6, "round {round}: {run}");
+        }
+        assert_eq!(std::fs::read_to_string(&marks).unwrap().lines().count(), 6, "round {round}");
+    }
 }

@@ -6,6 +6,8 @@
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
 //! | `project` | that the example jobs, their schema and the commands on them agree |
 //! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
+//! | `history` | what `runs`, `status`, `logs` and `prune` make of records, whole, gapped, damaged or half removed |
+//! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
@@ -17,6 +19,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::disallowed_methods,
     reason = "all of it is tests: clippy's own exception covers the test functions alone"
 )]
 #![allow(unreachable_pub, reason = "support is written for every module here")]
@@ -27,9 +30,13 @@ mod support;
 mod crash;
 mod delivery;
 mod fleet;
+mod history;
 mod hosts;
 mod killed;
+mod output;
 mod project;
+mod readme;
+mod schema;
 mod store_contract;
 mod store_dir;
 mod store_memory;

@@ -74,6 +74,7 @@ fn schema_refuses_what_the_decoder_refuses() {
         &format!("{target}run: a\nscript: b\n"),
         &format!("{target}run: a\ntiemout: 5m\n"),
         &format!("{target}run: a\ntimeout: soon\n"),
+        &format!("{target}run: a\ntimeout:\n"),
         &format!("{target}run: a\nport: 0\n"),
         &format!("{target}run: a\nmode: detatched\n"),
         &format!("{target}run: a\nenv: {{ SSHJOB_X: 1 }}\n"),

@@ -1,6 +1,5 @@
 //! One file per command: its flags, and what it does.
 
-pub mod check;
 pub mod completions;
 pub mod config;
 pub mod demo;
@@ -9,7 +8,6 @@ pub mod hosts;
 pub mod init;
 pub mod jobs;
 pub mod logs;
-pub mod next;
 pub mod prune;
 pub mod retry;
 pub mod run;
@@ -28,11 +26,9 @@ use super::exit::{Exit, Fail};
 #[derive(Debug, Subcommand)]
 #[expect(missing_docs, reason = "each variant is told by its arguments' own documentation, which is its help text")]
 pub enum Command {
-    Run(run::Args),
-    Check(check::Args),
+    Run(Box<run::Args>),
     Jobs(jobs::Args),
     Validate(validate::Args),
-    Next(next::Args),
     Hosts(hosts::Args),
     Runs(runs::Args),
     Status(status::Args),
@@ -54,11 +50,9 @@ impl Command {
     /// What kept it from being done, with the exit code.
     pub async fn run(self, global: Global) -> Result<Exit, Fail> {
         match self {
-            Self::Run(args) => run::run(args, global).await,
-            Self::Check(args) => check::run(args, global).await,
+            Self::Run(args) => run::run(*args, global).await,
             Self::Jobs(args) => jobs::run(args, global).await,
             Self::Validate(args) => validate::run(args, global).await,
-            Self::Next(args) => next::run(args, global).await,
             Self::Hosts(args) => hosts::run(args, global).await,
             Self::Runs(args) => runs::run(args, global).await,
             Self::Status(args) => status::run(args, global).await,

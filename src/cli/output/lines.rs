@@ -164,7 +164,9 @@ mod tests {
 
     fn lines(guarded: bool, pieces: &[&[u8]]) -> String {
         let (mut lines, mut out) = (Lines::new("web-1 | ", guarded), Vec::new());
-        pieces.iter().for_each(|piece| lines.feed(piece, &mut out));
+        for piece in pieces {
+            lines.feed(piece, &mut out);
+        }
         lines.finish(&mut out);
         String::from_utf8_lossy(&out).into_owned()
     }

@@ -15,12 +15,15 @@ use crate::domain::quantity::{Amount, Span};
 use crate::domain::schedule;
 use crate::domain::script::{InvalidScript, interpreter};
 use crate::domain::selector::{Host, TagFilter};
-use crate::domain::yaml;
+use crate::domain::yaml::{self, Value};
 
 /// The longest time that an attached task may take in a worker function: its fifteen minutes less one to report.
 ///
 /// Source: Lambda quotas, function timeout.
 pub const WORKER_TIMEOUT: Span = Span(Duration::from_mins(14));
+
+/// The most schedule expressions: an expression that never fires takes a walk through four centuries to tell.
+const MAX_EXPRESSIONS: usize = 50;
 
 /// A job as its file tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,6 +220,9 @@ fn read_job(fields: &mut Fields<'_>, name: Option<JobName>, file: &str) -> Optio
 }
 
 fn read_schedule(at: &At<'_>) -> Option<Vec<Spanned<String>>> {
+    if matches!(at.value(), Value::List(items) if items.len() > MAX_EXPRESSIONS) {
+        return at.fault(format_args!("a job has at most {MAX_EXPRESSIONS} schedule expressions"));
+    }
     at.one_or_many(|at| {
         let text = at.text("a schedule such as `\"*/15 * * * *\"`")?;
         match text.parse::<schedule::Expression>() {

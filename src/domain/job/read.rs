@@ -248,18 +248,24 @@ pub(super) fn tags(at: &At<'_>) -> Option<Vec<TagFilter>> {
 
 /// Reads hosts named one by one, or in series: `node[1-5]`.
 pub(super) fn hosts(at: &At<'_>) -> Option<Vec<Host>> {
-    let lists = at.one_or_many(|at| {
-        let names = match hostrange::expand(at.text("a host")?) {
-            Ok(names) => names,
-            Err(error) => return at.fault(error),
-        };
-        let read = |name: &String| match name.parse::<Host>() {
-            Ok(host) => Some(host),
-            Err(error) => at.fault(error),
-        };
-        names.iter().map(read).collect::<Option<Vec<Host>>>()
+    if matches!(at.value(), Value::List(items) if items.is_empty()) {
+        return at.fault_with_hint("nothing is selected", NEVER_ALL);
+    }
+    // Each item is bounded; all together must be too.
+    let mut room = Some(hostrange::MAX_NAMES);
+    let hosts: Vec<Vec<Host>> = at.one_or_many(|at| {
+        let left = room?;
+        let names = at.accept(hostrange::expand(at.text("a host such as `web-1` or `node[1-5]`")?))?;
+        room = left.checked_sub(names.len() as u64);
+        if room.is_none() {
+            return at.fault_with_hint(
+                format_args!("more than {} hosts are named", hostrange::MAX_NAMES),
+                "name fewer, or select by tags",
+            );
+        }
+        names.iter().map(|name| at.accept(name.parse())).collect()
     })?;
-    Some(lists.into_iter().flatten().collect())
+    Some(hosts.into_iter().flatten().collect())
 }
 
 /// Reads arguments: any text that a process can be given.
