@@ -1,6 +1,6 @@
 //! The policy, told in domain words, over ports.
 //!
-//! [`start`] claims and plans a run, [`drive`] carries it to its verdict, [`worker`] runs a batch of it ([`task`] one
+//! [`start`] claims and plans a run, [`drive`] carries it to its verdict, [`worker`] runs a batch of it (`task` one
 //! attempt on one host), [`reconcile`] settles what a dead process left behind, [`records`] is what all of them read
 //! and write.
 

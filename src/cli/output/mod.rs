@@ -1,6 +1,6 @@
 //! Results for people and for machines; nothing else writes to standard output.
 //!
-//! [`print`] shows a live run; the commands that look back use the same parts.
+//! [`mod@print`] shows a live run; the commands that look back use the same parts.
 
 pub mod console;
 pub mod copy;
