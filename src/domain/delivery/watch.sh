@@ -9,7 +9,7 @@ set -- ${sshjob_stat##*") "}
 exec 3<&0 </dev/null
 ($sshjob_setsid /bin/sh -c "$sshjob_watchdog" sshjob-watchdog \
   "$sshjob_token" $$ "${20}" "$sshjob_limit" "$sshjob_dir" <&3 3<&- 2>/dev/null &) |
-  read -r sshjob_up || sshjob_refuse watchdog
+  { read -r sshjob_up && [ "$sshjob_up" = up ]; } || sshjob_refuse watchdog
 exec 3<&-
 # What is to be ended must lead a process group: its server made it so, or it becomes one by the way.
 if [ "$3" = $$ ]; then sshjob_setsid=; else sshjob_setsid=$(command -v setsid); fi
