@@ -29,6 +29,7 @@ mod fleet;
 mod hosts;
 mod killed;
 mod project;
+mod settle;
 mod store_contract;
 mod store_dir;
 mod store_memory;
