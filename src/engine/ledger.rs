@@ -126,14 +126,15 @@ impl<S: Store> Writer<S> {
                 self.apply(entry);
             }
             let result = self.write().await;
-            let failed = result.is_err();
             for entry in group.drain(..) {
                 // A task that no longer waits has been ended; its record counts all the same.
                 let _ = entry.written.send(result.clone());
             }
-            if failed {
-                // Dropping the queue fails all that comes later: after a failure nothing may start.
-                return;
+            if result.is_err() {
+                // After a failure nothing may start, and whoever asks is told the same cause.
+                while let Some(entry) = queue.recv().await {
+                    let _ = entry.written.send(result.clone());
+                }
             }
         }
     }
