@@ -16,10 +16,8 @@ pub const LEASE: Duration = Duration::from_secs(30);
 /// What came of claiming a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
-    /// The batch is ours, and nobody had it before.
-    Fresh,
-    /// The batch is ours; its earlier holder is dead. It wrote under this nonce.
-    TakenOver(String),
+    /// The batch is ours: nobody had it before, or its earlier holder is dead.
+    Ours,
     /// Somebody who may be alive has it.
     Held(Claim),
 }
@@ -38,26 +36,37 @@ pub async fn claim<S: Store>(
     lapsed: bool,
 ) -> Result<Claimed, StoreError> {
     if let Written::Done(_) = runs.create(key, ours).await? {
-        return Ok(Claimed::Fresh);
+        return Ok(Claimed::Ours);
     }
     loop {
         let Some((held, version)) = runs.read::<Claim>(key).await? else {
             return match runs.create(key, ours).await? {
-                Written::Done(_) => Ok(Claimed::Fresh),
+                Written::Done(_) => Ok(Claimed::Ours),
                 Written::Conflict => continue,
             };
         };
         // An earlier try of ours may have written without our hearing of it.
         if held.nonce == ours.nonce {
-            return Ok(Claimed::Fresh);
+            return Ok(Claimed::Ours);
         }
         if !lapsed && !is_dead(&held, now) {
             return Ok(Claimed::Held(held));
         }
         if let Written::Done(_) = runs.swap(key, &version, ours).await? {
-            return Ok(Claimed::TakenOver(held.nonce));
+            return Ok(Claimed::Ours);
         }
     }
+}
+
+/// Whether `nonce` still has the claim `key`.
+///
+/// A claim that was taken over never comes back: while this holds, whatever others wrote under their own claims is
+/// older than ours.
+///
+/// # Errors
+/// Where the store does not answer.
+pub async fn holds<S: Store>(runs: &Runs<S>, key: &Key, nonce: &str) -> Result<bool, StoreError> {
+    Ok(runs.read::<Claim>(key).await?.is_some_and(|(held, _)| held.nonce == nonce))
 }
 
 /// Whether the holder of a claim can no longer be at work: its time is over, or its process is gone.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::claim;
 use super::records::Runs;
 use crate::domain::id::{InstanceId, RunId};
 use crate::domain::layout::{Key, RunKeys};
@@ -61,27 +62,26 @@ pub struct Ledger {
 impl Ledger {
     /// Takes ownership of the outcomes of batch `n` for the claim `nonce`, and returns what is known so far.
     ///
-    /// `earlier` is the nonce of the dead holder whose claim was taken over. From the moment this returns the earlier
-    /// owner's next write fails.
+    /// From the moment this returns the next write of any earlier owner fails.
     ///
     /// # Errors
-    /// [`LedgerError::Fenced`] where somebody else has become the owner.
+    /// [`LedgerError::Fenced`] where somebody else has taken the claim.
     pub async fn open<S: Store>(
         runs: Runs<S>,
         run: &RunId,
         n: u32,
         nonce: &str,
-        earlier: Option<&str>,
     ) -> Result<(Self, BTreeMap<InstanceId, TaskRecord>), LedgerError> {
-        let key = RunKeys::new(run).outcomes(n);
+        let keys = RunKeys::new(run);
+        let (key, claim) = (keys.outcomes(n), keys.claim(n));
         let mut outcomes = Outcomes { owner: nonce.to_owned(), tasks: BTreeMap::new() };
         let version = loop {
             if let Written::Done(version) = runs.create(&key, &outcomes).await? {
                 break version;
             }
             let Some((found, version)) = runs.read::<Outcomes>(&key).await? else { continue };
-            // The owner is ourselves (an earlier try), or the holder whose claim we took. Anyone else came after us.
-            if found.owner != nonce && Some(found.owner.as_str()) != earlier {
+            // The owner need not be the one whose claim we took: that one may have died before it wrote here.
+            if found.owner != nonce && !claim::holds(&runs, &claim, nonce).await? {
                 return Err(LedgerError::Fenced);
             }
             outcomes.tasks = found.tasks;
@@ -126,14 +126,15 @@ impl<S: Store> Writer<S> {
                 self.apply(entry);
             }
             let result = self.write().await;
-            let failed = result.is_err();
             for entry in group.drain(..) {
                 // A task that no longer waits has been ended; its record counts all the same.
                 let _ = entry.written.send(result.clone());
             }
-            if failed {
-                // Dropping the queue fails all that comes later: after a failure nothing may start.
-                return;
+            if result.is_err() {
+                // After a failure nothing may start, and whoever asks is told the same cause.
+                while let Some(entry) = queue.recv().await {
+                    let _ = entry.written.send(result.clone());
+                }
             }
         }
     }

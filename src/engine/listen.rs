@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use super::gate::Gate;
 use super::spool::Spool;
 use crate::adapter::ssh::{Channel, Message};
-use crate::domain::delivery::reply::Reader;
+use crate::domain::delivery::reply::{DeliveryError, Reader};
 use crate::domain::delivery::{Parcel, Token};
 use crate::domain::job::Job;
 use crate::domain::layout::Stream;
@@ -114,13 +114,40 @@ pub(super) async fn listen<S: Store>(
                 sending = false;
                 heard.delivered = handed_over.is_ok();
             }
+            // Before what the host says: one that never pauses must not talk its way past a deadline.
+            () = sleep_until(deadline) => match phase {
+                Phase::Delivering | Phase::Ending => break,
+                Phase::Trailing { .. } => {
+                    heard.trailing = true;
+                    break;
+                }
+                Phase::Running => {
+                    heard.ending = Some(TaskState::TimedOut);
+                    phase = Phase::Ending;
+                    deadline = Instant::now() + END_WITHIN;
+                    input.end().await;
+                }
+            },
+            () = sleep_until(flush_at) => {
+                spool.flush().await;
+                flush_at = Instant::now() + FLUSH_EVERY;
+            }
             message = output.next() => match message {
                 None => break,
                 Some(Message::Data(stream, bytes)) => {
                     let reader = if stream == Stream::Out { &mut out } else { &mut err };
                     match reader.feed(&bytes) {
                         Ok(output) => spool.write(stream, output).await,
-                        Err(refusal) => heard.failure = Some(refusal.to_string()),
+                        Err(refusal) => {
+                            let ours = refusal == DeliveryError::Noise;
+                            // Our own limit is not the host's word: what was handed over may start all the same.
+                            if !(ours && heard.delivered) {
+                                heard.failure = Some(refusal.to_string());
+                            }
+                            if ours {
+                                break;
+                            }
+                        }
                     }
                     if !heard.started && (out.started() || err.started()) {
                         heard.started = true;
@@ -141,9 +168,10 @@ pub(super) async fn listen<S: Store>(
                     eof = true;
                     if heard.status.is_some() { break }
                 }
+                // The first counts: a host that sends a second one is not to be believed more, nor waited for longer.
+                Some(Message::ExitStatus(_) | Message::ExitSignal(_)) if heard.status.is_some() => {}
                 Some(message @ (Message::ExitStatus(_) | Message::ExitSignal(_))) => {
-                    // The first counts: a host that sends a second one is not to be believed more.
-                    heard.status.get_or_insert(match message {
+                    heard.status = Some(match message {
                         Message::ExitSignal(signal) => Status::Signal(signal),
                         Message::ExitStatus(code) => Status::Code(code),
                         _ => continue,
@@ -154,23 +182,6 @@ pub(super) async fn listen<S: Store>(
                     deadline = now + TRAIL;
                 }
             },
-            () = sleep_until(deadline) => match phase {
-                Phase::Delivering | Phase::Ending => break,
-                Phase::Trailing { .. } => {
-                    heard.trailing = true;
-                    break;
-                }
-                Phase::Running => {
-                    heard.ending = Some(TaskState::TimedOut);
-                    phase = Phase::Ending;
-                    deadline = Instant::now() + END_WITHIN;
-                    input.end().await;
-                }
-            },
-            () = sleep_until(flush_at) => {
-                spool.flush().await;
-                flush_at = Instant::now() + FLUSH_EVERY;
-            }
         }
     }
     heard.noise = [err.noise(), out.noise()].into_iter().find(|noise| !noise.is_empty()).unwrap_or_default();

@@ -88,16 +88,14 @@ pub async fn close_batch<S: Store>(
         return Ok(Some(with_records(targets, &outcomes.tasks, &[])));
     }
     let ours = Claim { nonce: clock::nonce()?, expires_at: now + claim::LEASE, holder: process::this() };
-    let earlier = match claim::claim(runs, &keys.claim(n), &ours, now, lapsed).await? {
-        Claimed::Fresh => None,
-        Claimed::TakenOver(earlier) => Some(earlier),
-        Claimed::Held(_) => return Ok(None),
-    };
+    if let Claimed::Held(_) = claim::claim(runs, &keys.claim(n), &ours, now, lapsed).await? {
+        return Ok(None);
+    }
     loop {
         let found = runs.outcomes(&run.run, n).await?;
         if let Some((outcomes, _)) = &found
             && outcomes.owner != ours.nonce
-            && Some(&outcomes.owner) != earlier.as_ref()
+            && !claim::holds(runs, &keys.claim(n), &ours.nonce).await?
         {
             return Err(WorkError::Fenced);
         }

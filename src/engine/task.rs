@@ -144,7 +144,7 @@ fn judge(mut record: TaskRecord, heard: Heard, job: &Job) -> TaskRecord {
             Some(Status::Signal(signal)) => record.signal = Some(signal),
             None => {}
         }
-    } else if state == TaskState::Unreachable {
+    } else if state != TaskState::Lost {
         // Nothing ran after all.
         record.started_at = None;
     }
@@ -176,7 +176,10 @@ fn verdict(heard: &Heard, job: &Job) -> (TaskState, Option<String>) {
 /// The host never said that the script is about to start.
 fn unstarted(heard: &Heard) -> (TaskState, Option<String>) {
     let noise = if heard.noise.is_empty() { String::new() } else { format!(": {}", heard.noise) };
+    let never = heard.failure.is_some() || heard.status.is_some() || !heard.delivered;
     match (&heard.failure, &heard.status, heard.ending) {
+        // What the host then says is how our own end of the delivery looked to it.
+        (_, _, Some(state)) if never => (state, Some("cancelled before it started".to_owned())),
         (Some(why), _, _) => (TaskState::Unreachable, Some(format!("nothing was started: {why}"))),
         // Our part has ended, and its word never came: a login shell that does not do what it is told.
         (None, Some(Status::Code(code)), _) => {
@@ -187,7 +190,6 @@ fn unstarted(heard: &Heard) -> (TaskState, Option<String>) {
             let why = format!("nothing was started: the login shell was ended by signal {signal}{noise}");
             (TaskState::Unreachable, Some(why))
         }
-        (None, None, Some(state)) if !heard.delivered => (state, Some("cancelled before it started".to_owned())),
         (None, None, _) if !heard.delivered => {
             let why = "nothing was started: the connection broke or stalled in mid-delivery".to_owned();
             (TaskState::Unreachable, Some(why))

@@ -114,13 +114,11 @@ impl<S: Store> Worker<S> {
         let delivery = self.delivery(&run).await?;
         let nonce = clock::nonce()?;
         let ours = Claim { nonce: nonce.clone(), expires_at, holder: crate::adapter::process::this() };
-        let earlier = match claim::claim(&self.runs, &keys.claim(batch.batch), &ours, self.clock.now(), lapsed).await? {
-            Claimed::Fresh => None,
-            Claimed::TakenOver(earlier) => Some(earlier),
-            Claimed::Held(by) => return Err(WorkError::Held(by)),
-        };
-        let (ledger, known) =
-            Ledger::open(self.runs.clone(), &batch.run, batch.batch, &nonce, earlier.as_deref()).await?;
+        let claimed = claim::claim(&self.runs, &keys.claim(batch.batch), &ours, self.clock.now(), lapsed).await?;
+        if let Claimed::Held(by) = claimed {
+            return Err(WorkError::Held(by));
+        }
+        let (ledger, known) = Ledger::open(self.runs.clone(), &batch.run, batch.batch, &nonce).await?;
         let batch = Arc::new(Batch { run, keys, delivery, ledger });
         let mut tasks = JoinSet::new();
         for target in targets.targets {

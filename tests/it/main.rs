@@ -37,6 +37,7 @@ mod output;
 mod project;
 mod readme;
 mod schema;
+mod settle;
 mod store_contract;
 mod store_dir;
 mod store_memory;

@@ -242,6 +242,16 @@ async fn delivery_cut_in_its_middle_never_runs() {
     }
 }
 
+/// Cause: each further exit status moved the end of listening.
+#[tokio::test(flavor = "multi_thread")]
+async fn host_that_repeats_its_status_is_not_listened_to_for_ever() {
+    let (host, bench, login) = (Faulty::start(Fault::RepeatsStatus), Bench::new(), Login::fresh());
+    let addresses = [host.address()];
+    let done = tokio::time::timeout(Duration::from_mins(1), bench.run(rig::script("true"), &addresses, &login));
+    let done = done.await.expect("listening ends");
+    assert_eq!(done.state(host.address()).0, TaskState::Succeeded);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn output_beyond_its_limit_is_cut_marked_and_counted() {
     use sshjob::domain::layout::Stream;

@@ -38,6 +38,8 @@ pub(crate) enum Fault {
     RejectsKey,
     /// The command starts, and its channel closes without telling how it ended.
     ClosesWithoutStatus,
+    /// The command starts, and the host tells again and again that it has ended, and never closes its channel.
+    RepeatsStatus,
     /// The command runs by `/bin/sh`; after this many bytes of its input the connection is cut.
     CutsInputAfter(usize),
 }
@@ -214,6 +216,18 @@ impl Handler for Faulted {
             return session.close(id);
         }
         let command = String::from_utf8(command.to_vec()).map_err(|_| russh::Error::Inconsistent)?;
+        if self.fault == Fault::RepeatsStatus {
+            let token = command.rsplit(' ').next().unwrap_or_default();
+            session.data(id, format!("{token} start\n"))?;
+            let handle = session.handle();
+            tokio::spawn(async move {
+                let mut often = tokio::time::interval(std::time::Duration::from_millis(200));
+                while handle.exit_status_request(id, 0).await.is_ok() {
+                    often.tick().await;
+                }
+            });
+            return Ok(());
+        }
         let child =
             Command::new("/bin/sh").args(["-c", &command]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
         self.commands.lock().unwrap().push(child);

@@ -1,12 +1,18 @@
 //! The one channel that a task uses: a command, its input, its output and its end.
 
+use std::time::Duration;
+
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use tokio::time::timeout;
 
 use crate::domain::layout::Stream;
 
 /// Bytes are handed to the library in pieces of this size, so that a stalled host is noticed between two of them.
 const SEND_BYTES: usize = 32 * 1024;
+
+/// How long a last word may wait for its turn: behind what a host does not take, it would wait for ever.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// What the host says on our channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,13 +77,13 @@ impl Input {
 
     /// Ends our input: the lifeline of what runs there.
     pub async fn end(&self) {
-        // A broken connection has ended it already.
-        let _ = self.0.eof().await;
+        // A broken connection has ended it already, and one that takes nothing is about to be broken.
+        let _ = timeout(LAST_WORD, self.0.eof()).await;
     }
 
     /// Closes the channel.
     pub async fn close(&self) {
-        let _ = self.0.close().await;
+        let _ = timeout(LAST_WORD, self.0.close()).await;
     }
 }
 

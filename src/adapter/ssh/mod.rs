@@ -246,7 +246,7 @@ type Verify = Box<dyn FnOnce(HostKey) -> std::pin::Pin<Box<dyn Future<Output = R
 
 /// Answers the library's callbacks during a connection.
 struct Verifier {
-    /// Taken by the first key exchange; later ones prove the same key (the library sees to that).
+    /// Taken by the first key exchange; later ones happen within the connection whose other end that one has proven.
     verify: Option<Verify>,
 }
 
@@ -258,6 +258,24 @@ impl From<russh::Error> for Stopped {
     fn from(error: russh::Error) -> Self {
         Self(ConnectError::Unreachable { stage: Stage::Handshake, why: told(&error) })
     }
+}
+
+/// Answers a host that opens a channel to us. We asked for none, and the library's own answer is to accept as many as
+/// the host likes, each with memory of its own.
+macro_rules! decline {
+    ($($method:ident($($detail:ty),*);)*) => {
+        $(fn $method(
+            &mut self,
+            _channel: russh::Channel<client::Msg>,
+            $(_: $detail,)*
+            reply: client::ChannelOpenHandle,
+            _session: &mut client::Session,
+        ) -> impl Future<Output = Result<(), Stopped>> + Send {
+            // Dropping the handle declines.
+            drop(reply);
+            std::future::ready(Ok(()))
+        })*
+    };
 }
 
 impl client::Handler for Verifier {
@@ -283,15 +301,14 @@ impl client::Handler for Verifier {
         }
     }
 
-    async fn server_channel_open_agent_forward(
-        &mut self,
-        _channel: russh::Channel<client::Msg>,
-        reply: client::ChannelOpenHandle,
-        _session: &mut client::Session,
-    ) -> Result<(), Stopped> {
-        // We asked for no forwarding: dropping the handle declines.
-        drop(reply);
-        Ok(())
+    decline! {
+        server_channel_open_session();
+        server_channel_open_direct_tcpip(&str, u32, &str, u32);
+        server_channel_open_direct_streamlocal(&str);
+        server_channel_open_forwarded_tcpip(&str, u32, &str, u32);
+        server_channel_open_forwarded_streamlocal(&str);
+        server_channel_open_agent_forward();
+        server_channel_open_x11(&str, u32);
     }
 }
 

@@ -1,0 +1,95 @@
+//! What a dead process left behind is settled, whoever dies while settling it, and a driver that lost its lease
+//! leaves it alone.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sshjob::domain::layout::RunKeys;
+use sshjob::domain::run::{Claim, Outcomes, RunState};
+use sshjob::domain::task::{TaskRecord, TaskState};
+use sshjob::engine::clock::Clock;
+use sshjob::engine::ledger::Ledger;
+use sshjob::engine::reconcile::{Settled, reconcile};
+use sshjob::engine::records::Runs;
+use sshjob::engine::start::{Started, start};
+use sshjob::port::Written;
+
+use crate::support::memory::{Fault, Memory};
+use crate::support::rig;
+
+/// More writes than settling a run of one batch makes.
+const MANY: usize = 20;
+
+/// Long after every lease has lapsed.
+fn later() -> Timestamp {
+    Clock.now() + Duration::from_hours(1)
+}
+
+async fn planned(store: &Memory) -> Started {
+    let addresses = ["127.0.0.1:1", "127.0.0.1:2"].map(|at| at.parse().unwrap());
+    let request = rig::request(rig::script("true"), &addresses, "one");
+    start(&Runs::new(store.clone()), request, Clock.now()).await.unwrap()
+}
+
+/// A worker has claimed the only batch, has started its first task, and is never heard of again.
+async fn abandoned(store: &Memory) -> Started {
+    let started = planned(store).await;
+    let (runs, keys) = (Runs::new(store.clone()), RunKeys::new(&started.run.run));
+    let claim = Claim { nonce: "first".to_owned(), expires_at: Clock.now(), holder: None };
+    let record = TaskRecord { state: TaskState::Running, attempt: 1, ..TaskRecord::pending() };
+    let first = rig::target("127.0.0.1:1".parse().unwrap()).instance;
+    let outcomes = Outcomes { owner: "first".to_owned(), tasks: [(first, record)].into() };
+    assert!(matches!(runs.create(&keys.claim(0), &claim).await.unwrap(), Written::Done(_)));
+    assert!(matches!(runs.create(&keys.outcomes(0), &outcomes).await.unwrap(), Written::Done(_)));
+    started
+}
+
+/// The verdict that a look from another machine brings.
+async fn settled(store: &Memory, started: &Started) -> Vec<(TaskState, u32)> {
+    let Settled::Finished(verdict) = reconcile(&Runs::new(store.reboot()), &started.run, later()).await.unwrap() else {
+        panic!("nobody drives it");
+    };
+    assert_eq!(verdict.state, RunState::Failed);
+    verdict.counts.iter().collect()
+}
+
+/// Cause: a reconciler that died between taking the claim and writing the outcomes left an owner that was neither
+/// itself nor the holder before it, and every later look took that for a living rival.
+#[tokio::test]
+async fn reconciler_that_dies_at_any_write_is_followed_by_another() {
+    let mut survived = false;
+    for n in 1..MANY {
+        for fault in [Fault::CrashBefore, Fault::CrashAfter] {
+            let store = Memory::default();
+            let started = abandoned(&store).await;
+            let dying = store.reboot().with_fault(n, fault);
+            let runs = Runs::new(dying.clone());
+            tokio::select! {
+                done = reconcile(&runs, &started.run, later()) => survived = done.is_ok(),
+                () = dying.crashed() => {}
+            }
+            let counts = settled(&store, &started).await;
+            assert_eq!(counts, [(TaskState::Lost, 1), (TaskState::Skipped, 1)], "{fault:?} {n}");
+        }
+        if survived {
+            return;
+        }
+    }
+    panic!("settling makes {MANY} writes or more");
+}
+
+/// Cause: as above, for a worker that takes a batch over.
+#[tokio::test]
+async fn worker_takes_over_from_one_that_died_before_its_first_record() {
+    let store = Memory::default();
+    let started = abandoned(&store).await;
+    let (runs, key) = (Runs::new(store.clone()), RunKeys::new(&started.run.run).claim(0));
+    for nonce in ["second", "third"] {
+        let (_, version) = runs.read::<Claim>(&key).await.unwrap().unwrap();
+        let claim = Claim { nonce: nonce.to_owned(), expires_at: later(), holder: None };
+        assert!(matches!(runs.swap(&key, &version, &claim).await.unwrap(), Written::Done(_)));
+    }
+    assert!(Ledger::open(runs.clone(), &started.run.run, 0, "second").await.is_err(), "its claim was taken");
+    let (_, known) = Ledger::open(runs, &started.run.run, 0, "third").await.unwrap();
+    assert_eq!(known.len(), 1);
+}
