@@ -29,7 +29,8 @@ impl World {
 
     fn command(&self, store: &str, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sshjob"));
-        command.args(words).args(["--store", store, "-o", "json"]).current_dir(self.path()).stdin(Stdio::null());
+        // Before the words: what follows a `--` of theirs is the remote command's.
+        command.args(["--store", store, "-o", "json"]).args(words).current_dir(self.path()).stdin(Stdio::null());
         command.env_remove("SSHJOB_INVENTORY").stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
