@@ -117,7 +117,7 @@ pub async fn close_batch<S: Store>(
             let record = tasks.remove(&target.instance).unwrap_or_else(TaskRecord::pending);
             let ended = match record.state {
                 TaskState::Running => record.ended(TaskState::Lost, "worker", now),
-                TaskState::Pending => record.ended(state, reason, now),
+                TaskState::Pending => record.unstarted(state, reason, now),
                 _ => {
                     tasks.insert(target.instance.clone(), record);
                     continue;
