@@ -86,7 +86,7 @@ pub async fn launch(launch: Launch, workspace: &Workspace, runs: Runs<Dir>, glob
     let options =
         Options { format: global.output, group: launch.group, quiet: global.quiet, width, program: program(global) };
     let printer = tokio::spawn(print(heard, options, Console::new(global.color), runs));
-    let interrupts = tokio::spawn(obey_interrupts(gate));
+    let interrupts = tokio::spawn(obey_interrupts(gate.clone()));
     let driven = drive(&worker, &started).await;
     interrupts.abort();
     // The printer ends when nobody is left to tell it anything.
@@ -94,6 +94,8 @@ pub async fn launch(launch: Launch, workspace: &Workspace, runs: Runs<Dir>, glob
     let shown = printer.await.map_err(|error| Fail::new(Exit::Unavailable, format!("the output ended: {error}")))?;
     match driven {
         Ok(_) => Ok(shown.exit),
+        // Interrupted while another process drives the run: it goes on there.
+        Err(WorkError::Fenced) if gate.stopped() == Some(&Stop::Cancelled) => Ok(Exit::Interrupted),
         Err(error) => Err(not_driven(&error, &started.run.run)),
     }
 }

@@ -101,6 +101,9 @@ pub struct TaskRecord {
     pub signal: Option<String>,
     /// The number of the attempt, from 1; 0 before the first.
     pub attempt: u32,
+    /// How that attempt ended, while the task waits for another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried: Option<TaskState>,
     /// When the started intent was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -130,6 +133,7 @@ impl TaskRecord {
             exit_code: None,
             signal: None,
             attempt: 0,
+            retried: None,
             started_at: None,
             finished_at: None,
             stdout_bytes: 0,
@@ -145,6 +149,23 @@ impl TaskRecord {
         self.state = state;
         self.reason = Some(reason.into());
         self.finished_at = Some(now);
+        self
+    }
+
+    /// The same task, waiting for another attempt.
+    #[must_use]
+    pub fn waiting(mut self) -> Self {
+        self.retried = Some(self.state);
+        self.state = TaskState::Pending;
+        self
+    }
+
+    /// The same task, which will not be started any more: ended in `state` at `now` because of `reason`, or as its last
+    /// attempt has ended.
+    #[must_use]
+    pub fn unstarted(mut self, state: TaskState, reason: impl Into<String>, now: Timestamp) -> Self {
+        let Some(last) = self.retried.take() else { return self.ended(state, reason, now) };
+        self.state = last;
         self
     }
 }

@@ -47,16 +47,17 @@ pub async fn drive<S: Store>(worker: &Worker<S>, started: &Started) -> Result<Dr
         Some(lease) => lease.clone(),
         None => match follow(worker, run).await? {
             Followed::TakenOver(lease) => lease,
-            Followed::Finished(verdict) => {
-                retell(worker, run, &started.plan).await?;
-                worker.tell(Event::Finished { run: Arc::clone(run), verdict: verdict.clone() }).await;
-                return Ok(Driven { verdict, stop: None });
-            }
+            Followed::Finished(verdict) => return retell(worker, started, verdict).await,
             Followed::GivenUp => return Err(WorkError::Fenced),
         },
     };
-    let keeping = tokio::spawn(keep_lease(worker.clone(), Arc::clone(run), lease));
-    let driven = carry(worker, started).await;
+    if let Some(verdict) = worker.runs.verdict(&run.run).await? {
+        // The request came again after its end, or somebody settled the run while this process was stopped.
+        worker.runs.store().remove(&layout::active(&run.run)).await?;
+        return retell(worker, started, verdict).await;
+    }
+    let keeping = tokio::spawn(keep_lease(worker.clone(), Arc::clone(run), lease.clone()));
+    let driven = carry(worker, started, &lease).await;
     keeping.abort();
     let driven = driven?;
     worker.tell(Event::Finished { run: Arc::clone(run), verdict: driven.verdict.clone() }).await;
@@ -89,9 +90,10 @@ async fn follow<S: Store>(worker: &Worker<S>, run: &RunRecord) -> Result<Followe
     }
 }
 
-/// Tells how each task of a run that another process drove has ended.
-async fn retell<S: Store>(worker: &Worker<S>, run: &RunRecord, plan: &Plan) -> Result<(), WorkError> {
-    for n in 0..batches(plan) {
+/// Tells how a run that another process drove, and each of its tasks, has ended.
+async fn retell<S: Store>(worker: &Worker<S>, started: &Started, verdict: Verdict) -> Result<Driven, WorkError> {
+    let run = &started.run;
+    for n in 0..batches(&started.plan) {
         let Some(targets) = worker.runs.targets(&run.run, n).await? else { continue };
         let Some((outcomes, _)) = worker.runs.outcomes(&run.run, n).await? else { continue };
         for target in targets.targets {
@@ -100,14 +102,16 @@ async fn retell<S: Store>(worker: &Worker<S>, run: &RunRecord, plan: &Plan) -> R
             worker.tell(Event::TaskFinished { target: Arc::new(target), record, stdout, stderr }).await;
         }
     }
-    Ok(())
+    worker.tell(Event::Finished { run: Arc::clone(run), verdict: verdict.clone() }).await;
+    Ok(Driven { verdict, stop: None })
 }
 
-async fn carry<S: Store>(worker: &Worker<S>, started: &Started) -> Result<Driven, WorkError> {
+async fn carry<S: Store>(worker: &Worker<S>, started: &Started, lease: &str) -> Result<Driven, WorkError> {
     let (run, plan) = (&started.run, &started.plan);
     let (dispatcher, taken) = Local::new();
     let expires_at = worker.clock.now() + longest(run, plan);
     let serving = tokio::spawn(serve(worker.clone(), taken, expires_at, started.lease.is_none()));
+    let mut failed = None;
     for (number, (from, to)) in plan.waves.iter().copied().enumerate() {
         for batch in from..to {
             if worker.gate.stopped().is_some() {
@@ -119,13 +123,30 @@ async fn carry<S: Store>(worker: &Worker<S>, started: &Started) -> Result<Driven
             }
         }
         let last = number.saturating_add(1) == plan.waves.len();
-        if !last && !wave_succeeded(worker, run, from, to).await? && worker.gate.close(Stop::Canary) {
-            worker.tell(Event::Stopping { reason: Stop::Canary.reason() }).await;
+        if last {
+            break;
+        }
+        match wave_succeeded(worker, run, from, to).await {
+            Ok(true) => {}
+            Ok(false) if worker.gate.close(Stop::Canary) => {
+                worker.tell(Event::Stopping { reason: Stop::Canary.reason() }).await;
+            }
+            Ok(false) => {}
+            Err(error) => {
+                // Whatever runs is ended and recorded before this process lets go of the run.
+                worker.gate.end(Stop::Store(error.to_string()));
+                failed = Some(error);
+                break;
+            }
         }
     }
     drop(dispatcher);
-    if let Some(error) = serving.await.unwrap_or_default() {
+    if let Some(error) = serving.await.unwrap_or_default().or(failed) {
         return Err(error);
+    }
+    // What is not final is closed by whoever drives the run, which may be somebody else by now.
+    if take_lease(worker, run, Some(lease)).await?.is_none() {
+        return Err(WorkError::Fenced);
     }
     let stop = worker.gate.stopped().cloned();
     let unstarted = stop.as_ref().map_or_else(|| "its worker ended before it started".to_owned(), Stop::reason);
@@ -133,9 +154,7 @@ async fn carry<S: Store>(worker: &Worker<S>, started: &Started) -> Result<Driven
     let mut states = Vec::new();
     let now = worker.clock.now();
     for n in 0..batches(plan) {
-        // Our workers have ended, so whoever holds the claim is not at work.
-        let closed = close_batch(&worker.runs, run, n, now, true, (state, &unstarted)).await?;
-        for (target, record, closed) in closed.unwrap_or_default() {
+        for (target, record, closed) in close_batch(&worker.runs, run, n, now, (state, &unstarted)).await? {
             states.push(record.state);
             if closed {
                 let (stdout, stderr) = (Head::default(), Head::default());
@@ -232,24 +251,26 @@ async fn take_lease<S: Store>(
     ours: Option<&str>,
 ) -> Result<Option<String>, WorkError> {
     let key = layout::active(&run.run);
-    let now = worker.clock.now();
-    let mut lease = start::driver(now)?;
-    let Some((Active { driver }, version)) = worker.runs.active(&run.run).await? else {
-        // Only a finished run is not active: there is nothing left to lose.
-        return Ok(Some(ours.map_or(lease.nonce, str::to_owned)));
-    };
-    if let Some(held) = driver {
-        if ours == Some(held.nonce.as_str()) {
-            lease.nonce = held.nonce;
-        } else if !claim::is_dead(&held, now) {
-            return Ok(None);
+    loop {
+        let now = worker.clock.now();
+        let mut lease = start::driver(now)?;
+        let Some((Active { driver }, version)) = worker.runs.active(&run.run).await? else {
+            // Only a finished run is not active: there is nothing left to lose.
+            return Ok(Some(ours.map_or(lease.nonce, str::to_owned)));
+        };
+        if let Some(held) = driver {
+            if ours == Some(held.nonce.as_str()) {
+                lease.nonce = held.nonce;
+            } else if ours.is_some() || !claim::is_dead(&held, now) {
+                // A lease that was taken from us is not taken back: its taker may have closed what ran here.
+                return Ok(None);
+            }
         }
-    }
-    let nonce = lease.nonce.clone();
-    match worker.runs.swap(&key, &version, &Active { driver: Some(lease) }).await? {
-        Written::Done(_) => Ok(Some(nonce)),
+        let nonce = lease.nonce.clone();
+        if let Written::Done(_) = worker.runs.swap(&key, &version, &Active { driver: Some(lease) }).await? {
+            return Ok(Some(nonce));
+        }
         // Somebody was quicker; who, the next look tells.
-        Written::Conflict => Ok(ours.map(str::to_owned)),
     }
 }
 

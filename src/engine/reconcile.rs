@@ -42,28 +42,41 @@ pub async fn reconcile<S: Store>(runs: &Runs<S>, run: &RunRecord, now: Timestamp
     {
         return Ok(Settled::Driven);
     }
-    let Some(plan) = runs.plan(&run.run).await? else {
+    let plan = sealed_plan(runs, run).await?;
+    if plan.total() == 0 {
         let reason = Some("ended before it was planned; nothing was started".to_owned());
         let state = RunState::Failed;
         let verdict = Verdict { state, reason, counts: Counts::default(), finished_at: now };
         return Ok(Settled::Finished(write_verdict(runs, run, verdict).await?));
-    };
+    }
     let mut tasks = Vec::new();
     for n in 0..u32::try_from(plan.batches.len()).unwrap_or(u32::MAX) {
-        match close_batch(runs, run, n, now, true, (TaskState::Skipped, "sshjob ended before it started")).await? {
-            Some(closed) => tasks.extend(closed),
-            None => return Ok(Settled::Driven),
-        }
+        let unstarted = (TaskState::Skipped, "sshjob ended before it started");
+        tasks.extend(close_batch(runs, run, n, now, unstarted).await?);
     }
     let reason = Some("the process that drove it ended before it was done".to_owned());
     let verdict = verdict(&plan, tasks.iter().map(|(_, record, _): &Closed| record.state), reason, now);
     Ok(Settled::Finished(write_verdict(runs, run, verdict).await?))
 }
 
-/// Makes every task of batch `n` final: what runs under a dead worker is `lost`, what never started is `unstarted`.
+/// The plan of `run`; where there is none, an empty one is written, so that a planner who comes late finds that it is
+/// too late.
+async fn sealed_plan<S: Store>(runs: &Runs<S>, run: &RunRecord) -> Result<Plan, StoreError> {
+    let empty = Plan { batches: Vec::new(), waves: Vec::new(), max_concurrency: 1, max_errors: None };
+    let key = RunKeys::new(&run.run).plan();
+    match runs.plan(&run.run).await? {
+        Some(plan) => Ok(plan),
+        None => match runs.create(&key, &empty).await? {
+            Written::Done(_) => Ok(empty),
+            Written::Conflict => runs.plan(&run.run).await?.ok_or_else(|| damaged(&key, "it vanished")),
+        },
+    }
+}
+
+/// Makes every task of batch `n` final: what runs is `lost`, what never started is in the given state.
 ///
-/// Takes the batch's claim first, so that a late worker finds it taken and stops. `None` where somebody who may be
-/// alive holds it; `lapsed` tells that nobody can be. Returns each task, and whether it was closed just now.
+/// For whoever has the lease of the run, or found it lapsed. Takes the batch's claim first, so that a late worker
+/// finds it taken and stops. Returns each task, and whether it was closed just now.
 ///
 /// # Errors
 /// [`WorkError`]
@@ -72,9 +85,8 @@ pub async fn close_batch<S: Store>(
     run: &RunRecord,
     n: u32,
     now: Timestamp,
-    lapsed: bool,
     (state, reason): (TaskState, &str),
-) -> Result<Option<Vec<Closed>>, WorkError> {
+) -> Result<Vec<Closed>, WorkError> {
     let keys = RunKeys::new(&run.run);
     let key = keys.targets(n);
     let targets = runs.targets(&run.run, n).await?.ok_or_else(|| damaged(&key, "it does not exist"))?.targets;
@@ -85,11 +97,11 @@ pub async fn close_batch<S: Store>(
     if let Some((outcomes, _)) = &known
         && targets.iter().all(|target| is_final(target, &outcomes.tasks))
     {
-        return Ok(Some(with_records(targets, &outcomes.tasks, &[])));
+        return Ok(with_records(targets, &outcomes.tasks, &[]));
     }
     let ours = Claim { nonce: clock::nonce()?, expires_at: now + claim::LEASE, holder: process::this() };
-    if let Claimed::Held(_) = claim::claim(runs, &keys.claim(n), &ours, now, lapsed).await? {
-        return Ok(None);
+    if let Claimed::Held(by) = claim::claim(runs, &keys.claim(n), &ours, now, true).await? {
+        return Err(WorkError::Held(by));
     }
     loop {
         let found = runs.outcomes(&run.run, n).await?;
@@ -105,7 +117,7 @@ pub async fn close_batch<S: Store>(
             let record = tasks.remove(&target.instance).unwrap_or_else(TaskRecord::pending);
             let ended = match record.state {
                 TaskState::Running => record.ended(TaskState::Lost, "worker", now),
-                TaskState::Pending => record.ended(state, reason, now),
+                TaskState::Pending => record.unstarted(state, reason, now),
                 _ => {
                     tasks.insert(target.instance.clone(), record);
                     continue;
@@ -120,7 +132,7 @@ pub async fn close_batch<S: Store>(
             None => runs.create(&keys.outcomes(n), &outcomes).await?,
         };
         if let Written::Done(_) = written {
-            return Ok(Some(with_records(targets, &outcomes.tasks, &closed)));
+            return Ok(with_records(targets, &outcomes.tasks, &closed));
         }
     }
 }
@@ -147,7 +159,7 @@ pub fn verdict(
 ) -> Verdict {
     let counts: Counts = states.collect();
     debug_assert_eq!(counts.total(), plan.total(), "counts over a run add up to its number of targets");
-    let state = if counts.of(TaskState::Succeeded) == counts.total() {
+    let state = if counts.total() > 0 && counts.of(TaskState::Succeeded) == counts.total() {
         RunState::Succeeded
     } else if counts.of(TaskState::Cancelled) > 0 {
         RunState::Cancelled

@@ -172,7 +172,7 @@ impl<S: Store> Worker<S> {
             Some(Stop::Cancelled) => TaskState::Cancelled,
             _ => TaskState::Skipped,
         };
-        record.ended(state, reason, self.clock.now())
+        record.unstarted(state, reason, self.clock.now())
     }
 
     /// Makes attempts until one is final, and writes that.
@@ -194,17 +194,14 @@ impl<S: Store> Worker<S> {
                 return self.finish(&batch, target, record, stdout, stderr).await;
             };
             self.tell(Event::TaskRetried { target: Arc::clone(&target), record: record.clone(), delay }).await;
-            if record.started_at.is_some() {
-                // Ended with a status that may be tried again: not final, and not running either.
-                record.state = TaskState::Pending;
-                batch.ledger.record(&target.instance, record.clone()).await?;
+            // Not final, and not running either: whoever takes over counts on from here.
+            if let Err(error) = batch.ledger.record(&target.instance, record.clone().waiting()).await {
+                self.stop_for(&error).await;
+                return Err(error);
             }
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                () = self.gate.closed() => {
-                    let record = self.skipped(record);
-                    return self.finish(&batch, target, record, stdout, stderr).await;
-                }
+                () = self.gate.closed() => return self.finish(&batch, target, record, stdout, stderr).await,
             }
         }
     }

@@ -4,16 +4,20 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sshjob::domain::layout::RunKeys;
-use sshjob::domain::run::{Claim, Outcomes, RunState};
+use sshjob::domain::layout::{self, RunKeys};
+use sshjob::domain::run::{Active, Claim, Outcomes, RunState};
 use sshjob::domain::task::{TaskRecord, TaskState};
 use sshjob::engine::clock::Clock;
+use sshjob::engine::drive::drive;
+use sshjob::engine::gate::Stop;
 use sshjob::engine::ledger::Ledger;
 use sshjob::engine::reconcile::{Settled, reconcile};
 use sshjob::engine::records::Runs;
 use sshjob::engine::start::{Started, start};
-use sshjob::port::Written;
+use sshjob::engine::worker::WorkError;
+use sshjob::port::{Store as _, Written};
 
+use crate::support::key::Login;
 use crate::support::memory::{Fault, Memory};
 use crate::support::rig;
 
@@ -76,6 +80,37 @@ async fn reconciler_that_dies_at_any_write_is_followed_by_another() {
         }
     }
     panic!("settling makes {MANY} writes or more");
+}
+
+/// Cause: a run settled before it was planned could be planned and started afterwards by a process that had been
+/// stopped meanwhile.
+#[tokio::test]
+async fn planner_that_comes_after_the_verdict_finds_nothing_to_run() {
+    let store = Memory::default();
+    let started = planned(&store).await;
+    store.remove(&RunKeys::new(&started.run.run).plan()).await.unwrap();
+    assert_eq!(settled(&store, &started).await, []);
+    let again = planned(&store.reboot()).await;
+    assert_eq!((again.run.run.clone(), again.plan.total()), (started.run.run.clone(), 0));
+}
+
+/// Cause: a driver whose lease was taken closed the batches of the one that had taken it.
+#[tokio::test(flavor = "multi_thread")]
+async fn driver_that_lost_its_lease_leaves_the_batches_to_its_successor() {
+    let store = Memory::default();
+    let started = planned(&store).await;
+    let (runs, key) = (Runs::new(store.clone()), layout::active(&started.run.run));
+    let (_, version) = runs.active(&started.run.run).await.unwrap().unwrap();
+    let successor = Claim { nonce: "successor".to_owned(), expires_at: later(), holder: None };
+    let taken = runs.swap(&key, &version, &Active { driver: Some(successor) }).await.unwrap();
+    assert!(matches!(taken, Written::Done(_)));
+    let login = Login::fresh();
+    let (worker, _heard) = rig::worker(&store, &started, &login.path());
+    // Nothing is let through the gate, so that nothing fails on the way to the end.
+    worker.gate.close(Stop::Canary);
+    assert!(matches!(drive(&worker, &started).await, Err(WorkError::Fenced)));
+    assert!(runs.verdict(&started.run.run).await.unwrap().is_none());
+    assert!(runs.claim(&started.run.run, 0).await.unwrap().is_none(), "the batch is left alone");
 }
 
 /// Cause: as above, for a worker that takes a batch over.

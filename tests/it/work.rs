@@ -299,6 +299,60 @@ async fn unreachable_host_is_tried_again_as_often_as_the_job_says() {
     assert_eq!(done.state(host.address()).0, TaskState::Unreachable);
 }
 
+/// Cause: a task that waited for another attempt when no more were started was called `skipped`: never started.
+#[tokio::test(flavor = "multi_thread")]
+async fn task_that_waits_for_another_attempt_ends_as_its_last_one_when_no_more_are_made() {
+    use sshjob::domain::job::RetryOn;
+    use sshjob::domain::layout::RunKeys;
+    use sshjob::domain::run::Outcomes;
+    use sshjob::engine::drive::drive;
+    use sshjob::engine::event::Event;
+    use sshjob::engine::reconcile::{Settled, reconcile};
+    let (fleet, bench) = (SshdFleet::same(1), Bench::new());
+    let gone = Faulty::start(Fault::Refuses);
+    let mut job = rig::script("exit 3");
+    job.retries.attempts = 3;
+    job.retries.delay = seconds(3600);
+    job.retries.on.push(RetryOn::Failed);
+    let addresses = [fleet.addresses()[0], gone.address()];
+    let runs = Runs::new(bench.store.clone());
+    let started = start(&runs, rig::request(job, &addresses, "one"), Clock.now()).await.unwrap();
+    let (worker, mut heard) = rig::worker(&bench.store, &started, &fleet.login().path());
+    let gate = worker.gate.clone();
+    let (driving, run) = (started.clone(), started.run.run.clone());
+    let driven = tokio::spawn(async move { drive(&worker, &driving).await.unwrap() });
+    let mut waiting = 0;
+    while waiting < 2 {
+        waiting += usize::from(matches!(heard.recv().await.unwrap(), Event::TaskRetried { .. }));
+    }
+    // Both wait, durably: a copy of the store is what is left after a crash here.
+    let key = RunKeys::new(&run).outcomes(0);
+    let crashed = loop {
+        let (outcomes, _) = runs.read::<Outcomes>(&key).await.unwrap().unwrap();
+        if outcomes.tasks.values().filter(|task| task.retried.is_some()).count() == 2 {
+            break outcomes;
+        }
+        tokio::task::yield_now().await;
+    };
+    gate.close(Stop::Canary);
+    let expected = [(TaskState::Failed, 1), (TaskState::Unreachable, 1)];
+    assert_eq!(driven.await.unwrap().verdict.counts.iter().collect::<Vec<_>>(), expected);
+
+    let left = Bench::new();
+    let runs = Runs::new(left.store.clone());
+    let targets = addresses.map(rig::target).to_vec();
+    let batch = sshjob::domain::run::BatchTargets { targets };
+    let keys = RunKeys::new(&run);
+    runs.create(&keys.run(), &*started.run).await.unwrap();
+    runs.create(&keys.targets(0), &batch).await.unwrap();
+    runs.create(&keys.outcomes(0), &crashed).await.unwrap();
+    runs.create(&keys.plan(), &started.plan).await.unwrap();
+    let Settled::Finished(verdict) = reconcile(&runs, &started.run, Clock.now()).await.unwrap() else {
+        panic!("nobody drives it");
+    };
+    assert_eq!(verdict.counts.iter().collect::<Vec<_>>(), expected);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn failure_is_tried_again_only_where_the_job_lists_it() {
     use sshjob::domain::job::RetryOn;
