@@ -48,6 +48,11 @@ impl World {
         &self.fleet
     }
 
+    /// The hosts, to be changed.
+    pub(crate) fn fleet_mut(&mut self) -> &mut SshdFleet {
+        &mut self.fleet
+    }
+
     /// `sshjob` with these words, yet to be started: in the folder, with nothing of the tester's environment.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sshjob"));
