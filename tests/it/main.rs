@@ -2,9 +2,10 @@
 //!
 //! | module | proves |
 //! |---|---|
+//! | `burden` | that floods of output take little memory, and what Ctrl-C does |
 //! | `delivery` | that what is sent to a host arrives exactly or not at all, whatever shells are there, and ends as it must |
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
-//! | `program` | what the program itself does on real sshd hosts: documents, exit codes, Ctrl-C, memory |
+//! | `program` | what the program itself does on real sshd hosts: documents and exit codes |
 //! | `project` | that the example jobs, their schema and the commands on them agree |
 //! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
 //! | `history` | what `runs`, `status`, `logs` and `prune` make of records, whole, gapped, damaged or half removed |
@@ -28,6 +29,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod burden;
 mod crash;
 mod delivery;
 mod fleet;

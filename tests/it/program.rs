@@ -56,7 +56,9 @@ fn run_for_machines_is_a_valid_document_and_so_is_what_is_told_of_it_later() {
     assert_eq!(runs["runs"][0]["run"], run["run"]);
     schema::assert_valid("output", &json(&ends(&world, 0, &["logs", "-o", "json"])));
     let pieces = ndjson(&ends(&world, 0, &["logs", "-o", "ndjson"]));
-    pieces.iter().for_each(|piece| schema::assert_valid("piece", piece));
+    for piece in &pieces {
+        schema::assert_valid("piece", piece);
+    }
     assert_eq!(pieces.len(), 4);
 }
 
@@ -65,7 +67,9 @@ fn run_for_machines_tells_every_event_as_one_valid_line() {
     let (world, _faulty) = troubled();
     let words = ["run", "-o", "ndjson", "-x", "odd", "-t", "Environment!=Prod", "--", FIRST_FAILS];
     let events = ndjson(&ends(&world, 1, &words));
-    events.iter().for_each(|event| schema::assert_valid("event", event));
+    for event in &events {
+        schema::assert_valid("event", event);
+    }
     let told = |name: &str| events.iter().filter(|event| event["event"] == name).count();
     assert_eq!((told("run_started"), told("task_started")), (1, 2));
     assert_eq!((told("task_finished"), told("run_finished")), (3, 1));
