@@ -169,7 +169,20 @@ pub async fn list<S: Store>(
     let ids = ids(runs, job).await?.into_iter().take_while(|run| run.time() >= since.as_str());
     let listed = stream::iter(ids).map(|run| summarize(runs, run)).buffered(READS);
     let listed = listed.try_filter_map(|listed| std::future::ready(Ok(listed)));
-    listed.take(limit).try_collect().await
+    // An id tells the second alone: those of one second are read to the last of them, and then put in order.
+    let (mut count, mut second) = (0, String::new());
+    let enough = listed.try_take_while(|listed: &Listed| {
+        let wanted = count < limit || second == listed.run.time();
+        (count, second) = (count + 1, listed.run.time().to_owned());
+        std::future::ready(Ok(wanted))
+    });
+    let mut listed: Vec<Listed> = enough.try_collect().await?;
+    let started = |listed: &Listed| listed.summary.as_ref().ok().map(|summary| summary.started_at);
+    for second in listed.chunk_by_mut(|one, other| one.run.time() == other.run.time()) {
+        second.sort_by_key(|listed| Reverse(started(listed)));
+    }
+    listed.truncate(limit);
+    Ok(listed)
 }
 
 /// How `run` stands; `None` where it is no run.
@@ -266,13 +279,14 @@ pub async fn resolve<S: Store>(runs: &Runs<S>, name: &str) -> Result<RunId, Unre
         return Ok(run);
     }
     let ids = ids(runs, None).await?;
-    let last = name == "last";
-    let enough = if last { 1 } else { CANDIDATES };
+    if name == "last" {
+        return last(runs, &ids).await?.ok_or(Unresolved::None);
+    }
     let mut matching = Vec::new();
-    for run in ids.iter().filter(|run| last || !name.is_empty() && run.as_str().starts_with(name)) {
+    for run in ids.iter().filter(|run| !name.is_empty() && run.as_str().starts_with(name)) {
         if exists(runs, run).await? {
             matching.push(run);
-            if matching.len() == enough {
+            if matching.len() == CANDIDATES {
                 break;
             }
         }
@@ -290,6 +304,23 @@ pub async fn resolve<S: Store>(runs: &Runs<S>, name: &str) -> Result<RunId, Unre
             Err(Unresolved::Ambiguous { name: name.to_owned(), candidates })
         }
     }
+}
+
+/// The run of `ids`, which are sorted newest first, that was started last.
+async fn last<S: Store>(runs: &Runs<S>, ids: &[RunId]) -> Result<Option<RunId>, StoreError> {
+    let mut last: Option<(Timestamp, &RunId)> = None;
+    for run in ids {
+        // An id tells the second; which of several in one second was the last, only their claims do.
+        if last.is_some_and(|(_, last)| last.time() != run.time()) {
+            break;
+        }
+        if let Some(record) = runs.run(run).await?
+            && last.is_none_or(|(at, _)| at < record.started_at)
+        {
+            last = Some((record.started_at, run));
+        }
+    }
+    Ok(last.map(|(_, run)| run.clone()))
 }
 
 /// Whether the run was claimed and not removed.

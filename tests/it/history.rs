@@ -1,5 +1,7 @@
 //! Looking back: `runs`, `status`, `logs` and `prune` on records that were written by hand, compared whole.
 
+use std::time::Duration;
+
 use clap::Parser as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -144,6 +146,25 @@ async fn run_is_found_by_id_beginning_and_last() {
     `hello-20261122T221500Z` is the most similar; `sshjob runs` lists all
     ");
     assert_eq!(fail.exit, Exit::Usage);
+}
+
+/// Ids of one second sort by their tails, which are hashes: `last` was any of them.
+#[tokio::test]
+async fn runs_of_one_second_are_told_in_the_order_in_which_they_started() {
+    let store = Memory::default();
+    let runs = Runs::new(store.clone());
+    for (tail, milliseconds) in [("aa", 200), ("bb", 900), ("cc", 100)] {
+        let at = start() + Duration::from_millis(milliseconds);
+        Tale::claimed_at(&store, &format!("hello-20261122T221500Z-{tail}"), &[], at).await;
+    }
+    assert_eq!(resolve(&runs, "last").await.unwrap().as_str(), "hello-20261122T221500Z-bb");
+    let listed = async |number| {
+        let documents = type_in(&store, &format!("runs -n {number} -o ndjson")).await.documents();
+        let tails = documents.iter().map(|run| run["run"].as_str().unwrap()[23..].to_owned());
+        tails.collect::<Vec<_>>()
+    };
+    assert_eq!(listed(50).await, ["bb", "aa", "cc"]);
+    assert_eq!(listed(1).await, ["bb"]);
 }
 
 #[tokio::test]

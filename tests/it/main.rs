@@ -2,8 +2,10 @@
 //!
 //! | module | proves |
 //! |---|---|
+//! | `burden` | that floods of output take little memory, and what Ctrl-C does |
 //! | `delivery` | that what is sent to a host arrives exactly or not at all, whatever shells are there, and ends as it must |
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
+//! | `program` | what the program itself does on real sshd hosts: documents and exit codes |
 //! | `project` | that the example jobs, their schema and the commands on them agree |
 //! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
 //! | `history` | what `runs`, `status`, `logs` and `prune` make of records, whole, gapped, damaged or half removed |
@@ -27,6 +29,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod burden;
 mod crash;
 mod delivery;
 mod fleet;
@@ -34,6 +37,7 @@ mod history;
 mod hosts;
 mod killed;
 mod output;
+mod program;
 mod project;
 mod readme;
 mod schema;

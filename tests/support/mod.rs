@@ -2,7 +2,8 @@
 //!
 //! [`sshd`] starts OpenSSH daemons, [`fault`] hosts that misbehave at an exact point, [`key`] makes keys, [`loopback`]
 //! finds addresses, [`client`] is the plain `ssh` that proves that the servers are right, [`rig`] drives the engine,
-//! [`memory`] is a store in memory that fails on demand, and [`tale`] writes the records of runs that never ran.
+//! [`world`] is a folder in which the program itself is called, [`memory`] is a store in memory that fails on demand, and
+//! [`tale`] writes the records of runs that never ran.
 
 #![allow(dead_code, reason = "a server offers what any test may need")]
 
@@ -15,3 +16,4 @@ pub mod memory;
 pub(crate) mod rig;
 pub(crate) mod sshd;
 pub mod tale;
+pub(crate) mod world;

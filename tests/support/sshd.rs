@@ -133,6 +133,16 @@ impl SshdFleet {
         self.daemons.iter().flat_map(Sshd::addresses).copied().collect()
     }
 
+    /// Who all of them prove to be.
+    pub(crate) fn host_key(&self) -> &PublicKey {
+        self.daemons[0].host_key()
+    }
+
+    /// Starts them anew, each as somebody else than before.
+    pub(crate) fn change_host_keys(&mut self) {
+        self.daemons.iter_mut().for_each(|daemon| daemon.restart(|spec| spec.host_key = key::fresh()));
+    }
+
     /// The key that they accept.
     pub(crate) fn login(&self) -> &key::Login {
         &self.login

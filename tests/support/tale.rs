@@ -49,6 +49,11 @@ impl Tale {
 
     /// A run that is claimed, not planned.
     pub async fn claimed(store: &Memory, id: &str, hosts: &[&str]) -> Self {
+        Self::claimed_at(store, id, hosts, start()).await
+    }
+
+    /// A run that was claimed then.
+    pub async fn claimed_at(store: &Memory, id: &str, hosts: &[&str], started_at: Timestamp) -> Self {
         let run: RunId = id.parse().unwrap();
         let script = b"#!/bin/sh\necho hello\n";
         let mut job = super::rig::job(Source::Run("echo hello".to_owned()));
@@ -62,7 +67,7 @@ impl Tale {
             actor: "alice".to_owned(),
             retry_of: None,
             scheduled_for: None,
-            started_at: start(),
+            started_at,
             plan_before: start(),
         };
         let targets = hosts.iter().map(|host| Arc::new(target(host))).collect();

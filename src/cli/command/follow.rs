@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::output::console::Console;
-use crate::cli::output::copy::{missing, put};
+use crate::cli::output::copy::{missing, put, warn_if_cut};
 use crate::cli::output::lines::Lines;
 use crate::domain::id::{InstanceId, RunId};
 use crate::domain::layout::Stream;
@@ -112,6 +112,9 @@ impl<'a, S: Store> Followed<'a, S> {
         for tail in &mut self.tails {
             let expected = kept(&task.record, tail.stream, max).filter(|_| last);
             whole &= tail.finish(expected, console).await?;
+            if last {
+                warn_if_cut(console, task.target.instance.as_str(), &task.record, tail.stream, max);
+            }
         }
         Ok(whole)
     }

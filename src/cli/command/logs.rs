@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::output::console::Console;
-use crate::cli::output::copy::{copy, is_silent, marked};
+use crate::cli::output::copy::{copy, is_silent, marked, warn_if_cut};
 use crate::cli::output::json::{self, Listing};
 use crate::cli::output::lines::{Lines, clean};
 use crate::cli::output::words::Style;
@@ -108,7 +108,14 @@ pub async fn show<S: Store>(args: &Args, format: Format, runs: &Runs<S>, console
                 let pieces = Pieces::new(runs, &run, &task.target.instance, attempt, stream);
                 let expected = kept(&task.record, stream, view.record.job.max_output).filter(|_| last);
                 whole &= match &mut form {
-                    Form::Text => copy(pieces, expected, source.lines(args, to, console), console, to).await?,
+                    Form::Text => {
+                        let whole = copy(pieces, expected, source.lines(args, to, console), console, to).await?;
+                        if last {
+                            let host = task.target.instance.as_str();
+                            warn_if_cut(console, host, &task.record, stream, view.record.job.max_output);
+                        }
+                        whole
+                    }
                     form => source.documents(pieces, expected, form, console).await?,
                 };
             }

@@ -2,6 +2,7 @@
 
 use crate::domain::id::RunId;
 use crate::domain::layout::Stream;
+use crate::domain::quantity::ByteSize;
 use crate::domain::run::Target;
 use crate::domain::task::{TaskRecord, TaskState};
 use crate::engine::event::Head;
@@ -72,6 +73,19 @@ pub async fn copy<S: Store>(
 /// The warning that bytes are missing.
 pub fn missing<S>(pieces: &Pieces<'_, S>, from: u64, to: u64) -> String {
     format!("warning: bytes {from} to {} of `{}*` are missing in the store\n", to.saturating_sub(1), pieces.prefix())
+}
+
+/// Says, where `host` wrote more to `stream` than is kept, that it did.
+pub fn warn_if_cut(console: &mut Console, host: &str, record: &TaskRecord, stream: Stream, max_output: ByteSize) {
+    let (bytes, name) = match stream {
+        Stream::Out => (record.stdout_bytes, "output"),
+        Stream::Err => (record.stderr_bytes, "error"),
+    };
+    if record.truncated && bytes > max_output.0 {
+        console.err(format!(
+            "warning: {host} wrote {bytes} bytes to standard {name}; beyond `max_output` only the first {max_output} are kept\n"
+        ));
+    }
 }
 
 /// The beginning of a stream of the last attempt: what the event brought, else read from the store.

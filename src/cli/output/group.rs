@@ -14,7 +14,7 @@ use crate::engine::history::kept;
 use crate::engine::pieces::{Piece, Pieces};
 use crate::port::{Store, StoreError};
 
-use super::copy::{copy, is_silent};
+use super::copy::{copy, is_silent, warn_if_cut};
 use super::lines::{Lines, clean};
 use super::print::{Finished, Scene};
 use super::words::{Style, ending, fold, number};
@@ -102,7 +102,9 @@ impl Same {
         };
         let expected = kept(&self.record, stream, run.job.max_output);
         let pieces = Pieces::new(&scene.runs, &run.run, &self.target.instance, self.record.attempt, stream);
-        copy(pieces, expected, Lines::new("", guarded), console, stream).await.map(|_| ())
+        copy(pieces, expected, Lines::new("", guarded), console, stream).await?;
+        warn_if_cut(console, &fold(&self.hosts), &self.record, stream, run.job.max_output);
+        Ok(())
     }
 }
 

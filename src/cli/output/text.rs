@@ -9,7 +9,7 @@ use crate::engine::history::kept;
 use crate::engine::pieces::Pieces;
 use crate::port::Store;
 
-use super::copy::{copy, is_silent, marked, put};
+use super::copy::{copy, is_silent, marked, put, warn_if_cut};
 use super::lines::clean;
 use super::print::{Finished, Scene};
 use super::words::{Style, elapsed, ending};
@@ -43,7 +43,8 @@ async fn output<S: Store>(
         Stream::Out => (console.out_color(), console.out_is_terminal()),
         Stream::Err => (console.err_color(), console.err_is_terminal()),
     };
-    let mut lines = marked(target.instance.as_str(), stream, Style::of_task(record.state), color, guarded);
+    let host = target.instance.as_str();
+    let mut lines = marked(host, stream, Style::of_task(record.state), color, guarded);
     match head {
         Some(head) if head.complete => {
             let mut out = Vec::new();
@@ -60,6 +61,9 @@ async fn output<S: Store>(
                 scene.complain(error);
             }
         }
+    }
+    if let Some(run) = &scene.run {
+        warn_if_cut(&mut scene.console, host, record, stream, run.job.max_output);
     }
 }
 
