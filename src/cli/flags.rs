@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::domain::job::settings::{Settings, Sourced};
-use crate::domain::job::{Hop, HostKeyPolicy, Mode, Sudo, User};
+use crate::domain::job::{Hop, HostKeyPolicy, Mode, Sudo, User, read};
 use crate::domain::location::Location;
 use crate::domain::quantity::{Amount, Span};
 
@@ -15,7 +15,7 @@ use crate::domain::quantity::{Amount, Span};
 #[command(next_help_heading = "Login")]
 pub struct Login {
     /// Login user
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = |text: &str| read::word(text, read::login))]
     pub user: Option<String>,
     /// Private key; repeat to try several
     #[arg(short, long, value_name = "FILE")]
@@ -27,7 +27,7 @@ pub struct Login {
     #[arg(short = 'J', long, value_name = "[USER@]HOST[:PORT]", value_delimiter = ',', value_parser = hop)]
     pub jump: Vec<Hop>,
     /// TCP, SSH handshake and authentication together
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", value_parser = |text: &str| read::word(text, read::duration))]
     pub connect_timeout: Option<Span>,
     /// How a host key comes to be trusted
     #[arg(long, value_name = "pinned|strict|ca|off", value_parser = policy)]
@@ -39,19 +39,20 @@ pub struct Login {
 #[command(next_help_heading = "Execution")]
 pub struct Execution {
     /// How many hosts at a time: N or N%
-    #[arg(short = 'f', long, value_name = "N|N%")]
+    #[arg(short = 'f', long, value_name = "N|N%", value_parser = |text: &str| read::word(text, read::positive_amount))]
     pub max_concurrency: Option<Amount>,
     /// How many hosts may fail before no more are started: N or N%
     #[arg(long, value_name = "N|N%")]
     pub max_errors: Option<Amount>,
     /// Longest time that the script may run on one host
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", value_parser = |text: &str| read::word(text, read::duration))]
     pub timeout: Option<Span>,
     /// Start and return; the job outlives the connection
     #[arg(short, long)]
     pub detach: bool,
     /// Become this user on the host [default: root]
     #[arg(long, value_name = "USER", num_args = 0..=1, require_equals = true, default_missing_value = "root")]
+    #[arg(value_parser = |text: &str| read::word(text, read::login))]
     pub sudo: Option<String>,
     /// Set a variable in the script's environment; repeat for several
     #[arg(short, long, value_name = "K=V", value_parser = variable)]
@@ -123,6 +124,6 @@ fn policy(text: &str) -> Result<HostKeyPolicy, String> {
 /// `K=V`; the value may hold anything but NUL.
 fn variable(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` has no `=`; write `NAME=VALUE`"))?;
-    crate::domain::job::read::variable_name(name).map_err(|(why, hint)| format!("{why}; {hint}"))?;
+    read::variable_name(name).map_err(|(why, hint)| format!("{why}; {hint}"))?;
     Ok((name.to_owned(), value.to_owned()))
 }

@@ -127,6 +127,26 @@ fn command_that_cannot_be_done_exits_with_its_cause() {
 }
 
 #[test]
+fn flag_may_not_say_what_a_file_may_not() {
+    let world = World::new(0);
+    let cases: [(&[&str], &str); 8] = [
+        (&["--timeout", "0s"], "must be longer than 0s"),
+        (&["--connect-timeout", "0s"], "must be longer than 0s"),
+        (&["-f", "0"], "must be at least 1 or 1%, found 0"),
+        (&["--user=-oProxyCommand=x"], "is not a user name"),
+        (&["--sudo=a b"], "is not a user name"),
+        (&["-e", "A B=c"], "is not the name of a variable"),
+        // Two requests whose name was forgotten would be one run.
+        (&["--id", ""], "a value is required"),
+        (&["--wait", "5m"], "--detach"),
+    ];
+    for (flag, why) in cases {
+        let output = ends(&world, 2, &[&["run", "-w", "127.0.0.1"], flag, &["--", "true"]].concat());
+        assert!(said(&output).contains(why), "{}", said(&output));
+    }
+}
+
+#[test]
 fn hosts_by_name_need_neither_inventory_nor_project() {
     let world = World::new(2);
     for file in ["hosts.yaml", "sshjob.yaml"] {

@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long)]
     group: bool,
     /// Name this request: the same name again is the same run, not a second one
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     id: Option<String>,
 }
 

@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, value_name = "direct|lambda", default_value = "direct")]
     via: String,
     /// How long to wait for a detached run to end
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", requires = "detach")]
     wait: Option<crate::domain::quantity::Span>,
     /// Show what would be run, where, and how each host would be trusted; connect to nothing
     #[arg(long)]
@@ -53,7 +53,7 @@ pub struct Args {
     #[arg(long)]
     group: bool,
     /// Name this request: the same name again is the same run, not a second one
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     id: Option<String>,
     /// The command and its arguments; with --script, the script's
     #[arg(last = true, value_name = "COMMAND")]

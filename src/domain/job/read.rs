@@ -7,12 +7,12 @@ use jiff::tz::TimeZoneDatabase;
 
 use super::{Hop, Mode, Notify, SecretRef, Sudo, User};
 use crate::domain::decode::At;
-use crate::domain::diagnostic::{nearest, quoted};
+use crate::domain::diagnostic::{Diagnostic, Faults, Place, nearest, quoted};
 use crate::domain::hostrange;
 use crate::domain::location::Location;
 use crate::domain::quantity::{Amount, ByteSize, Span};
 use crate::domain::selector::{Host, TagFilter};
-use crate::domain::yaml::Value;
+use crate::domain::yaml::{Node, Value};
 
 /// What to do about a selector that selects nothing.
 pub(super) const NEVER_ALL: &str = "add `tags` or `hosts`; an empty selector never means all";
@@ -20,8 +20,22 @@ pub(super) const NEVER_ALL: &str = "add `tags` or `hosts`; an empty selector nev
 /// How long a detached task's directory is kept on the host when nothing is said.
 const DEFAULT_KEEP: Span = Span(Duration::from_hours(7 * 24));
 
+/// Reads a word of a command line as a file's value: what a file may not say, a flag may not either.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn word<T>(text: &str, read: impl FnOnce(&At<'_>) -> Option<T>) -> Result<T, String> {
+    let value = Value::Scalar { text: text.to_owned(), plain: false };
+    let (node, faults) = (Node { place: Place::START, value }, Faults::of(""));
+    let value = read(&At::root(&node, &faults));
+    let told = |found: Diagnostic| {
+        found.hint.map_or_else(|| found.message.clone(), |hint| format!("{}; {hint}", found.message))
+    };
+    faults.settle("", value).map_err(|found| found.into_iter().map(told).collect::<Vec<_>>().join("; "))
+}
+
 /// Reads a duration of more than nothing.
-pub(super) fn duration(at: &At<'_>) -> Option<Span> {
+pub fn duration(at: &At<'_>) -> Option<Span> {
     let span = pause(at)?;
     if span.0.is_zero() {
         return at.fault("must be longer than 0s");
@@ -45,7 +59,7 @@ pub(super) fn amount(at: &At<'_>) -> Option<Amount> {
 }
 
 /// Reads a number of hosts or a share of them that is more than nothing.
-pub(super) fn positive_amount(at: &At<'_>) -> Option<Amount> {
+pub fn positive_amount(at: &At<'_>) -> Option<Amount> {
     match amount(at)? {
         Amount::Count(0) | Amount::Percent(0) => at.fault("must be at least 1 or 1%, found 0"),
         amount => Some(amount),
@@ -62,7 +76,7 @@ pub(super) fn exit_codes(at: &At<'_>) -> Option<BTreeSet<u8>> {
 }
 
 /// Reads a login name: what a password file can hold, and no option of another program.
-pub(super) fn login(at: &At<'_>) -> Option<String> {
+pub fn login(at: &At<'_>) -> Option<String> {
     let name = at.text("a user name")?;
     let allowed = |c: char| c.is_alphanumeric() || "_.-@+\\$".contains(c);
     if name.is_empty() || name.len() > 256 || name.starts_with('-') || !name.chars().all(allowed) {
