@@ -127,11 +127,10 @@ async fn carry<S: Store>(worker: &Worker<S>, started: &Started, lease: &str) -> 
             break;
         }
         match wave_succeeded(worker, run, from, to).await {
-            Ok(true) => {}
             Ok(false) if worker.gate.close(Stop::Canary) => {
                 worker.tell(Event::Stopping { reason: Stop::Canary.reason() }).await;
             }
-            Ok(false) => {}
+            Ok(_) => {}
             Err(error) => {
                 // Whatever runs is ended and recorded before this process lets go of the run.
                 worker.gate.end(Stop::Store(error.to_string()));
