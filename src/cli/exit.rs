@@ -108,7 +108,7 @@ impl From<StoreError> for Fail {
         let message = format!("{error}{cause}");
         match error {
             StoreError::Unavailable { source, .. } => Self { exit: Exit::Unavailable, message, hint: hint_of(&source) },
-            StoreError::Damaged { .. } => Self::usage(message),
+            StoreError::Damaged { .. } => Self::new(Exit::Unavailable, message),
         }
     }
 }

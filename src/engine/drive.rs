@@ -176,11 +176,9 @@ async fn serve<S: Store>(
     let mut working = JoinSet::new();
     while let Some(batch) = taken.recv().await {
         let admitted = Arc::new(Notify::new());
-        let (worker, through) = (worker.clone(), Arc::clone(&admitted));
+        let (worker, through) = (worker.clone(), NotifyAtEnd(Arc::clone(&admitted)));
         working.spawn(async move {
-            let ended = worker.run_batch(&batch, expires_at, lapsed, &through).await;
-            // Also where it failed before any task came to the gate.
-            through.notify_one();
+            let ended = worker.run_batch(&batch, expires_at, lapsed, &through.0).await;
             if let Err(error) = &ended {
                 let stop = match error {
                     WorkError::Held(_) | WorkError::Fenced => Stop::Fenced,
@@ -198,6 +196,15 @@ async fn serve<S: Store>(
         first = first.or(ended.ok().flatten());
     }
     first
+}
+
+/// Wakes whoever waits for a batch also where it ended before any task came to the gate, in whatever way.
+struct NotifyAtEnd(Arc<Notify>);
+
+impl Drop for NotifyAtEnd {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 /// Waits until every task of a wave is final, and tells whether all succeeded.

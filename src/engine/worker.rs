@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
 use super::claim::{self, Claimed};
@@ -136,9 +136,8 @@ impl<S: Store> Worker<S> {
             if let Some(permit) = self.gate.admit().await {
                 let (worker, batch) = (self.clone(), Arc::clone(&batch));
                 tasks.spawn(async move {
-                    let _permit = permit;
                     tokio::time::sleep(worker.gate.stagger(&target.instance)).await;
-                    worker.run_task(batch, target, record).await
+                    worker.run_task(batch, target, record, permit).await
                 });
             } else {
                 let skipped = self.skipped(record);
@@ -176,7 +175,13 @@ impl<S: Store> Worker<S> {
     }
 
     /// Makes attempts until one is final, and writes that.
-    async fn run_task(self, batch: Arc<Batch>, target: Arc<Target>, mut record: TaskRecord) -> Result<(), LedgerError> {
+    async fn run_task(
+        self,
+        batch: Arc<Batch>,
+        target: Arc<Target>,
+        mut record: TaskRecord,
+        mut permit: OwnedSemaphorePermit,
+    ) -> Result<(), LedgerError> {
         let job = &batch.run.job;
         loop {
             record.attempt = record.attempt.saturating_add(1);
@@ -199,10 +204,16 @@ impl<S: Store> Worker<S> {
                 self.stop_for(&error).await;
                 return Err(error);
             }
-            tokio::select! {
-                () = tokio::time::sleep(delay) => {}
-                () = self.gate.closed() => return self.finish(&batch, target, record, stdout, stderr).await,
-            }
+            // A host that waits for its next attempt takes nobody's place.
+            drop(permit);
+            let admitted = tokio::select! {
+                () = tokio::time::sleep(delay) => self.gate.admit().await,
+                () = self.gate.closed() => None,
+            };
+            let Some(again) = admitted else {
+                return self.finish(&batch, target, record, stdout, stderr).await;
+            };
+            permit = again;
         }
     }
 

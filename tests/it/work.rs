@@ -419,3 +419,18 @@ async fn same_request_from_two_drivers_is_one_run_and_starts_each_task_once() {
         assert_eq!(std::fs::read_to_string(&marks).unwrap().lines().count(), 4);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_that_waits_for_its_next_attempt_takes_nobodys_place() {
+    let (dead, fleet) = (Faulty::start(Fault::Refuses), SshdFleet::same(2));
+    let mut job = rig::script("true");
+    job.rollout.max_concurrency = Amount::Count(1);
+    job.retries.attempts = 2;
+    // Were the place kept meanwhile, the sound hosts would end after the dead one.
+    job.retries.delay = seconds(2);
+    let mut all = vec![dead.address()];
+    all.extend(fleet.addresses());
+    let done = Bench::new().run(job, &all, fleet.login()).await;
+    let order: Vec<String> = done.tasks().into_iter().map(|(instance, _, _)| instance).collect();
+    assert_eq!(order.last(), Some(&rig::target(dead.address()).instance.to_string()), "{order:?}");
+}

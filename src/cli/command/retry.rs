@@ -85,13 +85,13 @@ impl Args {
 }
 
 fn nothing_to_do(view: &RunView) -> String {
-    let lost = view.counts().of(TaskState::Lost);
-    match lost {
-        0 => format!("run `{}` has nothing to run again: every task succeeded", view.record.run),
-        _ => format!(
-            "run `{}` has nothing that is certainly over and did not succeed; {lost} lost, which may have run: \
-             look at the hosts, then add `--lost`",
-            view.record.run
+    let run = &view.record.run;
+    match view.counts().of(TaskState::Lost) {
+        _ if view.tasks.is_empty() => format!("run `{run}` was never planned: there are no hosts to run it on again"),
+        0 => format!("run `{run}` has nothing to run again: every task succeeded"),
+        lost => format!(
+            "run `{run}` has nothing that is certainly over and did not succeed; {lost} lost, which may have run: look \
+             at the hosts, then add `--lost`"
         ),
     }
 }
