@@ -87,6 +87,7 @@ pub async fn find<S: Store>(runs: &Runs<S>, name: &str) -> Result<RunId, Fail> {
         Unresolved::Unknown { nearest: Some(nearest), .. } => {
             fail.hint(format!("`{nearest}` is the most similar; `sshjob runs` lists all"))
         }
+        Unresolved::None => fail.hint("`sshjob run` starts one; `--store` names the store where they are elsewhere"),
         _ => fail.hint("`sshjob runs` lists all"),
     })
 }

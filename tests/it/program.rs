@@ -147,6 +147,33 @@ fn flag_may_not_say_what_a_file_may_not() {
 }
 
 #[test]
+fn word_that_is_taken_for_something_else_than_was_meant_is_told() {
+    let world = World::new(1);
+    let select = ["run", "-t", "Environment=Dev"];
+    let told = |code, words: &[&str]| {
+        let output = ends(&world, code, &[&select, words].concat());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let no_job = "error: there is no job `uptime` in `jobs`\nhint: `sshjob init` creates a project with a first job; \
+                  to run a command, put `--` before it: `-- uptime`\n";
+    assert_eq!(told(2, &["uptime"]), no_job);
+    let flag = "`--store` stands after `--`, so it goes to `echo`, not to sshjob\n";
+    assert!(told(0, &["--", "echo", "--store", "x"]).starts_with(flag));
+    assert!(!told(0, &["-q", "--", "echo", "--store", "x"]).contains("stands after"));
+    assert!(told(0, &["--", "echo", "a", "|", "b"]).starts_with("`|` reaches `echo` as an argument"));
+}
+
+#[test]
+fn demo_succeeds_and_names_nothing_that_is_gone() {
+    let world = World::new(0);
+    let output = ends(&world, 0, &["demo"]);
+    let said = said(&output);
+    assert!(said.contains(" failed: 5 succeeded, 1 failed, 1 unreachable of 7 hosts in "), "{said}");
+    assert!(!said.contains("hint:") && !said.contains("--store"), "{said}");
+    assert!(!world.path().join(".local").exists(), "the person's own store is left alone");
+}
+
+#[test]
 fn hosts_by_name_need_neither_inventory_nor_project() {
     let world = World::new(2);
     for file in ["hosts.yaml", "sshjob.yaml"] {
