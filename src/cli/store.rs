@@ -21,6 +21,7 @@ pub fn open(global: &Global, workspace: Option<&Workspace>) -> Result<Runs<Dir>,
     let project = project.map(|(root, store)| (root, store.value.as_str()));
     let home = |name| variable(name).map(PathBuf::from);
     let root = locate(global.store.as_deref(), project, home("XDG_STATE_HOME"), home("HOME"))?;
+    tracing::info!(store = %root.display(), "opened");
     Ok(Runs::new(Dir::open(root)?))
 }
 
