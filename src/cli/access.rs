@@ -33,6 +33,7 @@ pub fn load_keys(job: &Job, project: &Path) -> Result<Arc<[Arc<PrivateKey>]>, Fa
     let mut keys = Vec::new();
     for path in paths {
         keys.push(Arc::new(load_key(&path)?));
+        tracing::info!(key = %path.display(), "loaded");
     }
     Ok(keys.into())
 }

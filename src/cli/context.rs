@@ -50,4 +50,7 @@ pub struct Global {
     /// When to use colour
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
+    /// Whether the store goes with this command: then there is nothing to come back to, and no hint says so.
+    #[arg(skip)]
+    pub fleeting: bool,
 }

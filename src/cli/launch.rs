@@ -139,7 +139,8 @@ pub fn notice(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// How hints call this program: with the store where it is not the usual one.
-fn program(global: &Global) -> String {
-    global.store.as_ref().map_or_else(|| "sshjob".to_owned(), |store| format!("sshjob --store {store}"))
+/// How hints call this program: with the store where it is not the usual one; `None` where there will be none.
+fn program(global: &Global) -> Option<String> {
+    let usual = || "sshjob".to_owned();
+    (!global.fleeting).then(|| global.store.as_ref().map_or_else(usual, |store| format!("sshjob --store {store}")))
 }

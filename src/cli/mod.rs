@@ -19,6 +19,9 @@ pub mod store;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Runs scripts over SSH on every instance that a tag selects, on a schedule or now.
 #[derive(Debug, Parser)]
@@ -35,6 +38,7 @@ pub struct Cli {
 /// Reads the command line, does what it says, and returns the process's exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    trace(&cli.global);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return exit::Fail::new(exit::Exit::Unavailable, format!("cannot start: {error}")).report(),
@@ -46,4 +50,17 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(fail) => fail.report(),
     }
+}
+
+/// Lets the program tell on standard error what it does, as much as is asked for; of its libraries nothing, for what
+/// they tell in detail is what goes over the wire.
+fn trace(global: &context::Global) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, _) => LevelFilter::DEBUG,
+    };
+    let told = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    tracing_subscriber::registry().with(told).with(Targets::new().with_target("sshjob", level)).init();
 }

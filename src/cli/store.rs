@@ -21,6 +21,7 @@ pub fn open(global: &Global, workspace: Option<&Workspace>) -> Result<Runs<Dir>,
     let project = project.map(|(root, store)| (root, store.value.as_str()));
     let home = |name| variable(name).map(PathBuf::from);
     let root = locate(global.store.as_deref(), project, home("XDG_STATE_HOME"), home("HOME"))?;
+    tracing::info!(store = %root.display(), "opened");
     Ok(Runs::new(Dir::open(root)?))
 }
 
@@ -87,6 +88,7 @@ pub async fn find<S: Store>(runs: &Runs<S>, name: &str) -> Result<RunId, Fail> {
         Unresolved::Unknown { nearest: Some(nearest), .. } => {
             fail.hint(format!("`{nearest}` is the most similar; `sshjob runs` lists all"))
         }
+        Unresolved::None => fail.hint("`sshjob run` starts one; `--store` names the store where they are elsewhere"),
         _ => fail.hint("`sshjob runs` lists all"),
     })
 }

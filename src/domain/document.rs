@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::diagnostic::Diagnostic;
 use super::id::{InstanceId, JobName, RunId};
 use super::layout::Stream;
 use super::run::{RunRecord, RunState, Target};
@@ -382,6 +383,41 @@ pub struct PruneDocument {
     pub leftovers: Vec<RunId>,
     /// The SHA-256 of scripts that no run refers to any more.
     pub scripts: Vec<String>,
+}
+
+/// What checking job files and the project file has found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ValidateDocument {
+    /// The version of the document.
+    pub schema: Schema,
+    /// How many jobs are valid.
+    pub jobs: usize,
+    /// What is wrong, in the order of file, line and column; empty where nothing is.
+    pub errors: Vec<ErrorDocument>,
+}
+
+/// An error in a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ErrorDocument {
+    /// The file; none where the mistake is not in a file.
+    pub file: Option<String>,
+    /// The line, from 1; none where it concerns the whole file.
+    pub line: Option<u32>,
+    /// The column, from 1, in characters.
+    pub column: Option<u32>,
+    /// What is wrong: the thing, what was found, what is allowed.
+    pub message: String,
+    /// What to do, where there is something.
+    pub hint: Option<String>,
+}
+
+impl From<Diagnostic> for ErrorDocument {
+    fn from(found: Diagnostic) -> Self {
+        let Diagnostic { file, place, message, hint } = found;
+        Self { file, line: place.map(|place| place.line), column: place.map(|place| place.column), message, hint }
+    }
 }
 
 /// The time from `start` to `end`; none where one is not known or a clock went backwards.

@@ -44,7 +44,10 @@ impl<S: Store> Task<'_, S> {
             connected = self.connect(&mut record) => connected,
         };
         let (connection, channel) = match connected {
-            Ok(open) => open,
+            Ok(open) => {
+                tracing::info!(instance = %self.target.instance, attempt = self.attempt, "connected");
+                open
+            }
             Err(error) => {
                 let state = match &error {
                     ConnectError::Unreachable { .. } => TaskState::Unreachable,
@@ -72,6 +75,7 @@ impl<S: Store> Task<'_, S> {
         let spooled = spool.finish().await;
         record = judge(record, heard, job);
         record.finished_at = Some(self.worker.clock.now());
+        tracing::info!(instance = %self.target.instance, attempt = self.attempt, state = %record.state, "ended");
         record.stdout_bytes = spooled.stdout_bytes;
         record.stderr_bytes = spooled.stderr_bytes;
         record.truncated = spooled.truncated;

@@ -147,6 +147,65 @@ fn flag_may_not_say_what_a_file_may_not() {
 }
 
 #[test]
+fn word_that_is_taken_for_something_else_than_was_meant_is_told() {
+    let world = World::new(1);
+    let select = ["run", "-t", "Environment=Dev"];
+    let told = |code, words: &[&str]| {
+        let output = ends(&world, code, &[&select, words].concat());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let no_job = "error: there is no job `uptime` in `jobs`\nhint: `sshjob init` creates a project with a first job; \
+                  to run a command, put `--` before it: `-- uptime`\n";
+    assert_eq!(told(2, &["uptime"]), no_job);
+    let flag = "`--store` stands after `--`, so it goes to `echo`, not to sshjob\n";
+    assert!(told(0, &["--", "echo", "--store", "x"]).starts_with(flag));
+    assert!(!told(0, &["-q", "--", "echo", "--store", "x"]).contains("stands after"));
+    assert!(told(0, &["--", "echo", "a", "|", "b"]).starts_with("`|` reaches `echo` as an argument"));
+}
+
+#[test]
+fn demo_succeeds_and_names_nothing_that_is_gone() {
+    let world = World::new(0);
+    let output = ends(&world, 0, &["demo"]);
+    let said = said(&output);
+    assert!(said.contains(" failed: 5 succeeded, 1 failed, 1 unreachable of 7 hosts in "), "{said}");
+    assert!(!said.contains("hint:") && !said.contains("--store"), "{said}");
+    assert!(!world.path().join(".local").exists(), "the person's own store is left alone");
+}
+
+#[test]
+fn validation_for_machines_is_a_valid_document() {
+    let world = World::new(0);
+    fs::create_dir(world.path().join("jobs")).unwrap();
+    fs::write(world.path().join("jobs/good.yaml"), "targets: { tags: { A: b } }\nrun: uptime\n").unwrap();
+    let good = json(&ends(&world, 0, &["validate", "-o", "json"]));
+    schema::assert_valid("validate", &good);
+    assert_eq!(good, json!({"schema": "sshjob/v1", "jobs": 1, "errors": []}));
+    fs::write(world.path().join("jobs/bad.yaml"), "targets: { tags: { A: b } }\nrun: x\nsudoo: true\n").unwrap();
+    let bad = ends(&world, 2, &["validate", "-o", "ndjson"]);
+    schema::assert_valid("validate", &json(&bad));
+    let error = json!({
+        "file": "jobs/bad.yaml", "line": 3, "column": 1, "message": "job `bad`: unknown key `sudoo`",
+        "hint": "did you mean `sudo`?",
+    });
+    assert_eq!(json(&bad), json!({"schema": "sshjob/v1", "jobs": 1, "errors": [error]}));
+    assert!(bad.stderr.is_empty(), "{}", said(&bad));
+}
+
+#[test]
+fn verbose_tells_what_is_done_and_no_secret() {
+    let world = World::new(1);
+    let words = ["run", "-q", "-t", "Environment=Dev", "-e", "TOKEN=hush", "--", "true"];
+    assert_eq!(String::from_utf8_lossy(&ends(&world, 0, &words).stderr), "");
+    let words: Vec<&str> = words.into_iter().map(|word| if word == "-q" { "-vv" } else { word }).collect();
+    let told = said(&ends(&world, 0, &words));
+    for what in ["loaded key=", "opened store=", "connected instance=host-0 attempt=1", "state=succeeded"] {
+        assert!(told.contains(what), "{what}: {told}");
+    }
+    assert!(!told.contains("hush") && !told.contains("PRIVATE KEY"), "{told}");
+}
+
+#[test]
 fn hosts_by_name_need_neither_inventory_nor_project() {
     let world = World::new(2);
     for file in ["hosts.yaml", "sshjob.yaml"] {

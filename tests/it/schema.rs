@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
-use sshjob::domain::document::{EventDocument, OutputDocument, OutputList, PruneDocument, RunDocument, RunList};
+use sshjob::domain::document::{
+    EventDocument, OutputDocument, OutputList, PruneDocument, RunDocument, RunList, ValidateDocument,
+};
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/schema").join(format!("{name}.json"))
@@ -39,11 +41,12 @@ fn schemas_that_are_shipped_are_those_of_the_documents() {
     assert_shipped::<OutputList>("output");
     assert_shipped::<OutputDocument>("piece");
     assert_shipped::<PruneDocument>("prune");
+    assert_shipped::<ValidateDocument>("validate");
 }
 
 #[test]
 fn schemas_refuse_what_is_no_document() {
-    for name in ["run", "runs", "event", "output", "piece", "prune"] {
+    for name in ["run", "runs", "event", "output", "piece", "prune", "validate"] {
         let schema: Value = serde_json::from_str(&fs::read_to_string(path(name)).unwrap()).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();
         for bad in [serde_json::json!({}), serde_json::json!({"schema": "sshjob/v2"}), serde_json::json!([])] {

@@ -37,7 +37,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let stage = Stage::set().await?;
     let quiet = global.quiet;
     say(quiet, &stage.introduction());
-    match stage.run_hello(global).await? {
+    match stage.run_hello(Global { fleeting: !args.keep, ..global }).await? {
         Exit::Failed => {}
         Exit::Success => {
             return Err(Fail::new(

@@ -10,6 +10,7 @@ use crate::cli::dry_run;
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::flags::{Execution, Login};
 use crate::cli::launch::{Launch, launch, notice};
+use crate::cli::output::lines::clean;
 use crate::cli::project::{Workspace, refuse};
 use crate::cli::select::Select;
 use crate::cli::store;
@@ -69,7 +70,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         return Err(access::not_yet(&format!("`--via {}`", args.via)));
     }
     let workspace = Workspace::open(&global)?;
-    let job = args.job(&workspace)?;
+    let job = args.job(&workspace, global.quiet)?;
     let (script, origin) = read_script(&job, &workspace)?;
     access::refuse_what_is_not_built(&job)?;
     // Refused here what no host could run: nothing has been started, and nothing is half done.
@@ -96,7 +97,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
 
 impl Args {
     /// The job, complete: named, or made of the command line.
-    fn job(&self, workspace: &Workspace) -> Result<Job, Fail> {
+    fn job(&self, workspace: &Workspace, quiet: bool) -> Result<Job, Fail> {
         let mut request = Overrides {
             settings: self.login.settings().over(self.execution.settings()),
             env: self.execution.env.iter().cloned().collect::<BTreeMap<_, _>>(),
@@ -108,7 +109,7 @@ impl Args {
                 return Err(Fail::usage("a job and a command are given; only one can be run")
                     .hint("leave out the job to run the command: `sshjob run -t KEY=VALUE -- COMMAND`"));
             }
-            (Some(name), _) => workspace.job(name)?,
+            (Some(name), _) => workspace.job(name).map_err(|fail| self.hint_at_dashes(fail))?,
             (None, Some(script)) => {
                 request.args = Some(self.command.clone());
                 let path = std::path::absolute(script).unwrap_or_else(|_| script.clone());
@@ -125,12 +126,39 @@ impl Args {
                 // One word is a line for a shell, as with ssh; several are exact.
                 [line] => ad_hoc(Source::Run(line.clone()))?,
                 words => {
-                    hint_at_shell_words(words);
+                    if !quiet {
+                        hint_at_shell_words(words);
+                        hint_at_our_flags(words);
+                    }
                     ad_hoc(Source::Command(words.to_vec()))?
                 }
             },
         };
         workspace.layers(request).resolve(file).map_err(refuse)
+    }
+
+    /// Who selects hosts and names a job that is none most likely meant a command.
+    fn hint_at_dashes(&self, fail: Fail) -> Fail {
+        match (&fail.hint, &self.job) {
+            (Some(hint), Some(word)) if self.select.names_hosts() => {
+                let hint = format!("{hint}; to run a command, put `--` before it: `-- {}`", clean(word));
+                fail.hint(hint)
+            }
+            _ => fail,
+        }
+    }
+}
+
+/// Flags of ours that few other programs have.
+const OUR_FLAGS: [&str; 6] =
+    ["--dry-run", "--list-hosts", "--store", "--inventory", "--max-errors", "--max-concurrency"];
+
+/// What stands after `--` is the command's, also where it looks like a flag of ours: say so, for the command runs.
+fn hint_at_our_flags(words: &[String]) {
+    if let [program, words @ ..] = words
+        && let Some(flag) = words.iter().find(|word| OUR_FLAGS.contains(&word.as_str()))
+    {
+        notice(&format!("`{flag}` stands after `--`, so it goes to `{}`, not to sshjob", clean(program)));
     }
 }
 

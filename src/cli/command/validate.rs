@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
-use crate::cli::context::Global;
+use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
+use crate::cli::output::console::Console;
+use crate::cli::output::json;
 use crate::cli::output::report::report;
 use crate::cli::project::{JOBS_FOLDER, Workspace, refuse, shown};
+use crate::domain::document::{Schema, ValidateDocument};
 
 /// Check job files and the project file
 #[derive(Debug, clap::Args)]
@@ -30,6 +33,15 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     }
     let (jobs, found) = workspace.read_jobs(&files);
     wrong.extend(found);
+    if global.output != Format::Text {
+        wrong.sort();
+        wrong.dedup();
+        let exit = if wrong.is_empty() { Exit::Success } else { Exit::Usage };
+        let errors = wrong.into_iter().map(Into::into).collect();
+        let mut console = Console::new(global.color);
+        json::line(&mut console, &ValidateDocument { schema: Schema::V1, jobs: jobs.len(), errors });
+        return Ok(if console.has_failed() { Exit::Unavailable } else { exit });
+    }
     if !wrong.is_empty() {
         return Err(refuse(wrong));
     }

@@ -41,8 +41,8 @@ pub struct Options {
     pub quiet: bool,
     /// The length of the longest host name, where it is known: status lines line up from the first on.
     pub width: usize,
-    /// How hints call this program, as `sshjob --store DIR`.
-    pub program: String,
+    /// How hints call this program, as `sshjob --store DIR`; none where there are to be no hints.
+    pub program: Option<String>,
 }
 
 /// What was shown of a run.
@@ -253,7 +253,9 @@ impl<S: Store> Printer<S> {
             }
             (Form::Text | Form::Group(_), Some(summary)) if self.verdict.is_some() && !self.options.quiet => {
                 console.err(verdict::line(summary, console.err_color()));
-                console.err(verdict::hints(summary, self.telling.as_deref(), &self.options.program));
+                if let Some(program) = &self.options.program {
+                    console.err(verdict::hints(summary, self.telling.as_deref(), program));
+                }
             }
             _ => {}
         }
