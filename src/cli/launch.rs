@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use super::access;
@@ -14,7 +15,7 @@ use super::output::print::{Options, print};
 use super::project::Workspace;
 use crate::adapter::dir::Dir;
 use crate::domain::id::RunId;
-use crate::domain::job::Job;
+use crate::domain::job::{HostKeyPolicy, Job};
 use crate::domain::run::Target;
 use crate::engine::clock::{self, Clock};
 use crate::engine::drive::drive;
@@ -56,6 +57,9 @@ pub async fn launch(launch: Launch, workspace: &Workspace, runs: Runs<Dir>, glob
     let keys = access::load_keys(&launch.job, &workspace.root)?;
     let secrets = access::resolve_secrets(&launch.job, &workspace.root)?;
     let trust = known_hosts::trust(&launch.job, &runs)?;
+    if launch.job.login.host_key == HostKeyPolicy::Off {
+        notice("warning: host keys are not checked (`host_key: off`); whoever answers is trusted");
+    }
     access::raise_open_files();
     let id = match launch.id {
         Some(id) => id,
@@ -93,6 +97,8 @@ pub async fn launch(launch: Launch, workspace: &Workspace, runs: Runs<Dir>, glob
     drop(worker);
     let shown = printer.await.map_err(|error| Fail::new(Exit::Unavailable, format!("the output ended: {error}")))?;
     match driven {
+        // What ran is told; what it said is not all there.
+        Ok(driven) if matches!(driven.stop, Some(Stop::Store(_))) => Ok(shown.exit.min(Exit::Unavailable)),
         Ok(_) => Ok(shown.exit),
         // Interrupted while another process drives the run: it goes on there.
         Err(WorkError::Fenced) if gate.stopped() == Some(&Stop::Cancelled) => Ok(Exit::Interrupted),
@@ -100,15 +106,18 @@ pub async fn launch(launch: Launch, workspace: &Workspace, runs: Runs<Dir>, glob
     }
 }
 
-/// The first Ctrl-C starts no more tasks and ends those that run; the second leaves at once.
+/// The first Ctrl-C, or a first SIGTERM, starts no more tasks and ends those that run; the second leaves at once.
 async fn obey_interrupts(gate: Gate) {
-    if tokio::signal::ctrl_c().await.is_err() {
-        return;
+    let Ok(mut terminated) = signal(SignalKind::terminate()) else { return };
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => if pressed.is_err() { return },
+        _ = terminated.recv() => {}
     }
     gate.end(Stop::Cancelled);
     notice("interrupted: ending what runs; press Ctrl-C again to leave at once");
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
+        _ = terminated.recv() => {}
         () = tokio::time::sleep(END_WITHIN) => {}
     }
     // What still runs is ended by its watchdog when the connections break; the store says what was not confirmed.

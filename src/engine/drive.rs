@@ -161,7 +161,7 @@ async fn carry<S: Store>(worker: &Worker<S>, started: &Started, lease: &str) -> 
             }
         }
     }
-    let verdict = verdict(plan, states.into_iter(), stop.as_ref().map(Stop::reason), worker.clock.now());
+    let verdict = verdict(plan, states.into_iter(), stop.as_ref().and_then(Stop::of_run), worker.clock.now());
     let verdict = write_verdict(&worker.runs, run, verdict).await?;
     Ok(Driven { verdict, stop })
 }

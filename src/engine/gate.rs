@@ -44,6 +44,13 @@ impl Stop {
     }
 }
 
+impl Stop {
+    /// Why the run did not come to all of its tasks; none where its state says it already.
+    pub fn of_run(&self) -> Option<String> {
+        (*self != Self::Cancelled).then(|| self.reason())
+    }
+}
+
 /// The gate that every task of a run passes before it starts.
 #[derive(Clone)]
 pub struct Gate {

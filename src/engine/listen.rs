@@ -46,6 +46,24 @@ pub(super) enum Status {
     Signal(String),
 }
 
+/// Why a host does not start a script, in its own words.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// It lacks the program or the interpreter: what a shell would say with status 127.
+    NoProgram(String),
+    /// Anything else.
+    Other(String),
+}
+
+impl From<DeliveryError> for Refusal {
+    fn from(error: DeliveryError) -> Self {
+        match error {
+            DeliveryError::Program(_) => Self::NoProgram(error.to_string()),
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
 /// What was heard of a script until the channel was done or given up.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
@@ -54,7 +72,7 @@ pub(super) struct Heard {
     /// The host said that it is about to start the script.
     pub(super) started: bool,
     /// The host said why it will not start the script.
-    pub(super) failure: Option<String>,
+    pub(super) failure: Option<Refusal>,
     /// How the process ended.
     pub(super) status: Option<Status>,
     /// We ended it, for a task that is now `timed_out` or `cancelled`.
@@ -142,7 +160,7 @@ pub(super) async fn listen<S: Store>(
                             let ours = refusal == DeliveryError::Noise;
                             // Our own limit is not the host's word: what was handed over may start all the same.
                             if !(ours && heard.delivered) {
-                                heard.failure = Some(refusal.to_string());
+                                heard.failure = Some(refusal.into());
                             }
                             if ours {
                                 break;
@@ -161,7 +179,7 @@ pub(super) async fn listen<S: Store>(
                     }
                 }
                 Some(Message::Refused) => {
-                    heard.failure = Some("the host refuses to run commands".to_owned());
+                    heard.failure = Some(Refusal::Other("the host refuses to run commands".to_owned()));
                     break;
                 }
                 Some(Message::Eof) => {

@@ -3,8 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use super::event::{Event, Head};
+use super::gate::Stop;
 use super::ledger::LedgerError;
-use super::listen::{Heard, Status, listen};
+use super::listen::{Heard, Refusal, Status, listen};
 use super::spool::Spool;
 use super::worker::{Batch, Worker};
 use crate::adapter::ssh::{self, ConnectError, Distrust, Endpoint};
@@ -13,6 +14,9 @@ use crate::domain::job::Job;
 use crate::domain::run::Target;
 use crate::domain::task::{TaskRecord, TaskState};
 use crate::port::Store;
+
+/// The exit status of a shell that finds no program of that name (POSIX, 2.8.2).
+const NO_PROGRAM: u32 = 127;
 
 /// One attempt on one host.
 pub(super) struct Task<'a, S> {
@@ -81,6 +85,12 @@ impl<S: Store> Task<'_, S> {
         record.truncated = spooled.truncated;
         if let Some(failure) = spooled.failure {
             let why = format!("output was not stored: {failure}");
+            // A store that loses output would lose more of it on the next host.
+            let stop = Stop::Store(failure.to_string());
+            let reason = stop.reason();
+            if self.worker.gate.close(stop) {
+                self.worker.tell(Event::Stopping { reason }).await;
+            }
             record.reason = Some(record.reason.map_or_else(|| why.clone(), |reason| format!("{reason}; {why}")));
         }
         Ok(Attempt { record, stdout: spooled.stdout, stderr: spooled.stderr })
@@ -151,6 +161,7 @@ fn judge(mut record: TaskRecord, heard: Heard, job: &Job) -> TaskRecord {
     } else if state != TaskState::Lost {
         // Nothing ran after all.
         record.started_at = None;
+        record.exit_code = (state == TaskState::Failed).then_some(NO_PROGRAM);
     }
     record
 }
@@ -184,7 +195,9 @@ fn unstarted(heard: &Heard) -> (TaskState, Option<String>) {
     match (&heard.failure, &heard.status, heard.ending) {
         // What the host then says is how our own end of the delivery looked to it.
         (_, _, Some(state)) if never => (state, Some("cancelled before it started".to_owned())),
-        (Some(why), _, _) => (TaskState::Unreachable, Some(format!("nothing was started: {why}"))),
+        // The host was reached and cannot run this: trying again would not help, and no network is at fault.
+        (Some(Refusal::NoProgram(why)), _, _) => (TaskState::Failed, Some(format!("nothing was started: {why}"))),
+        (Some(Refusal::Other(why)), _, _) => (TaskState::Unreachable, Some(format!("nothing was started: {why}"))),
         // Our part has ended, and its word never came: a login shell that does not do what it is told.
         (None, Some(Status::Code(code)), _) => {
             let why = format!("nothing was started: the login shell ended with status {code}{noise}");

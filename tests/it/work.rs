@@ -434,3 +434,35 @@ async fn host_that_waits_for_its_next_attempt_takes_nobodys_place() {
     let order: Vec<String> = done.tasks().into_iter().map(|(instance, _, _)| instance).collect();
     assert_eq!(order.last(), Some(&rig::target(dead.address()).instance.to_string()), "{order:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn program_that_the_host_lacks_is_a_failure_not_a_network_problem() {
+    let fleet = SshdFleet::same(1);
+    let address = fleet.addresses()[0];
+    for job in [rig::job(Source::Command(vec!["no-such-program".to_owned()])), rig::script("#!/no/such/interpreter\n")]
+    {
+        let done = Bench::new().run(job, &[address], fleet.login()).await;
+        let (_, record, _) = &done.tasks()[0];
+        assert_eq!((record.state, record.exit_code, record.started_at), (TaskState::Failed, Some(127), None));
+        assert!(record.reason.as_ref().is_some_and(|reason| reason.contains("no")), "{record:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn store_that_loses_output_stops_the_run_before_the_next_host() {
+    use crate::support::memory::{Fault as StoreFault, Memory, Write};
+    let fleet = SshdFleet::same(2);
+    let mut job = rig::script("echo output");
+    job.rollout.max_concurrency = Amount::Count(1);
+    // A first run tells which write is that of the first output.
+    let rehearsal = Memory::default();
+    rig::run(&rehearsal, rig::request(job.clone(), &fleet.addresses(), "one"), fleet.login()).await.unwrap();
+    let is_output = |write: &Write| matches!(write, Write::Create(key) if key.as_str().contains("/output/"));
+    let n = rehearsal.writes().iter().position(is_output).unwrap() + 1;
+    let store = Memory::default().with_fault(n, StoreFault::ErrorBefore);
+    let done = rig::run(&store, rig::request(job, &fleet.addresses(), "one"), fleet.login()).await.unwrap();
+    assert!(matches!(done.driven.stop, Some(Stop::Store(_))), "{:?}", done.driven.stop);
+    let (_, first, _) = &done.tasks()[0];
+    assert_eq!((first.state, first.truncated), (TaskState::Succeeded, true));
+    assert_eq!(done.driven.verdict.counts.of(TaskState::Skipped), 1);
+}

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::cli::access::variable;
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::output::lines::clean;
@@ -69,6 +70,8 @@ fn project_rows(workspace: &Workspace, global: &Global) -> Vec<Row> {
         };
         (value, inventory.origin.to_string())
     });
+    let inventory =
+        variable("SSHJOB_INVENTORY").map_or(inventory, |named| (json!(named), "SSHJOB_INVENTORY".to_owned()));
     let store = match (&global.store, &project.store) {
         (Some(store), _) => (json!(store), "--store or SSHJOB_STORE".to_owned()),
         (None, Some(store)) => (json!(store.value), store.origin.to_string()),
