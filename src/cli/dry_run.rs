@@ -72,8 +72,6 @@ pub async fn show(
     for (wave, (from, to)) in planned.waves.iter().enumerate() {
         let (from, to) = (*from as usize, *to as usize);
         for target in batches.iter().take(to).skip(from).flat_map(|batch| &batch.targets) {
-            let original = targets.iter().find(|other| other.instance == target.instance);
-            let Some(target) = original else { continue };
             tasks.push(Row {
                 instance: target.instance.as_str(),
                 name: target.name.as_deref(),
