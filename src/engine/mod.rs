@@ -5,6 +5,7 @@
 //! and write.
 
 pub mod access;
+pub mod check;
 pub mod claim;
 pub mod clock;
 pub mod drive;

@@ -1,5 +1,6 @@
 //! One file per command: its flags, and what it does.
 
+pub mod check;
 pub mod completions;
 pub mod config;
 pub mod demo;
@@ -27,6 +28,7 @@ use super::exit::{Exit, Fail};
 #[expect(missing_docs, reason = "each variant is told by its arguments' own documentation, which is its help text")]
 pub enum Command {
     Run(Box<run::Args>),
+    Check(Box<check::Args>),
     Jobs(jobs::Args),
     Validate(validate::Args),
     Hosts(hosts::Args),
@@ -51,6 +53,7 @@ impl Command {
     pub async fn run(self, global: Global) -> Result<Exit, Fail> {
         match self {
             Self::Run(args) => run::run(*args, global).await,
+            Self::Check(args) => check::run(*args, global).await,
             Self::Jobs(args) => jobs::run(args, global).await,
             Self::Validate(args) => validate::run(args, global).await,
             Self::Hosts(args) => hosts::run(args, global).await,
