@@ -101,12 +101,11 @@ impl Args {
         let settings = self.login.settings().over(execution.settings());
         let mut request = Overrides { settings, ..Overrides::default() };
         self.select.add_to(&mut request)?;
-        let file = match &self.job {
-            Some(name) => workspace.job(name)?,
-            None => {
-                let name = "check".parse().map_err(|error| Fail::usage(format!("{error}")))?;
-                JobFile::ad_hoc(name, Source::Command(vec!["true".to_owned()]))
-            }
+        let file = if let Some(name) = &self.job {
+            workspace.job(name)?
+        } else {
+            let name = "check".parse().map_err(|error| Fail::usage(format!("{error}")))?;
+            JobFile::ad_hoc(name, Source::Command(vec!["true".to_owned()]))
         };
         workspace.layers(request).resolve(file).map_err(refuse)
     }
@@ -243,17 +242,16 @@ fn troubles(done: &[Checked]) -> String {
     let mut seen: Vec<(String, Vec<&str>)> = Vec::new();
     for checked in done {
         let Some(failure) = &checked.failure else { continue };
-        let mut told = format!("  {}\n", clean(&failure.why));
-        if let Some(hint) = advice(failure.step, &failure.why, &checked.target) {
-            told.push_str(&format!("  hint: {}\n", clean(&hint)));
-        }
+        let hint = advice(failure.step, &failure.why, &checked.target);
+        let hint = hint.map(|hint| format!("  hint: {}\n", clean(&hint))).unwrap_or_default();
+        let told = format!("  {}\n{hint}", clean(&failure.why));
         let host = checked.target.instance.as_str();
         match seen.iter_mut().find(|(known, _)| *known == told) {
             Some((_, hosts)) => hosts.push(host),
             None => seen.push((told, vec![host])),
         }
     }
-    seen.iter().map(|(told, hosts)| format!("\n{}:\n{told}", fold(hosts))).collect()
+    seen.iter().flat_map(|(told, hosts)| ["\n".to_owned(), fold(hosts), ":\n".to_owned(), told.clone()]).collect()
 }
 
 fn tally(done: &[Checked]) -> String {

@@ -22,15 +22,14 @@ pub fn advice(step: Stage, why: &str, target: &Target) -> Option<String> {
         Stage::Connect if why.contains("lookup") || why.contains("name or service") => {
             "the name is not known to this machine's resolver".to_owned()
         }
-        Stage::Connect => return None,
         Stage::Handshake if why.contains("no common") => {
             "the host offers nothing that is safe to use: update its SSH server".to_owned()
         }
         Stage::Handshake => {
             format!("is it an SSH server that listens on port {port}? One with too many connections drops new ones")
         }
-        // The reason ends with what to do.
-        Stage::HostKey => return None,
+        // The reason says what to do, as far as anybody knows.
+        Stage::Connect | Stage::HostKey => return None,
         Stage::Authentication => format!(
             "is `{user}` the right user (`-u`: ec2-user, ubuntu, admin …), and is the key (`-i`) in its \
              authorized_keys?"
