@@ -8,6 +8,7 @@ pub mod access;
 pub mod check;
 pub mod claim;
 pub mod clock;
+pub mod control;
 pub mod drive;
 pub mod event;
 pub mod gate;

@@ -1,5 +1,6 @@
 //! One file per command: its flags, and what it does.
 
+pub mod cancel;
 pub mod check;
 pub mod completions;
 pub mod config;
@@ -35,6 +36,7 @@ pub enum Command {
     Runs(runs::Args),
     Status(status::Args),
     Logs(logs::Args),
+    Cancel(cancel::Args),
     Retry(retry::Args),
     Trust(trust::Args),
     Prune(prune::Args),
@@ -60,6 +62,7 @@ impl Command {
             Self::Runs(args) => runs::run(args, global).await,
             Self::Status(args) => status::run(args, global).await,
             Self::Logs(args) => logs::run(args, global).await,
+            Self::Cancel(args) => cancel::run(args, global).await,
             Self::Retry(args) => retry::run(args, global).await,
             Self::Trust(args) => trust::run(args, global).await,
             Self::Prune(args) => prune::run(args, global).await,
