@@ -257,6 +257,14 @@ pub enum EventDocument {
         #[serde(flatten)]
         task: Box<TaskDocument>,
     },
+    /// A detached task's script runs on without us.
+    TaskDetached {
+        /// The version of the document.
+        schema: Schema,
+        /// The task.
+        #[serde(flatten)]
+        task: Box<TaskDocument>,
+    },
     /// No more tasks are started.
     Stopping {
         /// The version of the document.
@@ -267,6 +275,8 @@ pub enum EventDocument {
         /// Why.
         reason: String,
     },
+    /// All that could be started is, and some of it runs on without us.
+    RunReleased(Box<RunSummary>),
     /// The verdict is written.
     RunFinished(Box<RunSummary>),
 }
@@ -313,14 +323,20 @@ impl EventDocument {
         }
     }
 
-    /// A task became final.
-    pub fn task_finished(task: TaskDocument) -> Self {
-        Self::TaskFinished { schema: Schema::V1, task: Box::new(task) }
+    /// A task became final, or a detached one runs on without us.
+    pub fn task_ended(task: TaskDocument) -> Self {
+        let (schema, task) = (Schema::V1, Box::new(task));
+        if task.state.is_final() { Self::TaskFinished { schema, task } } else { Self::TaskDetached { schema, task } }
     }
 
     /// No more tasks are started.
     pub fn stopping(run: &RunId, reason: &str) -> Self {
         Self::Stopping { schema: Schema::V1, run: run.clone(), reason: reason.to_owned() }
+    }
+
+    /// The run goes on without us.
+    pub fn run_released(run: RunSummary) -> Self {
+        Self::RunReleased(Box::new(run))
     }
 
     /// The verdict is written.

@@ -85,6 +85,15 @@ impl fmt::Display for TaskState {
     }
 }
 
+/// A detached script's process, in its host's words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// What the host calls itself.
+    pub hostname: String,
+    /// The process id there.
+    pub pid: u32,
+}
+
 /// What is known of a task. Sizes are in bytes and count what the host sent, also beyond `max_output`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskRecord {
@@ -119,6 +128,9 @@ pub struct TaskRecord {
     /// Whether output beyond `max_output` was dropped.
     #[serde(default)]
     pub truncated: bool,
+    /// Where a detached script runs, since its host has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
     /// The fingerprint of the host key that was seen, as `SHA256:…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_key: Option<String>,
@@ -139,6 +151,7 @@ impl TaskRecord {
             stdout_bytes: 0,
             stderr_bytes: 0,
             truncated: false,
+            process: None,
             host_key: None,
         }
     }

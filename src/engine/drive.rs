@@ -28,8 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How a run of this process ended.
 #[derive(Debug, Clone)]
 pub struct Driven {
-    /// The verdict.
-    pub verdict: Verdict,
+    /// The verdict; none where scripts run on without us.
+    pub verdict: Option<Verdict>,
     /// Why not every task was started, if so.
     pub stop: Option<Stop>,
 }
@@ -65,7 +65,9 @@ pub async fn drive<S: Store>(worker: &Worker<S>, started: &Started) -> Result<Dr
     keeping.abort();
     asking.abort();
     let driven = driven?;
-    worker.tell(Event::Finished { run: Arc::clone(run), verdict: driven.verdict.clone() }).await;
+    if let Some(verdict) = driven.verdict.clone() {
+        worker.tell(Event::Finished { run: Arc::clone(run), verdict }).await;
+    }
     Ok(driven)
 }
 
@@ -108,7 +110,7 @@ async fn retell<S: Store>(worker: &Worker<S>, started: &Started, verdict: Verdic
         }
     }
     worker.tell(Event::Finished { run: Arc::clone(run), verdict: verdict.clone() }).await;
-    Ok(Driven { verdict, stop: None })
+    Ok(Driven { verdict: Some(verdict), stop: None })
 }
 
 async fn carry<S: Store>(worker: &Worker<S>, started: &Started, lease: &str) -> Result<Driven, WorkError> {
@@ -160,15 +162,21 @@ async fn carry<S: Store>(worker: &Worker<S>, started: &Started, lease: &str) -> 
     for n in 0..batches(plan) {
         for (target, record, closed) in close_batch(&worker.runs, run, n, now, (state, &unstarted)).await? {
             states.push(record.state);
-            if closed {
+            if closed && record.state.is_final() {
                 let (stdout, stderr) = (Head::default(), Head::default());
                 worker.tell(Event::TaskFinished { target: Arc::new(target), record, stdout, stderr }).await;
             }
         }
     }
+    if states.iter().any(|state| !state.is_final()) {
+        release(worker, run, lease).await?;
+        let counts: Counts = states.into_iter().collect();
+        worker.tell(Event::Released { run: Arc::clone(run), counts }).await;
+        return Ok(Driven { verdict: None, stop });
+    }
     let verdict = verdict(plan, states.into_iter(), stop.as_ref().and_then(Stop::of_run), worker.clock.now());
     let verdict = write_verdict(&worker.runs, run, verdict).await?;
-    Ok(Driven { verdict, stop })
+    Ok(Driven { verdict: Some(verdict), stop })
 }
 
 /// Takes batches and runs them; the next is taken when every task of the one before has been let through the gate.
@@ -283,6 +291,20 @@ async fn take_lease<S: Store>(
         }
         // Somebody was quicker; who, the next look tells.
     }
+}
+
+/// Gives up this process's lease on a run that goes on without it.
+async fn release<S: Store>(worker: &Worker<S>, run: &RunRecord, ours: &str) -> Result<(), WorkError> {
+    let key = layout::active(&run.run);
+    while let Some((Active { driver: Some(held) }, version)) = worker.runs.active(&run.run).await? {
+        if held.nonce != ours {
+            break;
+        }
+        if let Written::Done(_) = worker.runs.swap(&key, &version, &Active { driver: None }).await? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Longer than a batch of the run can take: every task one after the other, each with all its attempts.

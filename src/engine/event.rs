@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::run::{RunRecord, Target, Verdict};
-use crate::domain::task::TaskRecord;
+use crate::domain::task::{Counts, TaskRecord};
 
 /// How much of each stream travels with an event and stands in documents; all of it is in the store.
 pub const HEAD_BYTES: usize = 64 * 1024;
@@ -62,6 +62,13 @@ pub enum Event {
     Stopping {
         /// Why, as `max_errors 3 reached`.
         reason: String,
+    },
+    /// All that could be started is, and some of it runs on without us.
+    Released {
+        /// The claim.
+        run: Arc<RunRecord>,
+        /// How many tasks are in each state.
+        counts: Counts,
     },
     /// The verdict is written.
     Finished {

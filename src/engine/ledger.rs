@@ -15,7 +15,7 @@ use super::records::Runs;
 use crate::domain::id::{InstanceId, RunId};
 use crate::domain::layout::{Key, RunKeys};
 use crate::domain::run::Outcomes;
-use crate::domain::task::TaskRecord;
+use crate::domain::task::{TaskRecord, TaskState};
 use crate::port::{Store, StoreError, Version, Written};
 
 /// Records that wait for the write under way; more make their tasks wait.
@@ -146,6 +146,19 @@ impl<S: Store> Writer<S> {
         }
     }
 
+    /// Takes over what a collector has found out meanwhile of scripts that run without us.
+    fn adopt(&mut self, found: Outcomes) {
+        for (instance, record) in found.tasks {
+            let ours = self.outcomes.tasks.get(&instance);
+            let collected = |ours: &TaskRecord| {
+                ours.state == TaskState::Running && ours.process.is_some() && ours.attempt == record.attempt
+            };
+            if ours.is_some_and(collected) {
+                self.outcomes.tasks.insert(instance, record);
+            }
+        }
+    }
+
     async fn write(&mut self) -> Result<(), LedgerError> {
         let mut pauses = RETRY_PAUSES.iter();
         loop {
@@ -174,6 +187,7 @@ impl<S: Store> Writer<S> {
                     if found.owner != self.outcomes.owner {
                         return Err(LedgerError::Fenced);
                     }
+                    self.adopt(found);
                     self.version = version;
                 }
             }

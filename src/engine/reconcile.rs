@@ -22,6 +22,8 @@ pub enum Settled {
     Finished(Verdict),
     /// Somebody who may be alive drives it.
     Driven,
+    /// Nobody drives it; its scripts run on their hosts without us.
+    Detached,
 }
 
 /// A task as it stands, and whether it was made final just now.
@@ -54,7 +56,11 @@ pub async fn reconcile<S: Store>(runs: &Runs<S>, run: &RunRecord, now: Timestamp
         let unstarted = (TaskState::Skipped, "sshjob ended before it started");
         tasks.extend(close_batch(runs, run, n, now, unstarted).await?);
     }
-    let reason = Some("the process that drove it ended before it was done".to_owned());
+    if tasks.iter().any(|(_, record, _)| !record.state.is_final()) {
+        return Ok(Settled::Detached);
+    }
+    let reason = tasks.iter().any(|(_, _, closed)| *closed);
+    let reason = reason.then(|| "the process that drove it ended before it was done".to_owned());
     let verdict = verdict(&plan, tasks.iter().map(|(_, record, _): &Closed| record.state), reason, now);
     Ok(Settled::Finished(write_verdict(runs, run, verdict).await?))
 }
@@ -73,7 +79,8 @@ async fn sealed_plan<S: Store>(runs: &Runs<S>, run: &RunRecord) -> Result<Plan, 
     }
 }
 
-/// Makes every task of batch `n` final: what runs is `lost`, what never started is in the given state.
+/// Makes every task of batch `n` final: what runs is `lost`, unless it runs without us; what never started is in the
+/// given state.
 ///
 /// For whoever has the lease of the run, or found it lapsed. Takes the batch's claim first, so that a late worker
 /// finds it taken and stops. Returns each task, and whether it was closed just now.
@@ -91,9 +98,10 @@ pub async fn close_batch<S: Store>(
     let key = keys.targets(n);
     let targets = runs.targets(&run.run, n).await?.ok_or_else(|| damaged(&key, "it does not exist"))?.targets;
     let known = runs.outcomes(&run.run, n).await?;
-    let is_final = |target: &Target, tasks: &BTreeMap<_, TaskRecord>| {
-        tasks.get(&target.instance).is_some_and(|record| record.state.is_final())
-    };
+    let detached = run.job.mode.is_detached();
+    let is_settled = |record: &TaskRecord| record.state.is_final() || (detached && record.state == TaskState::Running);
+    let is_final =
+        |target: &Target, tasks: &BTreeMap<_, TaskRecord>| tasks.get(&target.instance).is_some_and(is_settled);
     if let Some((outcomes, _)) = &known
         && targets.iter().all(|target| is_final(target, &outcomes.tasks))
     {
@@ -116,7 +124,7 @@ pub async fn close_batch<S: Store>(
         for target in &targets {
             let record = tasks.remove(&target.instance).unwrap_or_else(TaskRecord::pending);
             let ended = match record.state {
-                TaskState::Running => record.ended(TaskState::Lost, "worker", now),
+                TaskState::Running if !detached => record.ended(TaskState::Lost, "worker", now),
                 TaskState::Pending => record.unstarted(state, reason, now),
                 _ => {
                     tasks.insert(target.instance.clone(), record);

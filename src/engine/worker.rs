@@ -226,10 +226,10 @@ impl<S: Store> Worker<S> {
         stdout: Head,
         stderr: Head,
     ) -> Result<(), LedgerError> {
-        // Skipped tasks are the consequence of errors, not errors that count.
-        if !matches!(record.state, TaskState::Succeeded | TaskState::Skipped | TaskState::Cancelled)
-            && let Some(stop) = self.gate.count_error()
-        {
+        // Skipped tasks are the consequence of errors, not errors that count; a detached one is on its way.
+        let counts = record.state.is_final()
+            && !matches!(record.state, TaskState::Succeeded | TaskState::Skipped | TaskState::Cancelled);
+        if counts && let Some(stop) = self.gate.count_error() {
             self.tell(Event::Stopping { reason: stop.reason() }).await;
         }
         if let Err(error) = batch.ledger.record(&target.instance, record.clone()).await {

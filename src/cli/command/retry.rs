@@ -49,9 +49,12 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let gone = || Fail::usage(format!("run `{id}` was never claimed, so there is nothing to run again"));
     let record = runs.run(&id).await?.ok_or_else(gone)?;
     let settled = reconcile(&runs, &record, Clock.now()).await;
-    if settled.map_err(|error| Fail::new(Exit::Unavailable, error.to_string()))? == Settled::Driven {
-        return Err(Fail::usage(format!("run `{id}` is still running"))
-            .hint(format!("`sshjob status {id} --wait` waits for its end")));
+    match settled.map_err(|error| Fail::new(Exit::Unavailable, error.to_string()))? {
+        Settled::Finished(_) => {}
+        Settled::Driven | Settled::Detached => {
+            return Err(Fail::usage(format!("run `{id}` is still running"))
+                .hint(format!("`sshjob status {id} --wait` waits for its end")));
+        }
     }
     let view = history::load(&runs, &id).await?.ok_or_else(gone)?;
     let targets = args.choose(&view);

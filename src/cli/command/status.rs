@@ -99,7 +99,7 @@ async fn replay<S: Store>(
     for Task { target, record } in &view.tasks {
         if record.state.is_final() {
             let document = json::document(runs, run, target, record, (None, None)).await?;
-            json::line(console, &EventDocument::task_finished(document));
+            json::line(console, &EventDocument::task_ended(document));
         } else if record.state == TaskState::Running {
             json::line(console, &EventDocument::task_started(&run.run, target, record.attempt));
         }

@@ -147,6 +147,8 @@ struct Printer<S> {
     /// The first host that failed by itself, whose output tells most.
     telling: Option<String>,
     verdict: Option<Verdict>,
+    /// The tasks of a run that goes on without us, by their states.
+    released: Option<Counts>,
 }
 
 impl<S: Store> Printer<S> {
@@ -158,7 +160,7 @@ impl<S: Store> Printer<S> {
             Format::Ndjson => Form::Ndjson,
         };
         let counts = Counts::default();
-        Self { scene, form, progress, options, targets: 0, counts, telling: None, verdict: None }
+        Self { scene, form, progress, options, targets: 0, counts, telling: None, verdict: None, released: None }
     }
 
     async fn show(mut self, mut queued: mpsc::UnboundedReceiver<Queued>, waiting: &AtomicUsize) -> Shown {
@@ -171,6 +173,11 @@ impl<S: Store> Printer<S> {
                 Queued::Other(Event::Finished { run, verdict }) => {
                     self.scene.run = Some(run);
                     self.verdict = Some(verdict);
+                    break;
+                }
+                Queued::Other(Event::Released { run, counts }) => {
+                    self.scene.run = Some(run);
+                    self.released = Some(counts);
                     break;
                 }
                 Queued::Other(event) => self.event(event),
@@ -196,7 +203,7 @@ impl<S: Store> Printer<S> {
             }
             Form::Ndjson => {
                 if let Some(document) = json::finished(scene, task).await {
-                    json::line(&mut scene.console, &EventDocument::task_finished(document));
+                    json::line(&mut scene.console, &EventDocument::task_ended(document));
                 }
             }
         }
@@ -251,6 +258,15 @@ impl<S: Store> Printer<S> {
             (Form::Ndjson, Some(summary)) if self.verdict.is_some() => {
                 json::line(console, &EventDocument::run_finished(summary.clone()));
             }
+            (Form::Ndjson, Some(summary)) if self.released.is_some() => {
+                json::line(console, &EventDocument::run_released(summary.clone()));
+            }
+            (Form::Text | Form::Group(_), Some(summary)) if self.released.is_some() && !self.options.quiet => {
+                console.err(verdict::line(summary, console.err_color()));
+                if let Some(program) = &self.options.program {
+                    console.err(verdict::hints_of_detached(&summary.run, program));
+                }
+            }
             (Form::Text | Form::Group(_), Some(summary)) if self.verdict.is_some() && !self.options.quiet => {
                 console.err(verdict::line(summary, console.err_color()));
                 if let Some(program) = &self.options.program {
@@ -261,7 +277,8 @@ impl<S: Store> Printer<S> {
         }
         let exit = match &self.verdict {
             Some(verdict) => verdict::exit(verdict.state, verdict.reason.as_deref(), &verdict.counts),
-            None => Exit::Unavailable,
+            // What did not come to run decides; the rest is on its way.
+            None => self.released.as_ref().map_or(Exit::Unavailable, verdict::exit_of_released),
         };
         let failed = self.scene.failed || self.scene.console.has_failed();
         Shown { verdict: self.verdict, exit: if failed { exit.min(Exit::Unavailable) } else { exit } }
@@ -271,6 +288,9 @@ impl<S: Store> Printer<S> {
         let run = self.scene.run.as_ref()?;
         if let Some(Verdict { state, reason, counts, finished_at }) = self.verdict.clone() {
             return Some(RunSummary::new(run, state, reason, Some(finished_at), counts));
+        }
+        if let Some(counts) = self.released.clone() {
+            return Some(RunSummary::new(run, RunState::Running, None, None, counts));
         }
         let mut counts = self.counts.clone();
         // Of the others nothing was heard; whether one is running, `status` tells.

@@ -43,7 +43,7 @@ impl Live {
                 self.counts.add(record.state);
             }
             Event::Stopping { reason } => self.stopping = Some(reason.clone()),
-            Event::Finished { .. } => {}
+            Event::Released { .. } | Event::Finished { .. } => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::cli::exit::Exit;
 use crate::domain::document::RunSummary;
+use crate::domain::id::RunId;
 use crate::domain::run::RunState;
 use crate::domain::task::{Counts, TaskState};
 use crate::engine::event::STOPPED_BY_ERRORS;
@@ -16,15 +17,6 @@ pub fn exit(state: RunState, reason: Option<&str>, counts: &Counts) -> Exit {
     if !state.is_final() {
         return Exit::Success;
     }
-    let of_task = |state| match state {
-        TaskState::Succeeded => Exit::Success,
-        TaskState::Cancelled => Exit::Interrupted,
-        TaskState::TimedOut => Exit::TimedOut,
-        TaskState::Lost => Exit::Lost,
-        TaskState::Unreachable | TaskState::AuthFailed | TaskState::HostKeyRejected => Exit::Unreachable,
-        // A task that never came to run did not succeed; in a finished run none can still be under way.
-        TaskState::Failed | TaskState::Skipped | TaskState::Pending | TaskState::Running => Exit::Failed,
-    };
     let of_run = match state {
         RunState::Cancelled => Exit::Interrupted,
         RunState::Failed | RunState::Skipped if counts.errors() == 0 => Exit::Failed,
@@ -37,6 +29,24 @@ pub fn exit(state: RunState, reason: Option<&str>, counts: &Counts) -> Exit {
     };
     let of_tasks = counts.iter().map(|(state, _)| of_task(state));
     of_tasks.chain([of_run, of_stop]).min().unwrap_or(Exit::Success)
+}
+
+/// How a process ends that has started a run and leaves it running: by what did not come to run.
+pub fn exit_of_released(counts: &Counts) -> Exit {
+    let started = |state: &TaskState| !matches!(state, TaskState::Running);
+    counts.iter().map(|(state, _)| state).filter(started).map(of_task).min().unwrap_or(Exit::Success)
+}
+
+const fn of_task(state: TaskState) -> Exit {
+    match state {
+        TaskState::Succeeded => Exit::Success,
+        TaskState::Cancelled => Exit::Interrupted,
+        TaskState::TimedOut => Exit::TimedOut,
+        TaskState::Lost => Exit::Lost,
+        TaskState::Unreachable | TaskState::AuthFailed | TaskState::HostKeyRejected => Exit::Unreachable,
+        // A task that never came to run did not succeed; in a finished run none can still be under way.
+        TaskState::Failed | TaskState::Skipped | TaskState::Pending | TaskState::Running => Exit::Failed,
+    }
 }
 
 /// One line: how the run stands, in counts, and how long it took.
@@ -57,6 +67,14 @@ pub fn hints(run: &RunSummary, host: Option<&str>, program: &str) -> String {
     let logs = host.map(|host| format!("hint: `{program} logs {id} --host {host}` shows all of its output\n"));
     let retry = format!("hint: `{program} retry {id} --failed` runs it again where it did not succeed\n");
     logs.unwrap_or_default() + &retry
+}
+
+/// What to do with a run that goes on without us.
+pub fn hints_of_detached(run: &RunId, program: &str) -> String {
+    format!(
+        "hint: `{program} status {run}` tells how it goes on, `{program} logs {run} -f` follows its output\n\
+         hint: `{program} cancel {run}` ends it\n"
+    )
 }
 
 #[cfg(test)]

@@ -272,6 +272,13 @@ pub enum Mode {
     },
 }
 
+impl Mode {
+    /// Whether the process outlives the channel.
+    pub const fn is_detached(&self) -> bool {
+        matches!(self, Self::Detached { .. })
+    }
+}
+
 /// What is tried again, and how often.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retries {
