@@ -13,6 +13,7 @@
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
+//! | `wild` | what is said of hosts as they really are: every login shell, login, home and server setting |
 //! | `work` | that a run on real sshd hosts ends as it must, and nothing starts twice |
 
 #![allow(
@@ -47,4 +48,5 @@ mod store_dir;
 mod store_memory;
 mod trust;
 mod validate;
+mod wild;
 mod work;

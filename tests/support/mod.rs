@@ -1,6 +1,6 @@
 //! What several integration tests share: real servers first, fakes where a fault must be exact.
 //!
-//! [`sshd`] starts OpenSSH daemons, [`fault`] hosts that misbehave at an exact point, [`key`] makes keys, [`loopback`]
+//! [`sshd`] starts OpenSSH daemons, [`machine`] one on a machine of its own, with users of every kind, [`fault`] hosts that misbehave at an exact point, [`key`] makes keys, [`loopback`]
 //! finds addresses, [`client`] is the plain `ssh` that proves that the servers are right, [`rig`] drives the engine,
 //! [`world`] is a folder in which the program itself is called, [`memory`] is a store in memory that fails on demand, and
 //! [`tale`] writes the records of runs that never ran.
@@ -12,6 +12,7 @@ pub(crate) mod fault;
 pub(crate) mod key;
 pub(crate) mod killer;
 pub(crate) mod loopback;
+pub(crate) mod machine;
 pub mod memory;
 pub(crate) mod rig;
 pub(crate) mod sshd;

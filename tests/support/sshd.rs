@@ -99,7 +99,7 @@ impl Sshd {
 
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
-        self.daemon.log.lock().unwrap().clone()
+        self.daemon.log()
     }
 
     /// Kills it and starts it again at the same address, changed by `change`.
@@ -150,7 +150,7 @@ impl SshdFleet {
 }
 
 /// The process behind a daemon.
-struct Daemon {
+pub(super) struct Daemon {
     child: Child,
     log: Arc<Mutex<String>>,
 }
@@ -159,18 +159,19 @@ impl Daemon {
     fn start(spec: &Spec, folder: &Path) -> Self {
         let config = folder.join("sshd_config");
         std::fs::write(&config, configuration(spec, folder)).unwrap();
-        let mut child = command()
-            .args(["-D", "-e", "-f"])
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("`sshd` starts");
+        let mut command = command();
+        command.args(["-D", "-e", "-f"]).arg(&config);
+        Self::spawn(command, spec.addresses.len())
+    }
+
+    /// Starts `command`, which becomes an sshd with `expected` addresses; it listens when this returns.
+    pub(super) fn spawn(mut command: Command, expected: usize) -> Self {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("`sshd` starts");
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
         let (ready, listening) = mpsc::channel();
-        let (sink, expected) = (Arc::clone(&log), spec.addresses.len());
+        let sink = Arc::clone(&log);
         std::thread::spawn(move || {
             let (mut ready, mut open) = (Some(ready), 0);
             for line in stderr.lines().map_while(Result::ok) {
@@ -188,6 +189,11 @@ impl Daemon {
         // The sender also goes when the daemon ends: a failure is seen at once.
         assert!(listening.recv().is_ok(), "sshd did not start:\n{}", daemon.log.lock().unwrap());
         daemon
+    }
+
+    /// What it has logged so far.
+    pub(super) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     /// Kills the daemon and its descendants. Connections have sessions of their own, so a process group is not enough;
@@ -238,14 +244,18 @@ fn parent(pid: i32) -> Option<i32> {
 }
 
 /// `sshd` by its absolute path, which it needs to execute itself again.
-fn command() -> Command {
+pub(super) fn program() -> &'static str {
     let places = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd", "/sbin/sshd"];
     let place = places.into_iter().find(|place| Path::new(place).exists());
+    place.expect("`sshd` is installed: run `tests/run`, or install `openssh-server`")
+}
+
+fn command() -> Command {
     if geteuid().is_root() {
         // Root's daemon locks itself up here; only the system's own service creates it.
         std::fs::create_dir_all("/run/sshd").unwrap();
     }
-    Command::new(place.expect("`sshd` is installed: run `tests/run`, or install `openssh-server`"))
+    Command::new(program())
 }
 
 fn configuration(spec: &Spec, folder: &Path) -> String {
@@ -268,9 +278,7 @@ fn configuration(spec: &Spec, folder: &Path) -> String {
         "MaxStartups 10000".to_owned(),
         "LogLevel VERBOSE".to_owned(),
     ];
-    if knows_penalties() {
-        lines.push("PerSourcePenalties no".to_owned());
-    }
+    lines.extend(without_penalties());
     if spec.own_home {
         lines.push(format!("SetEnv HOME={}", folder.join("home").display()));
     }
@@ -284,6 +292,11 @@ fn is_locked() -> bool {
     let shadow = std::fs::read_to_string("/etc/shadow").unwrap_or_default();
     let user = user();
     shadow.lines().any(|line| line.strip_prefix(&user).is_some_and(|rest| rest.starts_with(":!")))
+}
+
+/// What keeps sshd from slowing down sources that fail, where it knows how to.
+pub(super) fn without_penalties() -> Option<String> {
+    knows_penalties().then(|| "PerSourcePenalties no".to_owned())
 }
 
 /// Whether this OpenSSH (9.8 or later) slows down sources that fail, and can be told not to.
