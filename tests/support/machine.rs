@@ -128,6 +128,8 @@ fn configuration(plan: &Plan, address: SocketAddr) -> String {
         "HostKey /run/host_key".to_owned(),
         "AuthorizedKeysFile /run/machine/authorized_keys".to_owned(),
         "PidFile none".to_owned(),
+        // To an ordinary user's namespace the real root's folders are nobody's.
+        "StrictModes no".to_owned(),
         "UseDNS no".to_owned(),
         "PermitRootLogin prohibit-password".to_owned(),
         "LogLevel VERBOSE".to_owned(),
