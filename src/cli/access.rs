@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::exit::Fail;
 use crate::adapter::ssh::key::{self, KeyError, PrivateKey};
+use crate::adapter::ssh::{Identities, Identity, Keyring};
 use crate::domain::job::{Job, SecretRef};
 use crate::domain::location::Location;
 use crate::engine::worker::Secrets;
@@ -28,14 +29,14 @@ pub fn variable(name: &str) -> Option<String> {
 ///
 /// # Errors
 /// Where a key cannot be had: nothing has been started then.
-pub fn load_keys(job: &Job, project: &Path) -> Result<Arc<[Arc<PrivateKey>]>, Fail> {
-    let paths = key_files(job, project)?;
-    let mut keys = Vec::new();
-    for path in paths {
-        keys.push(Arc::new(load_key(&path)?));
+pub fn load_keys(job: &Job, project: &Path) -> Result<Keyring, Fail> {
+    let load = |path: PathBuf| {
+        let key = load_key(&path)?;
         tracing::info!(key = %path.display(), "loaded");
-    }
-    Ok(keys.into())
+        Ok(Identity::from(key))
+    };
+    let usual: Result<Identities, Fail> = key_files(job, project)?.into_iter().map(load).collect();
+    Ok(Keyring::new(usual?))
 }
 
 fn key_files(job: &Job, project: &Path) -> Result<Vec<PathBuf>, Fail> {
@@ -137,7 +138,6 @@ pub fn refuse_what_is_not_built(job: &Job) -> Result<(), Fail> {
     let needs = [
         (job.mode != Mode::Attached, "detached mode (`mode: detached`, `-d`)"),
         (job.sudo != Sudo::No, "sudo (`sudo:`, `--sudo`)"),
-        (!job.login.jump.is_empty(), "jump hosts (`jump:`, `-J`)"),
         (job.login.host_key == HostKeyPolicy::Ca, "host certificates (`--host-key ca`)"),
         (job.notify.is_some(), "notifications (`notify:`)"),
     ];

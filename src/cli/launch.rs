@@ -14,9 +14,11 @@ use super::output::console::Console;
 use super::output::print::{Options, print};
 use super::project::Workspace;
 use crate::adapter::dir::Dir;
+use crate::adapter::ssh::Connector;
 use crate::domain::id::RunId;
 use crate::domain::job::{HostKeyPolicy, Job};
 use crate::domain::run::Target;
+use crate::engine::access::Access;
 use crate::engine::clock::{self, Clock};
 use crate::engine::drive::drive;
 use crate::engine::gate::{Gate, Stop};
@@ -54,7 +56,7 @@ pub struct Launch {
 /// What kept it from being started, or from being carried to its verdict.
 pub async fn launch(launch: Launch, workspace: &Workspace, runs: Runs<Dir>, global: &Global) -> Result<Exit, Fail> {
     let width = launch.targets.iter().map(|target| target.instance.as_str().chars().count()).max().unwrap_or_default();
-    let keys = access::load_keys(&launch.job, &workspace.root)?;
+    let keyring = access::load_keys(&launch.job, &workspace.root)?;
     let secrets = access::resolve_secrets(&launch.job, &workspace.root)?;
     let trust = known_hosts::trust(&launch.job, &runs)?;
     if launch.job.login.host_key == HostKeyPolicy::Off {
@@ -81,8 +83,7 @@ pub async fn launch(launch: Launch, workspace: &Workspace, runs: Runs<Dir>, glob
         runs: runs.clone(),
         clock: Clock,
         events,
-        keys,
-        trust,
+        access: Access { connector: Connector::default(), keyring, trust, clock: Clock },
         secrets,
         gate: gate.clone(),
         batch_ended: Arc::new(Notify::new()),

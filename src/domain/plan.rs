@@ -21,6 +21,8 @@ pub fn target(job: &Job, instance: &Instance) -> Target {
         address_kind: address.map(|(_, kind)| kind),
         port: instance.port.unwrap_or(job.login.port),
         user: instance.user.as_ref().unwrap_or(user).clone(),
+        jump: None,
+        keys: Vec::new(),
     }
 }
 

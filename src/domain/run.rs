@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::id::{InstanceId, RunId};
 use super::instance::AddressKind;
-use super::job::Job;
+use super::job::{Hop, Job};
+use super::location::Location;
 use super::script::ScriptRef;
 use super::task::{Counts, TaskRecord};
 
@@ -123,6 +124,12 @@ pub struct Target {
     pub port: u16,
     /// The login user.
     pub user: String,
+    /// The hosts to go through, in order; none means the job's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jump: Option<Vec<Hop>>,
+    /// Private keys, in the order in which they are tried; empty means the job's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Location>,
 }
 
 /// `batches/<n>.targets.json`: the tasks of one batch, in the order in which they start.

@@ -4,6 +4,7 @@
 //! attempt on one host), [`reconcile`] settles what a dead process left behind, [`records`] is what all of them read
 //! and write.
 
+pub mod access;
 pub mod claim;
 pub mod clock;
 pub mod drive;

@@ -1,14 +1,15 @@
 //! One attempt on one host: connect, check the key, note the intent, deliver, listen, and say how it ended.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use super::access::Seen;
 use super::event::{Event, Head};
 use super::gate::Stop;
 use super::ledger::LedgerError;
 use super::listen::{Heard, Refusal, Status, listen};
 use super::spool::Spool;
 use super::worker::{Batch, Worker};
-use crate::adapter::ssh::{self, ConnectError, Distrust, Endpoint};
+use crate::adapter::ssh::{self, ConnectError};
 use crate::domain::delivery::{Parcel, Token};
 use crate::domain::job::Job;
 use crate::domain::run::Target;
@@ -98,24 +99,11 @@ impl<S: Store> Task<'_, S> {
 
     async fn connect(&self, record: &mut TaskRecord) -> Result<(ssh::Connection, ssh::Channel), ConnectError> {
         let job = &self.batch.run.job;
-        let Some(address) = self.target.address.as_deref() else {
-            let wanted = job.targets.address.map_or_else(String::new, |kind| format!(" {kind:?}").to_lowercase());
-            let why = format!("the instance has no{wanted} address");
-            return Err(ConnectError::Unreachable { stage: ssh::Stage::Connect, why });
-        };
-        let endpoint = Endpoint { address, port: self.target.port, user: &self.target.user };
-        let within = job.login.connect_timeout.0;
-        let (trust, target, now) = (self.worker.trust.clone(), Arc::clone(self.target), self.worker.clock.now());
-        let seen = Arc::new(OnceLock::new());
-        let noted = Arc::clone(&seen);
-        let verify = move |key: ssh::HostKey| async move {
-            let _ = noted.set(key.fingerprint.clone());
-            trust.check(&target, &key.openssh, now).await.map_err(Distrust::from)
-        };
-        let connected = ssh::connect(&endpoint, &self.worker.keys, within, verify).await;
+        let seen = Seen::default();
+        let connected = self.worker.access.connect(job, self.target, &seen, &Arc::default()).await;
         record.host_key = seen.get().cloned();
         let connection = connected?;
-        let channel = connection.open(within).await?;
+        let channel = connection.open(job.login.connect_timeout.0).await?;
         Ok((connection, channel))
     }
 

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
+use super::access::Seen;
+use super::clock::Clock;
 use super::records::Runs;
-use crate::adapter::ssh::Distrust;
+use crate::adapter::ssh::{Distrust, Expect, Expectation, HostKey};
 use crate::domain::id::InstanceId;
 use crate::domain::job::HostKeyPolicy;
 use crate::domain::known_hosts::{InvalidPublicKey, KnownHosts, PublicKey, identity};
@@ -135,6 +138,25 @@ impl<S: Store> Trust<S> {
             HostKeyPolicy::Pinned => self.check_pinned(target, key.parse()?, now).await,
             HostKeyPolicy::Strict => self.check_strict(target, key.parse()?).await,
         }
+    }
+
+    /// Says, when a connection is about to be made, what the key of `target` is held against; `seen` is told its
+    /// fingerprint.
+    pub fn expect(&self, target: Target, clock: Clock, seen: Seen) -> Expect {
+        let (trust, target) = (self.clone(), Arc::new(target));
+        Arc::new(move || {
+            let (trust, target, seen) = (trust.clone(), Arc::clone(&target), Arc::clone(&seen));
+            Box::pin(async move {
+                let verify = move |key: HostKey| {
+                    let _ = seen.set(key.fingerprint.clone());
+                    let checked =
+                        async move { trust.check(&target, &key.openssh, clock.now()).await.map_err(Distrust::from) };
+                    Box::pin(checked) as BoxFuture<'static, _>
+                };
+                let (known, certificates, learn) = (Vec::new(), false, None);
+                Ok(Expectation { known, certificates, verify: Box::new(verify), learn })
+            })
+        })
     }
 
     /// What the key of `target` will be held against.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
+use super::access::Access;
 use super::claim::{self, Claimed};
 use super::clock::{self, Clock};
 use super::event::{Event, Head};
@@ -17,14 +18,12 @@ use super::gate::{Gate, Stop};
 use super::ledger::{Ledger, LedgerError};
 use super::records::{Runs, damaged};
 use super::task::{Attempt, Task};
-use crate::adapter::ssh::key::PrivateKey;
 use crate::domain::delivery::{Delivery, Program, Undeliverable};
 use crate::domain::job::{Job, Source};
 use crate::domain::layout::{self, Key, RunKeys};
 use crate::domain::run::{Claim, RunRecord, Target};
 use crate::domain::script::sha256_hex;
 use crate::domain::task::{TaskRecord, TaskState};
-use crate::engine::trust::Trust;
 use crate::port::{BatchRef, Store, StoreError};
 
 /// Secrets by the name of their variable; wiped when dropped, never shown.
@@ -39,10 +38,8 @@ pub struct Worker<S> {
     pub clock: Clock,
     /// Hears what happens.
     pub events: mpsc::Sender<Event>,
-    /// The private keys, in the order in which they are tried.
-    pub keys: Arc<[Arc<PrivateKey>]>,
-    /// How host keys come to be trusted.
-    pub trust: Trust<S>,
+    /// How targets are reached.
+    pub access: Access<S>,
     /// What `secrets` of the job resolved to.
     pub secrets: Arc<Secrets>,
     /// Concurrency, errors and the end.

@@ -10,6 +10,7 @@
 //! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
 //! | `history` | what `runs`, `status`, `logs` and `prune` make of records, whole, gapped, damaged or half removed |
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
+//! | `jump` | that every host on the way to a target is checked, and a bastion is spared |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
@@ -36,6 +37,7 @@ mod delivery;
 mod fleet;
 mod history;
 mod hosts;
+mod jump;
 mod killed;
 mod output;
 mod program;

@@ -48,6 +48,8 @@ fn named(id: &str, address: &str, port: u16) -> Target {
         address_kind: None,
         port,
         user: "ec2-user".to_owned(),
+        jump: None,
+        keys: Vec::new(),
     }
 }
 

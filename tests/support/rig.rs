@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use sshjob::adapter::ssh::{Connector, Identity, Keyring};
 use sshjob::domain::job::file::JobFile;
 use sshjob::domain::job::resolve::{Layers, Overrides};
 use sshjob::domain::job::{Job, Source};
 use sshjob::domain::run::Target;
 use sshjob::domain::selector::Host;
 use sshjob::domain::task::{TaskRecord, TaskState};
+use sshjob::engine::access::Access;
 use sshjob::engine::clock::Clock;
 use sshjob::engine::drive::{Driven, drive};
 use sshjob::engine::event::Event;
@@ -47,6 +49,8 @@ pub(crate) fn target(address: SocketAddr) -> Target {
         address_kind: None,
         port: address.port(),
         user: super::sshd::user(),
+        jump: None,
+        keys: Vec::new(),
     }
 }
 
@@ -98,8 +102,12 @@ pub(crate) fn worker<S: Store>(store: &S, started: &Started, login: &Path) -> (W
         runs: Runs::new(store.clone()),
         clock: Clock,
         events,
-        keys: vec![Arc::new(key)].into(),
-        trust: Trust::new(Runs::new(store.clone()), started.run.job.login.host_key, Arc::default()),
+        access: Access {
+            connector: Connector::default(),
+            keyring: Keyring::new([Identity::from(key)].into_iter().collect()),
+            trust: Trust::new(Runs::new(store.clone()), started.run.job.login.host_key, Arc::default()),
+            clock: Clock,
+        },
         secrets: Arc::default(),
         gate: Gate::new(started.plan.max_concurrency, started.plan.max_errors),
         batch_ended: Arc::new(Notify::new()),

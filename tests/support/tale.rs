@@ -143,6 +143,8 @@ fn target(host: &str) -> Target {
         address_kind: None,
         port: 22,
         user: "deploy".to_owned(),
+        jump: None,
+        keys: Vec::new(),
     }
 }
 

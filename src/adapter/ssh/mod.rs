@@ -1,28 +1,42 @@
 //! SSH: one connection, one channel, one delivery per host.
 //!
-//! [`connect`] goes from an address to an authenticated [`Connection`]; [`Connection::open`] gives the one [`Channel`]
-//! that a task uses. What a script's end means is the engine's to say: exit status and signal arrive here as the
-//! server sent them for our own channel, and a channel that closes without either says nothing.
+//! [`Connector::connect`] goes from an address, through jump hosts where the route has some, to an authenticated
+//! [`Connection`]; [`Connection::open`] gives the one [`Channel`] that a task uses. What a script's end means is the
+//! engine's to say: exit status and signal arrive here as the server sent them for our own channel, and a channel that
+//! closes without either says nothing.
+//!
+//! Every host on the way is a [`Stop`] of its own: its own user, its own keys, and its own host key to be trusted.
 
+mod bastion;
 mod channel;
+mod error;
+mod handler;
+mod identity;
 pub mod key;
+mod steps;
 mod wire;
 
 use std::borrow::Cow;
-use std::future::Future;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use russh::client::{self, AuthResult, Handle};
-use russh::keys::ssh_key::public::KeyData;
-use russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{MethodKind, Preferred, cipher, compression};
+use futures_util::future::BoxFuture;
+use russh::client::{self, Handle};
+use russh::keys::Algorithm;
+use russh::{Preferred, cipher, compression};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::DropGuard;
 
+use bastion::Bastions;
 pub use channel::{Broken, Channel, Input, Message, Output};
-use key::PrivateKey;
+pub use error::{ConnectError, Distrust, Stage};
+use error::{not_forwarded, plain, told};
+use handler::Verifier;
+pub use identity::{Identities, Identity, Keyring};
+pub use steps::Steps;
 use wire::Severable;
 
 /// Bytes that a host may send before we take note of them: enough to keep a fast link busy, little enough that a
@@ -35,16 +49,60 @@ const CHANNEL_PACKETS: usize = 16;
 /// A silent connection is asked for a sign of life this often, and given up after three unanswered questions.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// Where to connect to, and as whom.
-#[derive(Debug, Clone)]
-pub struct Endpoint<'a> {
+/// A host on the way: where it is, as whom to log in there, and how its host key is judged.
+#[derive(Clone)]
+pub struct Stop {
     /// Host name or address.
-    pub address: &'a str,
+    pub address: String,
     /// TCP port.
     pub port: u16,
     /// Login user.
-    pub user: &'a str,
+    pub user: String,
+    /// What may prove that we are that user.
+    pub identities: Arc<Identities>,
+    /// Asked right before a connection to the host is made.
+    pub expect: Expect,
 }
+
+impl fmt::Debug for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// As `user@host:port`, the port where it is not the usual one.
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, port, user, .. } = self;
+        match (address.contains(':'), port) {
+            (_, 22) => write!(f, "{user}@{address}"),
+            (false, port) => write!(f, "{user}@{address}:{port}"),
+            (true, port) => write!(f, "{user}@[{address}]:{port}"),
+        }
+    }
+}
+
+/// Says what the key of a host is held against.
+pub type Expect = Arc<dyn Fn() -> BoxFuture<'static, Result<Expectation, Distrust>> + Send + Sync>;
+
+/// What the key of a host is held against.
+pub struct Expectation {
+    /// The types of the keys that are known of it: they are asked for first, since a host has one of several types, and
+    /// another one than the known says nothing.
+    pub known: Vec<Algorithm>,
+    /// Whether certificates of host keys are asked for, before plain keys.
+    pub certificates: bool,
+    /// Judges the key that is presented. It is trusted, durably, when this returns `Ok`.
+    pub verify: Verify,
+    /// Told of further keys that the host has proven to have; none where nobody wants to know.
+    pub learn: Option<Learn>,
+}
+
+/// Judges a host key.
+pub type Verify = Box<dyn FnOnce(HostKey) -> BoxFuture<'static, Result<(), Distrust>> + Send>;
+
+/// Hears of all keys that a host has, the trusted one included.
+pub type Learn = Box<dyn FnOnce(Vec<HostKey>) -> BoxFuture<'static, ()> + Send>;
 
 /// A host key as presented: proven by the key exchange to belong to the host, not yet trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,70 +111,14 @@ pub struct HostKey {
     pub openssh: String,
     /// Its fingerprint: `SHA256:…`.
     pub fingerprint: String,
+    /// The certificate that it came in, as OpenSSH writes it. Nothing of it is checked but its form.
+    pub certificate: Option<String>,
 }
 
-/// The step at which a connection failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Name look-up and TCP.
-    Connect,
-    /// Version and key exchange.
-    Handshake,
-    /// User authentication.
-    Authentication,
-    /// Opening the channel.
-    Channel,
-}
-
-impl Stage {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Handshake => "SSH handshake",
-            Self::Authentication => "authentication",
-            Self::Channel => "opening a channel",
-        }
-    }
-}
-
-/// Why nothing was started on a host.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConnectError {
-    /// No connection, or it broke or stalled before a channel was open.
-    #[error("{stage}: {why}", stage = stage.as_str())]
-    Unreachable {
-        /// Where it got stuck.
-        stage: Stage,
-        /// What was seen.
-        why: String,
-    },
-    /// The host refused every key.
-    #[error("{why}")]
-    AuthFailed {
-        /// What the host would accept.
-        why: String,
-    },
-    /// The host key is not the one that is trusted.
-    #[error("{why}")]
-    HostKeyRejected {
-        /// Both fingerprints, and what to do.
-        why: String,
-    },
-    /// Whether the host key is trusted could not be found out.
-    #[error("{why}")]
-    TrustUnavailable {
-        /// What went wrong.
-        why: String,
-    },
-}
-
-/// Why a host key is not accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Distrust {
-    /// It is not the one that is trusted; with both fingerprints, and what to do.
-    Rejected(String),
-    /// It could not be found out.
-    Unavailable(String),
+/// Connects to hosts, and keeps the jump hosts that lead to them.
+#[derive(Debug, Clone, Default)]
+pub struct Connector {
+    bastions: Arc<Bastions>,
 }
 
 /// An authenticated connection. Dropping it severs it at once, whatever the host does.
@@ -124,12 +126,27 @@ pub struct Connection {
     handle: Handle<Verifier>,
     /// Cuts the socket when dropped: the library's own task would wait for a host that no longer answers.
     _cut: DropGuard,
+    /// The jump host that it goes through; it lasts as long as anything goes through it.
+    _through: Option<Arc<Connection>>,
 }
 
-/// What we offer and accept, the same for every connection of the process.
-fn config() -> Arc<client::Config> {
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("closed", &self.handle.is_closed()).finish_non_exhaustive()
+    }
+}
+
+/// What we offer and accept, with the types of `known` host keys first.
+fn config(known: &[Algorithm], certificates: bool) -> Arc<client::Config> {
     // Post-quantum key exchange first, as the library has it; no SHA-1 signatures, no compression.
-    let key = Preferred::DEFAULT.key.iter().filter(|key| **key != Algorithm::Rsa { hash: None }).cloned().collect();
+    let offered = Preferred::DEFAULT.key.iter().filter(|key| **key != Algorithm::Rsa { hash: None });
+    let is_known = |key: &Algorithm| match key {
+        Algorithm::Rsa { .. } => known.iter().any(|known| matches!(known, Algorithm::Rsa { .. })),
+        other => known.contains(other),
+    };
+    let (mut key, others): (Vec<Algorithm>, Vec<Algorithm>) = offered.cloned().partition(is_known);
+    key.extend(others);
+    let host_key_certificates = if certificates { Cow::Owned(key.clone()) } else { Cow::Borrowed(&[][..]) };
     Arc::new(client::Config {
         window_size: WINDOW_BYTES,
         channel_buffer_size: CHANNEL_PACKETS,
@@ -138,6 +155,7 @@ fn config() -> Arc<client::Config> {
         nodelay: true,
         preferred: Preferred {
             key: Cow::Owned(key),
+            host_key_certificates,
             // AES-GCM before ChaCha20: hosts of this decade have AES in hardware.
             cipher: Cow::Borrowed(&[
                 cipher::AES_256_GCM,
@@ -153,78 +171,91 @@ fn config() -> Arc<client::Config> {
     })
 }
 
-/// Connects, checks the host key by `verify`, and authenticates with the first of `keys` that the host accepts.
-///
-/// `within` bounds TCP, handshake and authentication together.
-///
-/// # Errors
-/// [`ConnectError`]; nothing was started then.
-pub async fn connect<V, F>(
-    endpoint: &Endpoint<'_>,
-    keys: &[Arc<PrivateKey>],
-    within: Duration,
-    verify: V,
-) -> Result<Connection, ConnectError>
-where
-    V: FnOnce(HostKey) -> F + Send + 'static,
-    F: Future<Output = Result<(), Distrust>> + Send + 'static,
-{
+impl Connector {
+    /// Connects to `host` through the `jumps`, in order; checks the key of each and logs in to each.
+    ///
+    /// `within` bounds TCP, handshake and authentication together, for each host on the way anew. `steps` notes how far
+    /// it got, and when.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; nothing was started then.
+    pub async fn connect(
+        &self,
+        jumps: &[Stop],
+        host: &Stop,
+        within: Duration,
+        steps: &Arc<Steps>,
+    ) -> Result<Connection, ConnectError> {
+        if jumps.is_empty() {
+            return direct(host, within, steps).await;
+        }
+        let bastion = self.bastions.through(jumps, within).await?;
+        steps.mark(Stage::Jump);
+        beyond(bastion, host, within, steps).await
+    }
+}
+
+/// Connects to `host` by TCP.
+async fn direct(host: &Stop, within: Duration, steps: &Arc<Steps>) -> Result<Connection, ConnectError> {
     let deadline = Instant::now() + within;
-    let late = |stage| {
-        move |_| ConnectError::Unreachable { stage, why: format!("no answer within {}s", within.as_secs_f32()) }
-    };
-    let tcp = timeout_at(deadline, TcpStream::connect((endpoint.address, endpoint.port)))
+    let tcp = timeout_at(deadline, TcpStream::connect((host.address.as_str(), host.port)))
         .await
-        .map_err(late(Stage::Connect))?
+        .map_err(|_| late(Stage::Connect, within))?
         .map_err(|error| ConnectError::Unreachable { stage: Stage::Connect, why: plain(&error) })?;
     // Without it small packets wait for the acknowledgement of the one before.
     let _ = tcp.set_nodelay(true);
-    let (stream, cut) = Severable::new(tcp);
-    let verifier = Verifier { verify: Some(Box::new(move |key| Box::pin(verify(key)))) };
-    let handshake = client::connect_stream(config(), stream, verifier);
-    let mut handle =
-        timeout_at(deadline, handshake).await.map_err(late(Stage::Handshake))?.map_err(|Stopped(why)| why)?;
-    timeout_at(deadline, authenticate(&mut handle, endpoint.user, keys))
-        .await
-        .map_err(late(Stage::Authentication))??;
-    Ok(Connection { handle, _cut: cut })
+    steps.mark(Stage::Connect);
+    log_in(tcp, host, deadline, within, steps, None).await
 }
 
-async fn authenticate(handle: &mut Handle<Verifier>, user: &str, keys: &[Arc<PrivateKey>]) -> Result<(), ConnectError> {
-    let mut refused = None;
-    for key in keys {
-        // SHA-1 signatures are never made: a server that knows neither SHA-2 form is refused.
-        let hash = if key.algorithm().is_rsa() {
-            let supported = handle.best_supported_rsa_hash().await.map_err(|error| broken(&error))?;
-            Some(supported.flatten().unwrap_or(HashAlg::Sha256))
-        } else {
-            None
-        };
-        let answer = handle.authenticate_publickey(user, PrivateKeyWithHashAlg::new(Arc::clone(key), hash)).await;
-        match answer.map_err(|error| broken(&error))? {
-            AuthResult::Success => return Ok(()),
-            AuthResult::Failure { remaining_methods, partial_success } => {
-                refused = Some((remaining_methods, partial_success));
-                if !refused.as_ref().is_some_and(|(methods, _)| methods.contains(&MethodKind::PublicKey)) {
-                    break;
-                }
-            }
-        }
-    }
-    let tried = match keys {
-        [] => "no private key is configured".to_owned(),
-        [one] => format!("the host refuses the key {}", one.public_key().fingerprint(HashAlg::Sha256)),
-        many => format!("the host refuses all {} keys", many.len()),
-    };
-    let wanted = match refused {
-        Some((_, true)) => "; it wants a second factor".to_owned(),
-        Some((methods, false)) if !methods.is_empty() && !methods.contains(&MethodKind::PublicKey) => {
-            let methods: Vec<&str> = methods.iter().map(Into::into).collect();
-            format!("; it accepts {}", methods.join(", "))
-        }
-        _ => String::new(),
-    };
-    Err(ConnectError::AuthFailed { why: format!("user `{user}`: {tried}{wanted}") })
+/// Connects to `host` from the jump host at the other end of `bastion`.
+async fn beyond(
+    bastion: Arc<Connection>,
+    host: &Stop,
+    within: Duration,
+    steps: &Arc<Steps>,
+) -> Result<Connection, ConnectError> {
+    let deadline = Instant::now() + within;
+    let unreachable = |why| ConnectError::Unreachable { stage: Stage::Connect, why };
+    // The address that asks is of no use to anyone; OpenSSH sends the same.
+    let opening =
+        bastion.handle.channel_open_direct_tcpip(host.address.clone(), u32::from(host.port), "127.0.0.1", 65535);
+    let channel = timeout_at(deadline, opening)
+        .await
+        .map_err(|_| late(Stage::Connect, within))?
+        .map_err(|error| unreachable(not_forwarded(&error)))?;
+    steps.mark(Stage::Connect);
+    log_in(channel.into_stream(), host, deadline, within, steps, Some(bastion)).await
+}
+
+/// Speaks SSH over `stream`: checks the key of `host` and authenticates there.
+async fn log_in(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    host: &Stop,
+    deadline: Instant,
+    within: Duration,
+    steps: &Arc<Steps>,
+    through: Option<Arc<Connection>>,
+) -> Result<Connection, ConnectError> {
+    let expectation = (host.expect)().await.map_err(ConnectError::from)?;
+    let (stream, cut) = Severable::new(stream);
+    let config = config(&expectation.known, expectation.certificates);
+    let verifier = Verifier::new(expectation, Arc::clone(steps));
+    let handshake = client::connect_stream(config, stream, verifier);
+    let mut handle = timeout_at(deadline, handshake)
+        .await
+        .map_err(|_| late(Stage::Handshake, within))?
+        .map_err(ConnectError::from)?;
+    steps.mark(Stage::Handshake);
+    timeout_at(deadline, host.identities.authenticate(&mut handle, &host.user))
+        .await
+        .map_err(|_| late(Stage::Authentication, within))??;
+    steps.mark(Stage::Authentication);
+    Ok(Connection { handle, _cut: cut, _through: through })
+}
+
+fn late(stage: Stage, within: Duration) -> ConnectError {
+    ConnectError::Unreachable { stage, why: format!("no answer within {}s", within.as_secs_f32()) }
 }
 
 impl Connection {
@@ -240,105 +271,8 @@ impl Connection {
             Err(_) => Err(ConnectError::Unreachable { stage, why: format!("no answer within {within:?}") }),
         }
     }
-}
 
-type Verify = Box<dyn FnOnce(HostKey) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Distrust>> + Send>> + Send>;
-
-/// Answers the library's callbacks during a connection.
-struct Verifier {
-    /// Taken by the first key exchange; later ones happen within the connection whose other end that one has proven.
-    verify: Option<Verify>,
-}
-
-/// Why a handshake ended, in our words.
-#[derive(Debug)]
-struct Stopped(ConnectError);
-
-impl From<russh::Error> for Stopped {
-    fn from(error: russh::Error) -> Self {
-        Self(ConnectError::Unreachable { stage: Stage::Handshake, why: told(&error) })
-    }
-}
-
-/// Answers a host that opens a channel to us. We asked for none, and the library's own answer is to accept as many as
-/// the host likes, each with memory of its own.
-macro_rules! decline {
-    ($($method:ident($($detail:ty),*);)*) => {
-        $(fn $method(
-            &mut self,
-            _channel: russh::Channel<client::Msg>,
-            $(_: $detail,)*
-            reply: client::ChannelOpenHandle,
-            _session: &mut client::Session,
-        ) -> impl Future<Output = Result<(), Stopped>> + Send {
-            // Dropping the handle declines.
-            drop(reply);
-            std::future::ready(Ok(()))
-        })*
-    };
-}
-
-impl client::Handler for Verifier {
-    type Error = Stopped;
-
-    async fn check_server_key(&mut self, presented: &PublicKeyOrCertificate) -> Result<bool, Stopped> {
-        let Some(verify) = self.verify.take() else { return Ok(true) };
-        let key = presented.public_key();
-        if let KeyData::Rsa(rsa) = key.key_data()
-            && rsa.key_size() < 2048
-        {
-            let why = format!("the host key is RSA with {} bits; at least 2048 are accepted", rsa.key_size());
-            return Err(Stopped(ConnectError::HostKeyRejected { why }));
-        }
-        let unreadable =
-            |error| Stopped(ConnectError::HostKeyRejected { why: format!("unreadable host key: {error}") });
-        let openssh = key.to_openssh().map_err(unreadable)?;
-        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
-        match verify(HostKey { openssh, fingerprint }).await {
-            Ok(()) => Ok(true),
-            Err(Distrust::Rejected(why)) => Err(Stopped(ConnectError::HostKeyRejected { why })),
-            Err(Distrust::Unavailable(why)) => Err(Stopped(ConnectError::TrustUnavailable { why })),
-        }
-    }
-
-    decline! {
-        server_channel_open_session();
-        server_channel_open_direct_tcpip(&str, u32, &str, u32);
-        server_channel_open_direct_streamlocal(&str);
-        server_channel_open_forwarded_tcpip(&str, u32, &str, u32);
-        server_channel_open_forwarded_streamlocal(&str);
-        server_channel_open_agent_forward();
-        server_channel_open_x11(&str, u32);
-    }
-}
-
-/// What broke an established connection before anything was started.
-fn broken(error: &russh::Error) -> ConnectError {
-    ConnectError::Unreachable { stage: Stage::Authentication, why: told(error) }
-}
-
-/// An I/O error without the operating system's number.
-fn plain(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
-}
-
-/// The library's errors in words that name what to look at.
-fn told(error: &russh::Error) -> String {
-    match error {
-        russh::Error::NoCommonAlgo { kind, theirs, .. } => {
-            let shown: Vec<&str> = theirs.iter().take(8).map(String::as_str).collect();
-            format!("no common {kind:?} algorithm; the host offers {}", shown.join(", ").to_lowercase())
-        }
-        russh::Error::IO(error) => plain(error),
-        russh::Error::HUP | russh::Error::Disconnect | russh::Error::SendError => {
-            "the host closed the connection".to_owned()
-        }
-        russh::Error::KeepaliveTimeout => "the host no longer answers".to_owned(),
-        russh::Error::ChannelOpenFailure(reason) => format!("the host refuses it: {reason:?}"),
-        other => {
-            let text: String = other.to_string().chars().filter(|c| !c.is_control()).take(200).collect();
-            text.to_lowercase()
-        }
+    fn is_closed(&self) -> bool {
+        self.handle.is_closed()
     }
 }

@@ -10,6 +10,7 @@ pub mod schema;
 pub mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -188,9 +189,9 @@ pub enum User {
     },
 }
 
-/// A host to go through: `[user@]host[:port]`.
+/// A host to go through: `[user@]host[:port]`, or `{ host: [user@]host[:port], key: FILE }`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "HopForm", into = "HopForm")]
 pub struct Hop {
     /// The user there; none means the job's.
     pub user: Option<String>,
@@ -198,6 +199,35 @@ pub struct Hop {
     pub host: String,
     /// The port there.
     pub port: u16,
+    /// Private keys for it, in the order in which they are tried; empty means the job's.
+    pub keys: Vec<Location>,
+}
+
+/// How a hop is written: as one word, or as a map where it has keys of its own.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum HopForm {
+    Word(String),
+    Map { host: String, key: Vec<Location> },
+}
+
+impl TryFrom<HopForm> for Hop {
+    type Error = InvalidReference;
+    fn try_from(form: HopForm) -> Result<Self, InvalidReference> {
+        match form {
+            HopForm::Word(host) => host.try_into(),
+            HopForm::Map { host, key } => Ok(Self { keys: key, ..host.try_into()? }),
+        }
+    }
+}
+
+impl From<Hop> for HopForm {
+    fn from(hop: Hop) -> Self {
+        match hop.keys.clone() {
+            keys if keys.is_empty() => Self::Word(hop.to_string()),
+            key => Self::Map { host: hop.to_string(), key },
+        }
+    }
 }
 
 /// How a host key comes to be trusted.
@@ -364,14 +394,20 @@ impl TryFrom<String> for Hop {
         if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(refuse());
         }
-        Ok(Self { user, host: host.to_owned(), port })
+        Ok(Self { user, host: host.to_owned(), port, keys: Vec::new() })
     }
 }
 
-impl From<Hop> for String {
-    fn from(hop: Hop) -> Self {
-        let user = hop.user.map(|user| format!("{user}@")).unwrap_or_default();
-        let host = if hop.host.contains(':') { format!("[{}]", hop.host) } else { hop.host };
-        if hop.port == 22 { format!("{user}{host}") } else { format!("{user}{host}:{}", hop.port) }
+impl fmt::Display for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(user) = &self.user {
+            write!(f, "{user}@")?;
+        }
+        match (self.host.contains(':'), self.port) {
+            (false, 22) => f.write_str(&self.host),
+            (true, 22) => write!(f, "[{}]", self.host),
+            (false, port) => write!(f, "{}:{port}", self.host),
+            (true, port) => write!(f, "[{}]:{port}", self.host),
+        }
     }
 }
