@@ -17,6 +17,10 @@ pub enum Stage {
     Authentication,
     /// Opening the channel.
     Channel,
+    /// The login shell.
+    Shell,
+    /// Becoming another user.
+    Sudo,
 }
 
 impl Stage {
@@ -29,6 +33,8 @@ impl Stage {
             Self::Handshake => "SSH handshake",
             Self::Authentication => "authentication",
             Self::Channel => "opening a channel",
+            Self::Shell => "login shell",
+            Self::Sudo => "sudo",
         }
     }
 }

@@ -246,7 +246,6 @@ async fn log_in(
         .await
         .map_err(|_| late(Stage::Handshake, within))?
         .map_err(ConnectError::from)?;
-    steps.mark(Stage::Handshake);
     timeout_at(deadline, host.identities.authenticate(&mut handle, &host.user))
         .await
         .map_err(|_| late(Stage::Authentication, within))??;
