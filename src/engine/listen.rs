@@ -15,6 +15,10 @@ use crate::domain::job::Job;
 use crate::domain::layout::Stream;
 use crate::domain::task::TaskState;
 
+/// A host that has not started the script in time is told that nothing more comes; what waits for input, as a login
+/// file that reads, then goes on at once, and it is certain that nothing was started.
+const LAST_CHANCE: Duration = Duration::from_secs(2);
+
 /// After its lifeline ends a script gets TERM, and 10 s later KILL; by then its status must have come.
 const END_WITHIN: Duration = Duration::from_secs(15);
 
@@ -73,6 +77,8 @@ pub(super) struct Heard {
     pub(super) failure: Option<Refusal>,
     /// How the process ended.
     pub(super) status: Option<Status>,
+    /// Why we gave up waiting for the host to say anything that counts.
+    pub(super) given_up: Option<String>,
     /// We ended it, for a task that is now `timed_out` or `cancelled`.
     pub(super) ending: Option<TaskState>,
     /// A background process held the output open when we stopped listening.
@@ -115,7 +121,8 @@ pub(super) async fn listen<S: Sink>(
     let mut heard = Heard::default();
     let mut phase = Phase::Delivering;
     let extra = Duration::from_secs((parcel.head.len() + parcel.script.len()) as u64 / DELIVERY_BYTES_PER_SECOND);
-    let mut deadline = Instant::now() + job.login.connect_timeout.0.saturating_mul(DELIVERY) + extra;
+    let patience = job.login.connect_timeout.0.saturating_mul(DELIVERY) + extra;
+    let mut deadline = Instant::now() + patience;
     let mut flush_at = Instant::now() + FLUSH_EVERY;
     let mut eof = false;
     let send = async {
@@ -141,7 +148,14 @@ pub(super) async fn listen<S: Sink>(
             }
             // Before what the host says: one that never pauses must not talk its way past a deadline.
             () = sleep_until(deadline) => match phase {
-                Phase::Delivering | Phase::Ending => break,
+                Phase::Delivering => {
+                    let waited = patience.as_secs();
+                    heard.given_up = Some(format!("no word of the script within {waited}s: does a login file hang?"));
+                    phase = Phase::Ending;
+                    deadline = Instant::now() + LAST_CHANCE;
+                    input.end().await;
+                }
+                Phase::Ending => break,
                 Phase::Trailing { .. } => {
                     heard.trailing = true;
                     break;
@@ -166,7 +180,9 @@ pub(super) async fn listen<S: Sink>(
                         Err(refusal) => {
                             let ours = refusal == DeliveryError::Noise;
                             // Our own limit is not the host's word: what was handed over may start all the same.
-                            if !(ours && heard.delivered) {
+                            if ours && heard.delivered {
+                                heard.given_up = Some(refusal.to_string());
+                            } else {
                                 heard.failure = Some(refusal.into());
                             }
                             if ours {
@@ -179,6 +195,10 @@ pub(super) async fn listen<S: Sink>(
                         if matches!(phase, Phase::Delivering) {
                             phase = Phase::Running;
                             deadline = Instant::now() + job.timeout.0;
+                        } else if heard.given_up.is_some() {
+                            // Too late: the end of our input, which it has, ends it.
+                            heard.ending = Some(TaskState::TimedOut);
+                            deadline = Instant::now() + END_WITHIN;
                         }
                     }
                     if let Phase::Trailing { limit } = phase {

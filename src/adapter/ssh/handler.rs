@@ -3,11 +3,12 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use russh::client;
+use russh::client::{self, DisconnectReason};
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{HashAlg, PublicKeyOrCertificate};
 
 use super::error::told;
+use super::said::Said;
 use super::{ConnectError, Expectation, HostKey, Learn, Stage, Steps, Verify};
 
 /// Judges the host key once; declines what a host asks of us.
@@ -17,11 +18,12 @@ pub(super) struct Verifier {
     #[expect(dead_code, reason = "host key rotation is next")]
     learn: Option<Learn>,
     steps: Arc<Steps>,
+    said: Arc<Said>,
 }
 
 impl Verifier {
-    pub(super) fn new(expectation: Expectation, steps: Arc<Steps>) -> Self {
-        Self { verify: Some(expectation.verify), learn: expectation.learn, steps }
+    pub(super) fn new(expectation: Expectation, steps: Arc<Steps>, said: Arc<Said>) -> Self {
+        Self { verify: Some(expectation.verify), learn: expectation.learn, steps, said }
     }
 }
 
@@ -81,6 +83,19 @@ impl client::Handler for Verifier {
         judged.map_err(|distrust| Stopped(distrust.into()))?;
         self.steps.mark(Stage::HostKey);
         Ok(true)
+    }
+
+    async fn auth_banner(&mut self, banner: &str, _session: &mut client::Session) -> Result<(), Stopped> {
+        self.said.shows(banner);
+        Ok(())
+    }
+
+    async fn disconnected(&mut self, reason: DisconnectReason<Stopped>) -> Result<(), Stopped> {
+        match reason {
+            DisconnectReason::ReceivedDisconnect(info) => self.said.hangs_up(info.reason_code, &info.message),
+            DisconnectReason::Error(error) => return Err(error),
+        }
+        Ok(())
     }
 
     decline! {

@@ -92,7 +92,7 @@ impl Identities {
     /// # Errors
     /// [`ConnectError::AuthFailed`] where it accepts none, [`ConnectError::Unreachable`] where the connection breaks.
     pub(super) async fn authenticate(&self, handle: &mut Handle<Verifier>, user: &str) -> Result<(), ConnectError> {
-        let mut refused = None;
+        let (mut methods, mut enough) = (MethodSet::empty(), None);
         let first = self.accepted.load(Ordering::Relaxed);
         for turn in 0..self.list.len() {
             let index = (first + turn) % self.list.len();
@@ -102,23 +102,39 @@ impl Identities {
                     self.accepted.store(index, Ordering::Relaxed);
                     return Ok(());
                 }
-                Answer::Refused { methods, partial } => {
-                    let goes_on = methods.contains(&MethodKind::PublicKey);
-                    refused = Some((methods, partial));
-                    if !goes_on {
+                // The library says the same of a host that hangs up.
+                Answer::Refused { methods, .. } if methods.is_empty() && handle.is_closed() => {
+                    return Err(broken(&russh::Error::Disconnect));
+                }
+                Answer::Refused { methods: wanted, partial } => {
+                    methods = wanted;
+                    enough = enough.or(partial.then(|| identity.fingerprint()));
+                    if !methods.contains(&MethodKind::PublicKey) {
                         break;
                     }
                 }
             }
         }
-        Err(ConnectError::AuthFailed { why: format!("user `{user}`: {}{}", self.tried(), wanted(refused)) })
+        Err(ConnectError::AuthFailed { why: format!("user `{user}`: {}", self.refusal(&methods, enough)) })
     }
 
-    fn tried(&self) -> String {
-        match self.list.as_slice() {
-            [] => "no private key is configured".to_owned(),
-            [one] => format!("the host refuses the key {}", one.fingerprint()),
-            many => format!("the host refuses all {} keys", many.len()),
+    /// Why none will do: what the host takes instead, or besides the identity that was good but not enough.
+    fn refusal(&self, methods: &MethodSet, enough: Option<String>) -> String {
+        let takes_keys = methods.contains(&MethodKind::PublicKey);
+        let named = methods.iter().map(Into::into).collect::<Vec<&str>>().join(" or ");
+        match (enough, self.list.as_slice()) {
+            (Some(key), _) if takes_keys => format!("the host accepts the key {key}, and wants another key as well"),
+            (Some(key), _) => {
+                format!(
+                    "the host accepts the key {key}, and wants a second factor as well ({named}), which nobody is there to give"
+                )
+            }
+            (None, []) => "no private key is configured".to_owned(),
+            (None, _) if !takes_keys && !methods.is_empty() => {
+                format!("the host takes no key of this user: it wants {named}, which nobody is there to give")
+            }
+            (None, [one]) => format!("the host refuses the key {}", one.fingerprint()),
+            (None, many) => format!("the host refuses all {} keys", many.len()),
         }
     }
 }
@@ -153,18 +169,6 @@ impl Identity {
         match self {
             Self::Key { key, .. } => key.public_key().fingerprint(HashAlg::Sha256).to_string(),
         }
-    }
-}
-
-/// What the host would rather have.
-fn wanted(refused: Option<(MethodSet, bool)>) -> String {
-    match refused {
-        Some((_, true)) => "; it wants a second factor".to_owned(),
-        Some((methods, false)) if !methods.is_empty() && !methods.contains(&MethodKind::PublicKey) => {
-            let methods: Vec<&str> = methods.iter().map(Into::into).collect();
-            format!("; it accepts {}", methods.join(", "))
-        }
-        _ => String::new(),
     }
 }
 

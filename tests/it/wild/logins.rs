@@ -1,69 +1,156 @@
-//! Every way in which a login can go.
+//! Login shells, their start-up files, accounts, and what sshd makes of a login.
 
 use super::*;
 
 #[test]
-fn try_it() {
-    let shells = ["bash", "dash", "zsh", "fish", "tcsh", "ksh", "mksh", "rbash", "sh", "false"];
-    let other: Vec<&str> = "busybox nologin ghost noisy quits fails zprints zexits fprints fexits tprints texits banner forced obedient sftp jail homeless full readonly noexec notty onesession nosession password kbd pwtoo kbdtoo twokeys expired locked aged tries".split(' ').collect();
-    let users = [&shells[..], &other[..]].concat();
-    let Some(wild) = Wild::start(&users, |plan| {
-        plan.setup
-            .push_str("echo 'Welcome to the machine' >/etc/motd\nmkdir /run/jail\necho 'Members only.' >/run/banner\n");
-        for shell in shells {
-            plan.user(shell, &format!("$(command -v {shell})"), "");
-        }
-        plan.user("busybox", "/home/busybox/sh", "ln -s $(command -v busybox) sh");
-        plan.user("nologin", "/usr/sbin/nologin", "");
-        plan.user("ghost", "/bin/no-such-shell", "");
-        let print = "echo from a start-up file; echo and an error >&2";
-        plan.user("noisy", "/bin/bash", &format!("echo '{print}' >.bashrc"));
-        plan.user("quits", "/bin/bash", "echo 'echo go away; exit 0' >.bashrc");
-        plan.user("fails", "/bin/bash", "echo 'exit 7' >.bashrc");
-        plan.user("zprints", "/bin/zsh", &format!("echo '{print}' >.zshenv"));
-        plan.user("zexits", "/bin/zsh", "echo 'exit 7' >.zshenv");
-        plan.user(
-            "fprints",
-            "/usr/bin/fish",
-            &format!("mkdir -p .config/fish; echo '{print}' >.config/fish/config.fish"),
-        );
-        plan.user("fexits", "/usr/bin/fish", "mkdir -p .config/fish; echo 'exit 7' >.config/fish/config.fish");
-        plan.user("tprints", "/bin/tcsh", "echo 'echo from a start-up file' >.tcshrc");
-        plan.user("texits", "/bin/tcsh", "echo 'exit 7' >.tcshrc");
-        for user in
-            "banner forced obedient sftp jail notty onesession nosession password kbd pwtoo kbdtoo twokeys tries"
-                .split(' ')
-        {
-            plan.user(user, "/bin/bash", "");
-        }
-        plan.only_for("banner", &["Banner /run/banner"]);
-        plan.only_for("forced", &["ForceCommand echo the nightly backup only"]);
-        plan.only_for("obedient", &["ForceCommand /bin/sh -c \"$SSH_ORIGINAL_COMMAND\""]);
-        plan.only_for("sftp", &["ForceCommand internal-sftp"]);
-        plan.only_for("jail", &["ChrootDirectory /run/jail"]);
-        plan.only_for("notty", &["PermitTTY no"]);
-        plan.only_for("onesession", &["MaxSessions 1"]);
-        plan.only_for("nosession", &["MaxSessions 0"]);
-        plan.only_for("password", &["AuthenticationMethods password"]);
-        plan.only_for("kbd", &["AuthenticationMethods keyboard-interactive"]);
-        plan.only_for("pwtoo", &["AuthenticationMethods publickey,password"]);
-        plan.only_for("kbdtoo", &["AuthenticationMethods publickey,keyboard-interactive"]);
-        plan.only_for("twokeys", &["AuthenticationMethods publickey,publickey"]);
-        plan.only_for("tries", &["MaxAuthTries 1"]);
-        plan.user("homeless", "/bin/bash", "cd /; rmdir /home/homeless");
-        plan.user(
-            "full",
-            "/bin/bash",
-            "mount -t tmpfs -o size=16k,mode=777 full .; cat /dev/zero >/home/full/zero 2>/dev/null || :",
-        );
-        plan.user("readonly", "/bin/bash", "mount -t tmpfs -o ro readonly .");
-        plan.user("noexec", "/bin/bash", "mount -t tmpfs -o noexec,mode=777 noexec .");
-        plan.user_with("expired", "/bin/bash", "*:19000:0:99999:7::1:", "");
-        plan.user_with("locked", "/bin/bash", "!:19000:0:99999:7:::", "");
-        plan.user_with("aged", "/bin/bash", "*:0:0:99999:7:::", "");
-    }) else {
-        return;
+fn login_shells_and_their_files_run_what_they_can_and_say_what_they_cannot() {
+    let users = [
+        user("bash"),
+        User { shell: "dash", ..user("dash") },
+        User { shell: "zsh", ..user("zsh") },
+        User { shell: "fish", ..user("fish") },
+        User { shell: "tcsh", ..user("tcsh") },
+        User { shell: "ksh", ..user("ksh") },
+        User { shell: "mksh", ..user("mksh") },
+        User { shell: "/home/busybox/sh", setup: "ln -s $(command -v busybox) sh", ..user("busybox") },
+        User { shell: "rbash", ..user("rbash") },
+        User { shell: "/usr/sbin/nologin", ..user("nologin") },
+        User { shell: "/bin/false", ..user("false") },
+        User { shell: "/bin/no-such-shell", ..user("no-such-shell") },
+        User { setup: "echo 'echo hello; echo there >&2' >.bashrc", ..user("bashrc-prints") },
+        User { setup: "echo 'yes 0123456789abcde | head -n 3000' >.bashrc", ..user("bashrc-prints-48k") },
+        User { setup: "echo 'yes 0123456789abcde | head -n 9000' >.bashrc", ..user("bashrc-prints-144k") },
+        User { setup: "echo 'set -x' >.bashrc", ..user("bashrc-traces") },
+        User { setup: "echo 'exit 7' >.bashrc", ..user("bashrc-exits") },
+        User { setup: "echo 'echo not here; exit 0' >.bashrc", ..user("bashrc-exits-well") },
+        User { setup: "echo 'read -r line' >.bashrc", ..user("bashrc-reads-a-line") },
+        User { setup: "echo 'kill -KILL $$' >.bashrc", ..user("bashrc-is-killed") },
+        User { shell: "zsh", setup: "echo 'echo hello; echo there >&2' >.zshenv", ..user("zshenv-prints") },
+        User { shell: "zsh", setup: "echo 'exit 7' >.zshenv", ..user("zshenv-exits") },
+        User {
+            shell: "fish",
+            setup: "mkdir -p .config/fish; echo 'echo hello; echo there >&2' >.config/fish/config.fish",
+            ..user("config-fish-prints")
+        },
+        User {
+            shell: "fish",
+            setup: "mkdir -p .config/fish; echo 'exit 7' >.config/fish/config.fish",
+            ..user("config-fish-exits")
+        },
+        User { shell: "tcsh", setup: "echo 'echo hello' >.tcshrc", ..user("tcshrc-prints") },
+        User { shell: "tcsh", setup: "echo 'exit 7' >.tcshrc", ..user("tcshrc-exits") },
+    ];
+    let Some(wild) = Wild::start(&users, |_| {}) else { return };
+    insta::assert_snapshot!(wild.table(&wild.run(&[])), @r"
+    bash: succeeded
+    dash: succeeded
+    zsh: succeeded
+    fish: succeeded
+    tcsh: succeeded
+    ksh: succeeded
+    mksh: succeeded
+    busybox: succeeded
+    rbash: unreachable  nothing was started: the login shell or a forced command ended with status 1: rbash: line 1: exec: restricted
+    nologin: unreachable  nothing was started: the login shell or a forced command ended with status 1: This account is currently not available.
+    false: unreachable  nothing was started: the login shell or a forced command ended with status 1 and said nothing: is it a shell, and does a login file exit?
+    no-such-shell: auth_failed  user `no-such-shell`: the host refuses the key SHA256:…
+    bashrc-prints: succeeded
+    bashrc-prints-48k: succeeded
+    bashrc-prints-144k: lost  connection: the host wrote more than 64 KiB before the script could start: see its login files
+    bashrc-traces: succeeded
+    bashrc-exits: unreachable  nothing was started: the login shell or a forced command ended with status 7 and said nothing: is it a shell, and does a login file exit?
+    bashrc-exits-well: unreachable  nothing was started: the login shell or a forced command ended with status 0: not here
+    bashrc-reads-a-line: unreachable  nothing was started: the delivery did not arrive whole: does a login file on the host read standard input?
+    bashrc-is-killed: unreachable  nothing was started: signal KILL ended the login shell or a forced command and said nothing: is it a shell, and does a login file exit?
+    zshenv-prints: succeeded
+    zshenv-exits: unreachable  nothing was started: the login shell or a forced command ended with status 7 and said nothing: is it a shell, and does a login file exit?
+    config-fish-prints: succeeded
+    config-fish-exits: succeeded
+    tcshrc-prints: succeeded
+    tcshrc-exits: succeeded
+    ");
+}
+
+#[test]
+fn accounts_let_in_or_say_why_not() {
+    let users = [
+        User { shadow: "!:19000:0:99999:7:::", ..user("locked") },
+        User { shadow: "*:19000:0:99999:7::1:", ..user("expired") },
+        User { shadow: "*:0:0:99999:7:::", ..user("password-to-change") },
+        User { shadow: "*:19000:0:1:7:0::", ..user("password-expired-for-good") },
+    ];
+    let Some(wild) = Wild::start(&users, |_| {}) else { return };
+    insta::assert_snapshot!(wild.table(&wild.run(&[])), @r"
+    locked: succeeded
+    expired: auth_failed  user `expired`: the host closed the connection; it says: Your account has expired; please contact your system administrator.
+    password-to-change: unreachable  nothing was started: the login shell or a forced command ended with status 1: WARNING: Your password has expired. Password change required but no TTY available.
+    password-expired-for-good: auth_failed  user `password-expired-for-good`: the host closed the connection; it says: Your account has expired; please contact your system administrator.
+    ");
+    // Without PAM sshd looks for itself, and says less.
+    let Some(wild) = Wild::start(&users, |plan| plan.lines = vec!["UsePAM no".to_owned()]) else { return };
+    insta::assert_snapshot!(wild.table(&wild.run(&[])), @r"
+    locked: auth_failed  user `locked`: the host refuses the key SHA256:…
+    expired: auth_failed  user `expired`: the host refuses the key SHA256:…
+    password-to-change: succeeded
+    password-expired-for-good: succeeded
+    ");
+}
+
+#[test]
+fn machine_that_is_booting_says_so_and_may_be_tried_again() {
+    // systemd-user-sessions(8) writes this at boot.
+    let text = "System is booting up. Unprivileged users are not permitted to log in yet. Please come back later. For \
+                technical details, see pam_nologin(8).";
+    let down = |plan: &mut Plan| writeln!(plan.setup, "echo '{text}' >/etc/nologin").unwrap();
+    let Some(wild) = Wild::start(&[user("anyone")], down) else { return };
+    insta::assert_snapshot!(wild.table(&wild.run(&[])), @r"
+    anyone: unreachable  authentication: the host closed the connection; it says: System is booting up. Unprivileged users are not permitted to log in yet. Please come back later. For technical details, see pam_nologin(8).
+    ");
+}
+
+#[test]
+fn logins_as_sshd_is_told_to_handle_them() {
+    let users = [
+        User { sshd: "Banner /run/banner", ..user("banner") },
+        user("message-of-the-day"),
+        User { sshd: "PermitTTY no", ..user("no-tty") },
+        User { sshd: "MaxSessions 1", ..user("max-sessions-1") },
+        User { sshd: "MaxSessions 0", ..user("max-sessions-0") },
+        User { sshd: "ForceCommand echo the nightly backup only", ..user("force-command") },
+        User { sshd: "ForceCommand internal-sftp", ..user("force-sftp") },
+        User { sshd: "ForceCommand /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"", ..user("force-what-was-asked") },
+        User { shell: "/bin/bash", sshd: "ChrootDirectory /run/jail", ..user("chroot-without-shell") },
+        User { sshd: "PubkeyAuthentication no\n  Banner /run/banner", ..user("no-keys") },
+        User { sshd: "AuthenticationMethods password", ..user("password") },
+        User { sshd: "AuthenticationMethods keyboard-interactive", ..user("keyboard-interactive") },
+        User { sshd: "AuthenticationMethods publickey,password", ..user("key-and-password") },
+        User { sshd: "AuthenticationMethods publickey,keyboard-interactive", ..user("key-and-code") },
+        User { sshd: "AuthenticationMethods publickey,publickey", ..user("two-keys") },
+        User { sshd: "AuthorizedKeysFile none\n  Banner /run/banner", ..user("other-key") },
+        User { sshd: "MaxAuthTries 1", ..user("max-tries-1") },
+    ];
+    let fill = |plan: &mut Plan| {
+        let setup = "echo Members only. >/run/banner\necho Be kind. >/etc/motd\nmkdir /run/jail\n";
+        plan.setup.push_str(setup);
     };
-    let out = wild.run(&[]);
-    println!("{}\n{}", wild.said(&out), wild.machine.log());
+    let Some(wild) = Wild::start(&users, fill) else { return };
+    insta::assert_snapshot!(wild.table(&wild.run(&[])), @r"
+    banner: succeeded
+    message-of-the-day: succeeded
+    no-tty: succeeded
+    max-sessions-1: succeeded
+    max-sessions-0: unreachable  opening a channel: the host opens no session: does `MaxSessions` of its sshd allow one?
+    force-command: unreachable  nothing was started: the login shell or a forced command ended with status 0: the nightly backup only
+    force-sftp: unreachable  nothing was started: the login shell or a forced command ended with status 1: This service allows sftp connections only.
+    force-what-was-asked: succeeded
+    chroot-without-shell: unreachable  nothing was started: the login shell or a forced command ended with status 1: /bin/bash: No such file or directory
+    no-keys: auth_failed  user `no-keys`: the host takes no key of this user: it wants password or keyboard-interactive, which nobody is there to give; it says: Members only.
+    password: auth_failed  user `password`: the host takes no key of this user: it wants password, which nobody is there to give
+    keyboard-interactive: auth_failed  user `keyboard-interactive`: the host takes no key of this user: it wants keyboard-interactive, which nobody is there to give
+    key-and-password: auth_failed  user `key-and-password`: the host accepts the key SHA256:…, and wants a second factor as well (password), which nobody is there to give
+    key-and-code: auth_failed  user `key-and-code`: the host accepts the key SHA256:…, and wants a second factor as well (keyboard-interactive), which nobody is there to give
+    two-keys: auth_failed  user `two-keys`: the host accepts the key SHA256:…, and wants another key as well
+    other-key: auth_failed  user `other-key`: the host refuses the key SHA256:…; it says: Members only.
+    max-tries-1: succeeded
+    ");
 }
