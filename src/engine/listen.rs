@@ -83,7 +83,9 @@ pub(super) struct Heard {
     pub(super) ending: Option<TaskState>,
     /// A background process held the output open when we stopped listening.
     pub(super) trailing: bool,
-    /// The end of what a login shell printed before anything of ours.
+    /// The login shell was about to ask sudo.
+    pub(super) asked_sudo: bool,
+    /// The end of what a login shell, or sudo, printed before anything of ours.
     pub(super) noise: String,
 }
 
@@ -230,6 +232,7 @@ pub(super) async fn listen<S: Sink>(
         }
     }
     heard.noise = [err.noise(), out.noise()].into_iter().find(|noise| !noise.is_empty()).unwrap_or_default();
+    heard.asked_sudo = out.asked_sudo();
     input.close().await;
     heard
 }

@@ -10,8 +10,9 @@ use super::listen::{Heard, Refusal, Status, listen};
 use super::spool::Spool;
 use super::worker::{Batch, Worker};
 use crate::adapter::ssh::{self, ConnectError};
+use crate::domain::delivery::sudo::explain;
 use crate::domain::delivery::{Parcel, Token};
-use crate::domain::job::Job;
+use crate::domain::job::{Job, Sudo};
 use crate::domain::run::Target;
 use crate::domain::task::{TaskRecord, TaskState};
 use crate::port::Store;
@@ -153,14 +154,18 @@ pub(super) fn judge(mut record: TaskRecord, heard: Heard, job: &Job) -> TaskReco
     } else if state != TaskState::Lost {
         // Nothing ran after all.
         record.started_at = None;
-        record.exit_code = (state == TaskState::Failed).then_some(NO_PROGRAM);
+        record.exit_code = match (state, heard.status) {
+            (TaskState::Failed, Some(Status::Code(code))) if heard.asked_sudo => Some(code),
+            (TaskState::Failed, _) => Some(NO_PROGRAM),
+            _ => None,
+        };
     }
     record
 }
 
 fn verdict(heard: &Heard, job: &Job) -> (TaskState, Option<String>) {
     if !heard.started {
-        return unstarted(heard);
+        return unstarted(heard, &job.sudo);
     }
     if let Some(state) = heard.ending {
         let limit = match (state, &heard.given_up) {
@@ -184,7 +189,7 @@ fn verdict(heard: &Heard, job: &Job) -> (TaskState, Option<String>) {
 }
 
 /// The host never said that the script is about to start.
-fn unstarted(heard: &Heard) -> (TaskState, Option<String>) {
+fn unstarted(heard: &Heard, sudo: &Sudo) -> (TaskState, Option<String>) {
     let said = match heard.noise.as_str() {
         "" => " and said nothing: is it a shell, and does a login file exit?".to_owned(),
         noise => format!(": {noise}"),
@@ -196,6 +201,11 @@ fn unstarted(heard: &Heard) -> (TaskState, Option<String>) {
         // The host was reached and cannot run this: trying again would not help, and no network is at fault.
         (Some(Refusal::NoProgram(why)), _, _) => (TaskState::Failed, Some(format!("nothing was started: {why}"))),
         (Some(Refusal::Other(why)), _, _) => (TaskState::Unreachable, Some(format!("nothing was started: {why}"))),
+        // Nor here: who answers is sudo.
+        (None, Some(Status::Code(code)), _) if heard.asked_sudo => {
+            let why = explain(sudo, *code, &heard.noise);
+            (TaskState::Failed, Some(format!("nothing was started: {why}")))
+        }
         // Our part has ended, and its word never came: a login shell that does not do what it is told.
         (None, Some(Status::Code(code)), _) => {
             let why =

@@ -52,6 +52,7 @@ mod settle;
 mod store_contract;
 mod store_dir;
 mod store_memory;
+mod sudo;
 mod trust;
 mod validate;
 mod wild;

@@ -8,6 +8,7 @@
 #![allow(dead_code, reason = "a server offers what any test may need")]
 
 pub(crate) mod client;
+pub(crate) mod crowd;
 pub(crate) mod fault;
 pub(crate) mod key;
 pub(crate) mod killer;
