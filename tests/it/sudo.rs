@@ -21,9 +21,6 @@ const MOODS: [(&str, &str); 4] = [("plain", "bash"), ("pty", "bash"), ("log", "b
 
 /// More users of a machine, whom one can only become.
 fn and_app(plan: &mut Plan) {
-    if let Ok(more) = std::env::var("PLAY_SETUP") {
-        plan.setup.push_str(&more);
-    }
     plan.user("app", "/bin/sh", "chmod 700 .");
 }
 

@@ -1,9 +1,10 @@
 //! What several integration tests share: real servers first, fakes where a fault must be exact.
 //!
-//! [`sshd`] starts OpenSSH daemons, [`machine`] one on a machine of its own, with users of every kind, [`fault`] hosts that misbehave at an exact point, [`key`] makes keys, [`loopback`]
-//! finds addresses, [`client`] is the plain `ssh` that proves that the servers are right, [`rig`] drives the engine,
-//! [`world`] is a folder in which the program itself is called, [`memory`] is a store in memory that fails on demand, and
-//! [`tale`] writes the records of runs that never ran.
+//! [`sshd`] starts OpenSSH daemons, [`machine`] one on a machine of its own with users of every kind, whom [`crowd`]
+//! takes for hosts, [`fault`] hosts that misbehave at an exact point, [`wire`] what can be cut between them and us,
+//! [`key`] makes keys, [`loopback`] finds addresses, [`client`] is the plain `ssh` that proves that the servers are
+//! right, [`rig`] drives the engine, [`world`] is a folder in which the program itself is called, [`memory`] is a store in
+//! memory that fails on demand, and [`tale`] writes the records of runs that never ran.
 
 #![allow(dead_code, reason = "a server offers what any test may need")]
 
@@ -18,4 +19,5 @@ pub mod memory;
 pub(crate) mod rig;
 pub(crate) mod sshd;
 pub mod tale;
+pub(crate) mod wire;
 pub(crate) mod world;
