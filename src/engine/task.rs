@@ -68,9 +68,12 @@ impl<S: Store> Task<'_, S> {
         self.batch.ledger.record(&self.target.instance, record.clone()).await?;
         self.worker.tell(Event::TaskStarted { target: Arc::clone(self.target), attempt: self.attempt }).await;
         let job = &self.batch.run.job;
+        let (instance, bytes) = (&self.target.instance, parcel.head.len() + parcel.script.len());
+        tracing::debug!(%instance, bytes, sudo = job.sudo.user(), "delivering");
         let (runs, keys) = (self.worker.runs.clone(), self.batch.keys.clone());
         let mut spool = Spool::new(runs, keys, self.target.instance.clone(), self.attempt, job.max_output.0);
         let heard = listen(channel, &token, &parcel, job, &self.worker.gate, &mut spool).await;
+        tracing::debug!(%instance, delivered = heard.delivered, started = heard.started, status = ?heard.status, "heard");
         drop(connection);
         let spooled = spool.finish().await;
         record = judge(record, heard, job);

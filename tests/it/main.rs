@@ -50,6 +50,7 @@ mod program;
 mod project;
 mod readme;
 mod schema;
+mod secrets;
 mod settle;
 mod store_contract;
 mod store_dir;
