@@ -12,6 +12,8 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 //
+// Changed for sshjob: vendor/README.md says what and why.
+//
 use std::convert::TryInto;
 use std::ops::Deref;
 use std::str::FromStr;
@@ -98,11 +100,9 @@ impl Session {
                                 map_err!(ensure_end(&r))?;
                                 *accepted = true;
                                 if let Some(ref meth) = self.common.auth_method {
+                                    // Written together with the service request.
                                     let auth_request = AuthRequest::new(meth);
-                                    if enc.write_auth_request(&self.common.auth_user, meth)? {
-                                        debug!("enc: auth request written");
-                                        enc.state = EncryptedState::WaitingAuthRequest(auth_request)
-                                    }
+                                    enc.state = EncryptedState::WaitingAuthRequest(auth_request)
                                 } else {
                                     debug!("no auth method")
                                 }
@@ -1104,6 +1104,11 @@ impl Session {
                         })?;
                         *sent = true
                     }
+                    if !accepted {
+                        // Sent on without waiting for SERVICE_ACCEPT (RFC 4253, section 10): the
+                        // server reads in order. The state changes when it has accepted.
+                        enc.write_auth_request(user, &meth)?;
+                    }
                     accepted
                 }
                 EncryptedState::InitCompression | EncryptedState::Authenticated => false,
@@ -1387,6 +1392,13 @@ impl Encrypted {
         user: &str,
         auth_method: &auth::Method,
     ) -> Result<bool, crate::Error> {
+        // The private key is at hand, so there is nothing to ask for first: the request goes out
+        // signed (RFC 4252, section 7). A PK_OK, were it to come all the same, is answered as ever.
+        if let auth::Method::PublicKey { .. } | auth::Method::OpenSshCertificate { .. } = auth_method
+        {
+            self.client_send_signature(user, auth_method, &mut Vec::new())?;
+            return Ok(true);
+        }
         // The server is waiting for our USERAUTH_REQUEST.
         Ok(push_packet!(self.write, {
             self.write.push(msg::USERAUTH_REQUEST);
