@@ -1602,7 +1602,8 @@ impl Encrypted {
                 let i0 = self.client_make_to_sign(
                     user,
                     &PublicKeyOrCertificate::Certificate(cert.clone()),
-                    None,
+                    // What the next statement signs an RSA certificate with; other keys have no choice.
+                    Some(ssh_key::HashAlg::Sha512),
                     buffer,
                 )?;
 
