@@ -28,26 +28,26 @@ pub(crate) fn round_trips(to: SocketAddr, silence: Duration, client: impl FnOnce
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum From {
+enum Speaker {
     Client,
     Server,
 }
 
 /// Carries one connection; returns how many flights there were up to the last that brought the client something.
-fn carry(client: &TcpStream, to: SocketAddr, silence: Duration) -> usize {
+fn carry(mut client: &TcpStream, to: SocketAddr, silence: Duration) -> usize {
     let (heard, said) = mpsc::channel();
     let mut server = None;
     let (mut flights, mut last) = (0, 0);
-    listen(From::Client, client, &heard);
+    listen(Speaker::Client, client, &heard);
     loop {
         let (mut outward, mut homeward, mut over) = (Vec::new(), Vec::new(), false);
         loop {
             match said.recv_timeout(silence) {
-                Ok((From::Client, bytes)) => {
+                Ok((Speaker::Client, bytes)) => {
                     over |= bytes.is_empty();
                     outward.extend(bytes);
                 }
-                Ok((From::Server, bytes)) => {
+                Ok((Speaker::Server, bytes)) => {
                     over |= bytes.is_empty();
                     homeward.extend(bytes);
                 }
@@ -59,7 +59,7 @@ fn carry(client: &TcpStream, to: SocketAddr, silence: Duration) -> usize {
         }
         let server = server.get_or_insert_with(|| {
             let server = TcpStream::connect(to).unwrap();
-            listen(From::Server, &server, &heard);
+            listen(Speaker::Server, &server, &heard);
             server
         });
         flights += 1;
@@ -68,7 +68,7 @@ fn carry(client: &TcpStream, to: SocketAddr, silence: Duration) -> usize {
         }
         // An end that has hung up needs no more.
         let _ = server.write_all(&outward);
-        let _ = (&mut &*client).write_all(&homeward);
+        let _ = client.write_all(&homeward);
         if over {
             let _ = server.shutdown(Shutdown::Both);
             let _ = client.shutdown(Shutdown::Both);
@@ -78,13 +78,13 @@ fn carry(client: &TcpStream, to: SocketAddr, silence: Duration) -> usize {
 }
 
 /// Passes on what an end says, and nothing when it has hung up.
-fn listen(from: From, end: &TcpStream, heard: &Sender<(From, Vec<u8>)>) {
+fn listen(speaker: Speaker, end: &TcpStream, heard: &Sender<(Speaker, Vec<u8>)>) {
     let (mut end, heard) = (end.try_clone().unwrap(), heard.clone());
     std::thread::spawn(move || {
         let mut buffer = vec![0; 65536];
         loop {
             let read = end.read(&mut buffer).unwrap_or(0);
-            if heard.send((from, buffer[..read].to_vec())).is_err() || read == 0 {
+            if heard.send((speaker, buffer[..read].to_vec())).is_err() || read == 0 {
                 return;
             }
         }
