@@ -9,6 +9,7 @@
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
 //! | `program` | what the program itself does on real sshd hosts: documents and exit codes |
 //! | `project` | that the example jobs, their schema and the commands on them agree |
+//! | `round_trips` | how often a task waits for its host's answer |
 //! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
 //! | `history` | what `runs`, `status`, `logs` and `prune` make of records, whole, gapped, damaged or half removed |
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
@@ -49,6 +50,7 @@ mod output;
 mod program;
 mod project;
 mod readme;
+mod round_trips;
 mod schema;
 mod secrets;
 mod settle;

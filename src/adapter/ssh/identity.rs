@@ -3,15 +3,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use russh::client::{AuthResult, Handle};
 use russh::keys::{Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg};
 use russh::{MethodKind, MethodSet};
+use tokio::time::timeout;
 
 use super::error::told;
 use super::handler::Verifier;
 use super::{ConnectError, Stage};
 use crate::domain::location::Location;
+
+/// A host that tells which RSA signatures it takes does so right behind the key exchange (RFC 8308, section 2.4), in the
+/// same packet most often; this long allows for the next. One that tells nothing is not worth a round trip's wait.
+const SIGNATURES_TOLD: Duration = Duration::from_millis(50);
 
 /// One way to prove who we are.
 #[derive(Debug, Clone)]
@@ -153,7 +159,8 @@ impl Identity {
                 }
                 // SHA-1 signatures are never made: a server that knows neither SHA-2 form is refused.
                 let hash = if key.algorithm().is_rsa() {
-                    let supported = handle.best_supported_rsa_hash().await.map_err(|error| broken(&error))?;
+                    let told = timeout(SIGNATURES_TOLD, handle.best_supported_rsa_hash()).await;
+                    let supported = told.unwrap_or(Ok(None)).map_err(|error| broken(&error))?;
                     Some(supported.flatten().unwrap_or(HashAlg::Sha256))
                 } else {
                     None

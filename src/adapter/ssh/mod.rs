@@ -6,6 +6,27 @@
 //! closes without either says nothing.
 //!
 //! Every host on the way is a [`Stop`] of its own: its own user, its own keys, and its own host key to be trusted.
+//!
+//! # Round trips
+//!
+//! From TCP to the exit status of a short command on an OpenSSH server, each waits for what the one before has brought:
+//!
+//! | | here | `ssh host true` |
+//! |---|---|---|
+//! | 1 | TCP | TCP |
+//! | 2 | version; theirs and their algorithms | the same |
+//! | 3 | algorithms and key exchange | the same |
+//! | 4 | service request and signed login | service request |
+//! | 5 | open a channel | which logins are there (`none`) |
+//! | 6 | command; leave to send | would this key do (the probe) |
+//! | 7 | input; output and exit status | signed login |
+//! | 8 | | open a channel |
+//! | 9 | | command; output and exit status |
+//!
+//! The sixth is OpenSSH's own: it lets nobody send input before the command has started. Each key that is refused, and
+//! the probe that asks whether a key of an agent is worth its owner's touch, costs one more. No key exchange is guessed
+//! ahead of the server's algorithms: that pays only where its first key exchange and its first host key are ours as
+//! well, and OpenSSH's are `sntrup761x25519` before 10.0, which the library lacks, and RSA wherever it has such a key.
 
 mod bastion;
 mod channel;
