@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::process::Child;
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::support::crowd::{Crowd, eventually, lines_of, processes_named, token};
 use crate::support::machine::Plan;
-use crate::support::world::{json, said};
+use crate::support::world::{World, json, said};
 
 /// Runs as anyone without a password, with sudo in different moods.
 const RULES: &str = "Defaults env_reset, secure_path=/usr/local/bin:/usr/bin:/bin
@@ -87,6 +88,41 @@ fn refusals_are_immediate_and_say_what_to_do() {
     "stranger": "sudo" "failed"
     "terminal": "sudo" "failed"
     "#);
+}
+
+#[test]
+fn whom_to_become_is_said_by_flag_environment_job_or_project_and_shown() {
+    let world = World::new(1);
+    let project = std::fs::read_to_string(world.path().join("sshjob.yaml")).unwrap() + "sudo: of-the-project\n";
+    std::fs::write(world.path().join("sshjob.yaml"), project).unwrap();
+    std::fs::create_dir(world.path().join("jobs")).unwrap();
+    let job = "targets: { tags: { Environment: Dev } }\nrun: id -un\n";
+    std::fs::write(world.path().join("jobs/plain.yaml"), job).unwrap();
+    std::fs::write(world.path().join("jobs/own.yaml"), format!("{job}sudo: of-the-job\n")).unwrap();
+    let cases: [(&[&str], &str, Value); 7] = [
+        (&["plain"], "", "of-the-project".into()),
+        (&["own"], "", "of-the-job".into()),
+        (&["own"], "of-the-environment", "of-the-environment".into()),
+        (&["own"], "true", "root".into()),
+        (&["own", "--sudo=of-the-flag"], "of-the-environment", "of-the-flag".into()),
+        (&["own", "--sudo"], "of-the-environment", "root".into()),
+        (&["own", "--sudo=false"], "true", Value::Null),
+    ];
+    for (words, variable, user) in cases {
+        let dry = |format| {
+            let words = [&["run", "--dry-run", "-o", format][..], words].concat();
+            world.command(&words).env("SSHJOB_SUDO", variable).output().unwrap()
+        };
+        assert_eq!(json(&dry("json"))["sudo"], user, "{words:?}");
+        let shown = user.as_str().map_or(String::new(), |user| format!(", as {user} by sudo"));
+        let text = String::from_utf8(dry("text").stdout).unwrap();
+        let (_, rest) = text.split_once(')').unwrap();
+        assert!(rest.starts_with(&format!("{shown}, 1 at a time")), "{text}");
+    }
+    let wrong = world.sshjob(&["run", "own", "--sudo=a;b"]);
+    let told = "error: invalid value 'a;b' for '--sudo[=<USER>]': `a;b` is not a user to become: letters, digits and \
+                `-_.@+`, at most 64, not starting with `-`\n\nFor more information, try '--help'.\n";
+    assert_eq!((wrong.status.code(), &*String::from_utf8_lossy(&wrong.stderr)), (Some(2), told));
 }
 
 /// Shows exactly what reached it, and as whom and where it runs.
