@@ -19,7 +19,7 @@ use crate::port::Store;
 
 /// A host that has not started the script in time is told that nothing more comes; what waits for input, as a login
 /// file that reads, then goes on at once, and it is certain that nothing was started.
-const LAST_CHANCE: Duration = Duration::from_secs(2);
+const LAST_CHANCE: Duration = Duration::from_secs(5);
 
 /// After its lifeline ends a script gets TERM, and 10 s later KILL; by then its status must have come.
 const END_WITHIN: Duration = Duration::from_secs(15);

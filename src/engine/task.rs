@@ -181,8 +181,8 @@ fn verdict(heard: &Heard, job: &Job) -> (TaskState, Option<String>) {
 
 /// The host never said that the script is about to start.
 fn unstarted(heard: &Heard) -> (TaskState, Option<String>) {
-    let said = match heard.noise.as_str() {
-        "" => " and said nothing: is it a shell, and does a login file exit?".to_owned(),
+    let said = |nothing: &str| match heard.noise.as_str() {
+        "" => nothing.to_owned(),
         noise => format!(": {noise}"),
     };
     let never = heard.failure.is_some() || heard.status.is_some() || !heard.delivered;
@@ -194,13 +194,13 @@ fn unstarted(heard: &Heard) -> (TaskState, Option<String>) {
         (Some(Refusal::Other(why)), _, _) => (TaskState::Unreachable, Some(format!("nothing was started: {why}"))),
         // Our part has ended, and its word never came: a login shell that does not do what it is told.
         (None, Some(Status::Code(code)), _) => {
-            let why =
-                format!("nothing was started: the login shell or a forced command ended with status {code}{said}");
-            (TaskState::Unreachable, Some(why))
+            let said = said(" and said nothing: is it a shell, and does a login file exit?");
+            let why = format!("the login shell or a forced command ended with status {code}{said}");
+            (TaskState::Unreachable, Some(format!("nothing was started: {why}")))
         }
         (None, Some(Status::Signal(signal)), _) => {
-            let why = format!("nothing was started: signal {signal} ended the login shell or a forced command{said}");
-            (TaskState::Unreachable, Some(why))
+            let why = format!("signal {signal} ended the login shell or a forced command{}", said(""));
+            (TaskState::Unreachable, Some(format!("nothing was started: {why}")))
         }
         (None, None, _) if !heard.delivered => {
             let why = "nothing was started: the connection broke or stalled in mid-delivery".to_owned();

@@ -61,7 +61,7 @@ fn login_shells_and_their_files_run_what_they_can_and_say_what_they_cannot() {
     bashrc-exits: unreachable  nothing was started: the login shell or a forced command ended with status 7 and said nothing: is it a shell, and does a login file exit?
     bashrc-exits-well: unreachable  nothing was started: the login shell or a forced command ended with status 0: not here
     bashrc-reads-a-line: unreachable  nothing was started: the delivery did not arrive whole: does a login file on the host read standard input?
-    bashrc-is-killed: unreachable  nothing was started: signal KILL ended the login shell or a forced command and said nothing: is it a shell, and does a login file exit?
+    bashrc-is-killed: unreachable  nothing was started: signal KILL ended the login shell or a forced command
     zshenv-prints: succeeded
     zshenv-exits: unreachable  nothing was started: the login shell or a forced command ended with status 7 and said nothing: is it a shell, and does a login file exit?
     config-fish-prints: succeeded

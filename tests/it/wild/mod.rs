@@ -8,6 +8,7 @@ mod hangs;
 mod logins;
 mod places;
 mod servers;
+mod trailing;
 
 use std::fmt::Write as _;
 use std::fs;
