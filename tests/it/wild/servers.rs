@@ -30,7 +30,7 @@ fn connection_one_too_many_is_tried_again() {
     };
     let held = connect();
     insta::assert_snapshot!(wild.table(&wild.run(&[])), @r"
-    anyone: unreachable  SSH handshake: connection reset by peer; it says: Exceeded MaxStartups
+    anyone: unreachable  SSH handshake: the host says `Exceeded MaxStartups` instead of its version
     ");
 
     let job = "targets: { tags: { Wild: yes } }\nrun: echo in\nretries: { attempts: 20, delay: 10ms }\n";

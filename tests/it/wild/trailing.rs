@@ -17,8 +17,8 @@ fn told(script: &str) -> Value {
 #[test]
 fn background_process_that_holds_the_output_is_told_of() {
     let reason = "a background process still holds the output open";
-    assert_eq!(told("sleep 300 &\necho done"), json!(["succeeded", reason, "done\n", 5, false]));
-    assert_eq!(told("sleep 300 >/dev/null 2>&1 &\necho done"), json!(["succeeded", null, "done\n", 5, false]));
+    assert_eq!(told("sleep 60 &\necho done"), json!(["succeeded", reason, "done\n", 5, false]));
+    assert_eq!(told("sleep 60 >/dev/null 2>&1 &\necho done"), json!(["succeeded", null, "done\n", 5, false]));
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn background_process_is_heard_while_it_prints() {
         {
             while kill -0 $script 2>/dev/null; do sleep 0.05; done
             for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do echo $n; sleep 0.2; done
-            exec sleep 300
+            exec sleep 60
         } &
         echo done";
     let reason = "a background process still holds the output open";
