@@ -122,13 +122,16 @@ pub fn load(path: &Path, passphrase: Option<&Zeroizing<String>>) -> Result<Priva
     let file = File::open(path).map_err(unreadable)?;
     let status = file.metadata().map_err(unreadable)?;
     let mode = status.mode() & 0o7777;
-    // As ssh does: whoever reads another user's key is not the one to change its permissions.
-    if mode & 0o077 != 0 && status.uid() == rustix::process::getuid().as_raw() && status.is_file() {
-        return Err(KeyError::TooOpen { origin, mode });
-    }
     // Never grown, which would leave copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_KEY_BYTES + 1));
     file.take(MAX_KEY_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    // As ssh does: whoever reads another user's key is not the one to change its permissions.
+    if mode & 0o077 != 0 && status.uid() == rustix::process::getuid().as_raw() && status.is_file() {
+        return Err(match parse(&origin, &bytes, None) {
+            Err(public @ KeyError::PublicKey { .. }) => public,
+            _ => KeyError::TooOpen { origin, mode },
+        });
+    }
     parse(&origin, &bytes, passphrase)
 }
 
