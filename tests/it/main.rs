@@ -10,6 +10,7 @@
 //! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
 //! | `history` | what `runs`, `status`, `logs` and `prune` make of records, whole, gapped, damaged or half removed |
 //! | `retries` | what is kept of a task that waits for its next attempt, and what comes of it |
+//! | `identities` | that agents, certificates and several keys let us in, and what is said where they do not |
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
 //! | `jump` | that every host on the way to a target is checked, and a bastion is spared |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
@@ -38,6 +39,7 @@ mod delivery;
 mod fleet;
 mod history;
 mod hosts;
+mod identities;
 mod jump;
 mod killed;
 mod output;

@@ -7,7 +7,9 @@
 //!
 //! Every host on the way is a [`Stop`] of its own: its own user, its own keys, and its own host key to be trusted.
 
+pub mod agent;
 mod bastion;
+pub mod certificate;
 mod channel;
 mod error;
 mod handler;
