@@ -89,6 +89,31 @@ pub(super) struct Heard {
     pub(super) noise: String,
 }
 
+impl Heard {
+    /// Notes that time is up; tells how much longer to wait for the host to say that it is over.
+    fn is_late(&mut self, patience: Duration) -> Duration {
+        if self.started {
+            self.ending = Some(TaskState::TimedOut);
+            return END_WITHIN;
+        }
+        let waited = patience.as_secs();
+        self.given_up = Some(format!("no word of the script within {waited}s: does a login file hang?"));
+        LAST_CHANCE
+    }
+
+    /// Notes why nothing is started; tells whether that is all there is to hear.
+    fn is_refused(&mut self, refusal: DeliveryError) -> bool {
+        let ours = refusal == DeliveryError::Noise;
+        // Our own limit is not the host's word: what was handed over may start all the same.
+        if ours && self.delivered {
+            self.given_up = Some(refusal.to_string());
+        } else {
+            self.failure = Some(refusal.into());
+        }
+        ours
+    }
+}
+
 enum Phase {
     /// The script is on its way.
     Delivering,
@@ -141,22 +166,14 @@ pub(super) async fn listen<S: Store>(
             }
             // Before what the host says: one that never pauses must not talk its way past a deadline.
             () = sleep_until(deadline) => match phase {
-                Phase::Delivering => {
-                    let waited = patience.as_secs();
-                    heard.given_up = Some(format!("no word of the script within {waited}s: does a login file hang?"));
-                    phase = Phase::Ending;
-                    deadline = Instant::now() + LAST_CHANCE;
-                    input.end().await;
-                }
                 Phase::Ending => break,
                 Phase::Trailing { .. } => {
                     heard.trailing = true;
                     break;
                 }
-                Phase::Running => {
-                    heard.ending = Some(TaskState::TimedOut);
+                Phase::Delivering | Phase::Running => {
+                    deadline = Instant::now() + heard.is_late(patience);
                     phase = Phase::Ending;
-                    deadline = Instant::now() + END_WITHIN;
                     input.end().await;
                 }
             },
@@ -170,18 +187,7 @@ pub(super) async fn listen<S: Store>(
                     let reader = if stream == Stream::Out { &mut out } else { &mut err };
                     match reader.feed(&bytes) {
                         Ok(output) => spool.write(stream, output).await,
-                        Err(refusal) => {
-                            let ours = refusal == DeliveryError::Noise;
-                            // Our own limit is not the host's word: what was handed over may start all the same.
-                            if ours && heard.delivered {
-                                heard.given_up = Some(refusal.to_string());
-                            } else {
-                                heard.failure = Some(refusal.into());
-                            }
-                            if ours {
-                                break;
-                            }
-                        }
+                        Err(refusal) => if heard.is_refused(refusal) { break },
                     }
                     if !heard.started && (out.started() || err.started()) {
                         heard.started = true;

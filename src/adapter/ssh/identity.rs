@@ -214,7 +214,7 @@ impl Identities {
     }
 
     fn notes(&self) -> String {
-        self.unusable.iter().map(|note| format!("; {note}")).collect()
+        self.unusable.iter().fold(String::new(), |notes, note| notes + "; " + note)
     }
 }
 

@@ -144,12 +144,12 @@ fn logins_as_sshd_is_told_to_handle_them() {
     force-sftp: unreachable  nothing was started: the login shell or a forced command ended with status 1: This service allows sftp connections only.
     force-what-was-asked: succeeded
     chroot-without-shell: unreachable  nothing was started: the login shell or a forced command ended with status 1: /bin/bash: No such file or directory
-    no-keys: auth_failed  user `no-keys`: the host takes no key of this user: it wants password or keyboard-interactive, which nobody is there to give; it says: Members only.
-    password: auth_failed  user `password`: the host takes no key of this user: it wants password, which nobody is there to give
-    keyboard-interactive: auth_failed  user `keyboard-interactive`: the host takes no key of this user: it wants keyboard-interactive, which nobody is there to give
-    key-and-password: auth_failed  user `key-and-password`: the host accepts the key SHA256:…, and wants a second factor as well (password), which nobody is there to give
-    key-and-code: auth_failed  user `key-and-code`: the host accepts the key SHA256:…, and wants a second factor as well (keyboard-interactive), which nobody is there to give
-    two-keys: auth_failed  user `two-keys`: the host accepts the key SHA256:…, and wants another key as well
+    no-keys: auth_failed  user `no-keys`: the host takes no key of this user, it wants password or keyboard-interactive: nobody is there to give it; it says: Members only.
+    password: auth_failed  user `password`: the host takes no key of this user, it wants password: nobody is there to give it
+    keyboard-interactive: auth_failed  user `keyboard-interactive`: the host takes no key of this user, it wants keyboard-interactive: nobody is there to give it
+    key-and-password: auth_failed  user `key-and-password`: the host accepts the key SHA256:…, and wants a second factor (password): nobody is there to give it
+    key-and-code: auth_failed  user `key-and-code`: the host accepts the key SHA256:…, and wants a second factor (keyboard-interactive): nobody is there to give it
+    two-keys: auth_failed  user `two-keys`: the host accepts the key SHA256:…, and wants another one as well
     other-key: auth_failed  user `other-key`: the host refuses the key SHA256:…; it says: Members only.
     max-tries-1: succeeded
     ");
