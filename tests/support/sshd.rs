@@ -102,6 +102,17 @@ impl Sshd {
         self.daemon.log()
     }
 
+    /// Has it read its configuration again, as for `systemctl reload`: it listens anew when this returns, and what runs
+    /// goes on.
+    pub(crate) fn reload(&self) {
+        let listening = || self.log().matches("Server listening on ").count();
+        let before = listening();
+        self.daemon.signal(Signal::HUP);
+        while listening() < before + self.spec.addresses.len() {
+            std::thread::yield_now();
+        }
+    }
+
     /// Kills it and starts it again at the same address, changed by `change`.
     pub(crate) fn restart(&mut self, change: impl FnOnce(&mut Spec)) {
         self.daemon.stop();
@@ -189,6 +200,11 @@ impl Daemon {
         // The sender also goes when the daemon ends: a failure is seen at once.
         assert!(listening.recv().is_ok(), "sshd did not start:\n{}", daemon.log.lock().unwrap());
         daemon
+    }
+
+    fn signal(&self, signal: Signal) {
+        let daemon = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(daemon, signal).unwrap();
     }
 
     /// What it has logged so far.

@@ -9,6 +9,7 @@ use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey, PrivateKeyWithHas
 use russh::{MethodKind, MethodSet};
 
 use super::agent::{Agent, AgentError, Held, Signer, Unsigned};
+use super::certificate;
 use super::error::told;
 use super::handler::Verifier;
 use super::{ConnectError, Stage};
@@ -155,12 +156,13 @@ impl Identities {
                 }
                 Answer::Refused { methods, partial } => {
                     tracing::debug!(user, key = %identity.fingerprint(), "the host refuses the key");
-                    attempts.refused.push(identity.fingerprint());
+                    attempts.refused.push(identity.told());
                     if methods.is_empty() && handle.is_closed() {
                         return Err(self.cut_off(handle, &attempts).await.map_or_else(|error| error, failed));
                     }
                     if partial {
-                        attempts.not_enough = attempts.refused.pop();
+                        attempts.refused.pop();
+                        attempts.not_enough = Some(identity.fingerprint());
                     }
                     attempts.wanted = methods.to_vec();
                     if !attempts.wanted.contains(&MethodKind::PublicKey) {
@@ -258,6 +260,23 @@ impl Identity {
             Self::Key { key, .. } => key.public_key().clone(),
             Self::Agent { held, .. } => held.public_key().into_owned(),
         }
+    }
+
+    fn certificate(&self) -> Option<&Certificate> {
+        match self {
+            Self::Key { certificate, .. } => certificate.as_deref(),
+            Self::Agent { certificate: Some(certificate), .. } => Some(certificate),
+            Self::Agent { held, .. } => match held.as_ref() {
+                Held::Certificate { certificate, .. } => Some(certificate),
+                Held::PublicKey { .. } => None,
+            },
+        }
+    }
+
+    /// The key, for people, with what is certified of it.
+    fn told(&self) -> String {
+        let certified = self.certificate().map(|it| format!(" and its certificate ({})", certificate::told(it)));
+        self.fingerprint() + &certified.unwrap_or_default()
     }
 
     fn fingerprint(&self) -> String {

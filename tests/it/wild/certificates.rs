@@ -48,9 +48,9 @@ fn certificates_let_in_or_say_why_not() {
     valid-for-little ann: succeeded
     expired ann: auth_failed  user `ann`: the host refuses the key SHA256:…; the certificate `/expired-cert.pub` expired at 2020-01-02T00:00:00Z
     not-yet-valid ann: auth_failed  user `ann`: the host refuses the key SHA256:…; the certificate `/not-yet-valid-cert.pub` is not valid before 2090-01-01T00:00:00Z
-    of-another-user ann: auth_failed  user `ann`: the host refuses the key SHA256:…
-    for-other-addresses ann: auth_failed  user `ann`: the host refuses the key SHA256:…
-    with-unknown-critical-option ann: auth_failed  user `ann`: the host refuses the key SHA256:…
-    of-another-authority ann: auth_failed  user `ann`: the host refuses the key SHA256:…
+    of-another-user ann: auth_failed  user `ann`: the host refuses the key SHA256:… and its certificate (for `bob`, by SHA256:…)
+    for-other-addresses ann: auth_failed  user `ann`: the host refuses the key SHA256:… and its certificate (for `ann`, by SHA256:…, valid from `192.0.2.0/24` alone)
+    with-unknown-critical-option ann: auth_failed  user `ann`: the host refuses the key SHA256:… and its certificate (for `ann`, by SHA256:…, with the critical option `door@example.com`)
+    of-another-authority ann: auth_failed  user `ann`: the host refuses the key SHA256:… and its certificate (for `ann`, by SHA256:…)
     ");
 }
