@@ -119,7 +119,7 @@ fn logins_as_sshd_is_told_to_handle_them() {
         User { sshd: "ForceCommand echo the nightly backup only", ..user("force-command") },
         User { sshd: "ForceCommand internal-sftp", ..user("force-sftp") },
         User { sshd: "ForceCommand /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"", ..user("force-what-was-asked") },
-        User { shell: "/bin/bash", sshd: "ChrootDirectory /run/jail", ..user("chroot-without-shell") },
+        User { setup: "chmod 777 .", sshd: "ChrootDirectory /home/chroot-of-anybody", ..user("chroot-of-anybody") },
         User { sshd: "PubkeyAuthentication no\n  Banner /run/banner", ..user("no-keys") },
         User { sshd: "AuthenticationMethods password", ..user("password") },
         User { sshd: "AuthenticationMethods keyboard-interactive", ..user("keyboard-interactive") },
@@ -130,7 +130,7 @@ fn logins_as_sshd_is_told_to_handle_them() {
         User { sshd: "MaxAuthTries 1", ..user("max-tries-1") },
     ];
     let fill = |plan: &mut Plan| {
-        let setup = "echo Members only. >/run/banner\necho Be kind. >/etc/motd\nmkdir /run/jail\n";
+        let setup = "echo Members only. >/run/banner\necho Be kind. >/etc/motd\n";
         plan.setup.push_str(setup);
     };
     let Some(wild) = Wild::start(&users, fill) else { return };
@@ -143,7 +143,7 @@ fn logins_as_sshd_is_told_to_handle_them() {
     force-command: unreachable  nothing was started: the login shell or a forced command ended with status 0: the nightly backup only
     force-sftp: unreachable  nothing was started: the login shell or a forced command ended with status 1: This service allows sftp connections only.
     force-what-was-asked: succeeded
-    chroot-without-shell: unreachable  nothing was started: the login shell or a forced command ended with status 1: /bin/bash: No such file or directory
+    chroot-of-anybody: unreachable  opening a channel: the host closed the connection
     no-keys: auth_failed  user `no-keys`: the host takes no key of this user, it wants password or keyboard-interactive: nobody is there to give it; it says: Members only.
     password: auth_failed  user `password`: the host takes no key of this user, it wants password: nobody is there to give it
     keyboard-interactive: auth_failed  user `keyboard-interactive`: the host takes no key of this user, it wants keyboard-interactive: nobody is there to give it
@@ -152,5 +152,18 @@ fn logins_as_sshd_is_told_to_handle_them() {
     two-keys: auth_failed  user `two-keys`: the host accepts the key SHA256:…, and wants another one as well
     other-key: auth_failed  user `other-key`: the host refuses the key SHA256:…; it says: Members only.
     max-tries-1: succeeded
+    ");
+}
+
+#[test]
+fn cage_without_a_shell_says_so() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: sshd wants `/` to be root's, and the real root is nobody in an ordinary user's namespace");
+        return;
+    }
+    let caged = User { shell: "/bin/bash", sshd: "ChrootDirectory /run/cage", ..user("caged") };
+    let Some(wild) = Wild::start(&[caged], |plan| plan.setup.push_str("mkdir /run/cage\n")) else { return };
+    insta::assert_snapshot!(wild.table(&wild.run(&[])), @r"
+    caged: unreachable  nothing was started: the login shell or a forced command ended with status 1: /bin/bash: No such file or directory
     ");
 }
