@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
-use super::claim;
 use super::event::{Event, Head};
 use super::gate::Stop;
 use super::reconcile::{close_batch, verdict, write_verdict};
 use super::start::{self, Started};
 use super::worker::{WorkError, Worker};
+use super::{claim, control};
 use crate::adapter::local::Local;
 use crate::domain::layout;
 use crate::domain::run::{Active, Plan, RunRecord, Verdict};
@@ -57,8 +57,13 @@ pub async fn drive<S: Store>(worker: &Worker<S>, started: &Started) -> Result<Dr
         return retell(worker, started, verdict).await;
     }
     let keeping = tokio::spawn(keep_lease(worker.clone(), Arc::clone(run), lease.clone()));
+    let asking = {
+        let (worker, run) = (worker.clone(), Arc::clone(run));
+        tokio::spawn(async move { control::obey(&worker.runs, &run.run, &worker.gate).await })
+    };
     let driven = carry(worker, started, &lease).await;
     keeping.abort();
+    asking.abort();
     let driven = driven?;
     worker.tell(Event::Finished { run: Arc::clone(run), verdict: driven.verdict.clone() }).await;
     Ok(driven)

@@ -8,14 +8,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::gate::Gate;
-use super::spool::Spool;
 use crate::adapter::ssh::{Channel, Message};
 use crate::domain::delivery::reply::{DeliveryError, Reader};
 use crate::domain::delivery::{Parcel, Token};
 use crate::domain::job::Job;
 use crate::domain::layout::Stream;
 use crate::domain::task::TaskState;
-use crate::port::Store;
 
 /// A host that has not started the script in time is told that nothing more comes; what waits for input, as a login
 /// file that reads, then goes on at once, and it is certain that nothing was started.
@@ -125,14 +123,23 @@ enum Phase {
     Trailing { limit: Instant },
 }
 
+/// Takes what a script prints.
+pub(super) trait Sink {
+    /// Takes what the host sent on `stream`; returns when there is room for more.
+    async fn write(&mut self, stream: Stream, bytes: &[u8]);
+
+    /// Lets others see what was taken.
+    async fn flush(&mut self);
+}
+
 /// Delivers and listens. Bounded in time by the delivery's size, `timeout`, and the constants above.
-pub(super) async fn listen<S: Store>(
+pub(super) async fn listen<S: Sink>(
     channel: Channel,
     token: &Token,
     parcel: &Parcel,
     job: &Job,
     gate: &Gate,
-    spool: &mut Spool<S>,
+    sink: &mut S,
 ) -> Heard {
     let Channel { input, mut output } = channel;
     let (mut out, mut err) = (Reader::new(token), Reader::new(token));
@@ -178,7 +185,7 @@ pub(super) async fn listen<S: Store>(
                 }
             },
             () = sleep_until(flush_at) => {
-                spool.flush().await;
+                sink.flush().await;
                 flush_at = Instant::now() + FLUSH_EVERY;
             }
             message = output.next() => match message {
@@ -186,7 +193,7 @@ pub(super) async fn listen<S: Store>(
                 Some(Message::Data(stream, bytes)) => {
                     let reader = if stream == Stream::Out { &mut out } else { &mut err };
                     match reader.feed(&bytes) {
-                        Ok(output) => spool.write(stream, output).await,
+                        Ok(output) => sink.write(stream, output).await,
                         Err(refusal) => if heard.is_refused(refusal) { break },
                     }
                     if !heard.started && (out.started() || err.started()) {

@@ -5,8 +5,10 @@
 //! and write.
 
 pub mod access;
+pub mod check;
 pub mod claim;
 pub mod clock;
+pub mod control;
 pub mod drive;
 pub mod event;
 pub mod gate;

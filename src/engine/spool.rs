@@ -1,6 +1,7 @@
 //! What a task prints: into the store in pieces, in bounded memory, with the beginning kept at hand.
 
 use super::event::{HEAD_BYTES, Head};
+use super::listen::Sink;
 use super::records::Runs;
 use crate::domain::id::InstanceId;
 use crate::domain::layout::{RunKeys, Stream};
@@ -55,27 +56,6 @@ impl<S: Store> Spool<S> {
         Self { runs, keys, instance, attempt, limit, out: Track::default(), err: Track::default(), failure: None }
     }
 
-    /// Takes what the host sent; returns when it is stored or waits in bounded memory.
-    pub async fn write(&mut self, stream: Stream, bytes: &[u8]) {
-        let limit = self.limit;
-        let track = self.track(stream);
-        let room = usize::try_from(limit.saturating_sub(track.seen)).unwrap_or(usize::MAX);
-        track.seen = track.seen.saturating_add(bytes.len() as u64);
-        let kept = bytes.get(..room.min(bytes.len())).unwrap_or_default();
-        let head = HEAD_BYTES.saturating_sub(track.head.len()).min(kept.len());
-        track.head.extend_from_slice(kept.get(..head).unwrap_or_default());
-        track.waiting.extend_from_slice(kept);
-        if track.waiting.len() >= PIECE_BYTES {
-            self.flush_stream(stream).await;
-        }
-    }
-
-    /// Stores what waits, so that others can read it.
-    pub async fn flush(&mut self) {
-        self.flush_stream(Stream::Out).await;
-        self.flush_stream(Stream::Err).await;
-    }
-
     /// Stores the rest and tells what there is.
     pub async fn finish(mut self) -> Spooled {
         self.flush().await;
@@ -119,5 +99,26 @@ impl<S: Store> Spool<S> {
             }
             Err(error) => self.failure = Some(error),
         }
+    }
+}
+
+impl<S: Store> Sink for Spool<S> {
+    async fn write(&mut self, stream: Stream, bytes: &[u8]) {
+        let limit = self.limit;
+        let track = self.track(stream);
+        let room = usize::try_from(limit.saturating_sub(track.seen)).unwrap_or(usize::MAX);
+        track.seen = track.seen.saturating_add(bytes.len() as u64);
+        let kept = bytes.get(..room.min(bytes.len())).unwrap_or_default();
+        let head = HEAD_BYTES.saturating_sub(track.head.len()).min(kept.len());
+        track.head.extend_from_slice(kept.get(..head).unwrap_or_default());
+        track.waiting.extend_from_slice(kept);
+        if track.waiting.len() >= PIECE_BYTES {
+            self.flush_stream(stream).await;
+        }
+    }
+
+    async fn flush(&mut self) {
+        self.flush_stream(Stream::Out).await;
+        self.flush_stream(Stream::Err).await;
     }
 }

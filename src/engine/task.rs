@@ -54,13 +54,7 @@ impl<S: Store> Task<'_, S> {
                 open
             }
             Err(error) => {
-                let state = match &error {
-                    ConnectError::Unreachable { .. } => TaskState::Unreachable,
-                    ConnectError::AuthFailed { .. } => TaskState::AuthFailed,
-                    ConnectError::HostKeyRejected { .. } => TaskState::HostKeyRejected,
-                    ConnectError::TrustUnavailable { .. } => TaskState::Skipped,
-                };
-                return Ok(self.not_started(record, state, &error.to_string()));
+                return Ok(self.not_started(record, state_of(&error), &error.to_string()));
             }
         };
         let (token, parcel) = match self.parcel() {
@@ -135,8 +129,18 @@ impl<S: Store> Task<'_, S> {
     }
 }
 
+/// What a task is that cannot connect.
+pub(super) fn state_of(error: &ConnectError) -> TaskState {
+    match error {
+        ConnectError::Unreachable { .. } => TaskState::Unreachable,
+        ConnectError::AuthFailed { .. } => TaskState::AuthFailed,
+        ConnectError::HostKeyRejected { .. } => TaskState::HostKeyRejected,
+        ConnectError::TrustUnavailable { .. } => TaskState::Skipped,
+    }
+}
+
 /// Says how an attempt ended, from what was heard of it.
-fn judge(mut record: TaskRecord, heard: Heard, job: &Job) -> TaskRecord {
+pub(super) fn judge(mut record: TaskRecord, heard: Heard, job: &Job) -> TaskRecord {
     let (state, reason) = verdict(&heard, job);
     record.state = state;
     record.reason = reason;

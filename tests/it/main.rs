@@ -3,6 +3,8 @@
 //! | module | proves |
 //! |---|---|
 //! | `burden` | that floods of output take little memory, and what Ctrl-C does |
+//! | `cancel` | that a run which another process drives is ended on its hosts |
+//! | `check` | that `sshjob check` says how far one gets, why no further, and what to do |
 //! | `delivery` | that what is sent to a host arrives exactly or not at all, whatever shells are there, and ends as it must |
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
 //! | `program` | what the program itself does on real sshd hosts: documents and exit codes |
@@ -34,6 +36,8 @@
 mod support;
 
 mod burden;
+mod cancel;
+mod check;
 mod crash;
 mod delivery;
 mod fleet;

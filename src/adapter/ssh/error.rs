@@ -19,6 +19,10 @@ pub enum Stage {
     Authentication,
     /// Opening the channel.
     Channel,
+    /// The login shell.
+    Shell,
+    /// Becoming another user.
+    Sudo,
 }
 
 impl Stage {
@@ -31,6 +35,8 @@ impl Stage {
             Self::Handshake => "SSH handshake",
             Self::Authentication => "authentication",
             Self::Channel => "opening a channel",
+            Self::Shell => "login shell",
+            Self::Sudo => "sudo",
         }
     }
 }

@@ -78,9 +78,11 @@ impl client::Handler for Verifier {
         let openssh = key.to_openssh().map_err(unreadable)?;
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
         let certificate = presented.certificate().map(|certificate| certificate.to_openssh().map_err(unreadable));
+        self.steps.mark(Stage::Handshake);
         let judged = verify(HostKey { openssh, fingerprint, certificate: certificate.transpose()? }).await;
+        judged.map_err(|distrust| Stopped(distrust.into()))?;
         self.steps.mark(Stage::HostKey);
-        judged.map(|()| true).map_err(|distrust| Stopped(distrust.into()))
+        Ok(true)
     }
 
     async fn auth_banner(&mut self, banner: &str, _session: &mut client::Session) -> Result<(), Stopped> {

@@ -251,7 +251,6 @@ async fn log_in(
         .await
         .map_err(|_| late(Stage::Handshake, within))?
         .map_err(|error| said.explain(error.into(), &host.user))?;
-    steps.mark(Stage::Handshake);
     timeout_at(deadline, host.identities.authenticate(&mut handle, &host.user))
         .await
         .map_err(|_| late(Stage::Authentication, within))?

@@ -1,5 +1,7 @@
 //! One file per command: its flags, and what it does.
 
+pub mod cancel;
+pub mod check;
 pub mod completions;
 pub mod config;
 pub mod demo;
@@ -27,12 +29,14 @@ use super::exit::{Exit, Fail};
 #[expect(missing_docs, reason = "each variant is told by its arguments' own documentation, which is its help text")]
 pub enum Command {
     Run(Box<run::Args>),
+    Check(Box<check::Args>),
     Jobs(jobs::Args),
     Validate(validate::Args),
     Hosts(hosts::Args),
     Runs(runs::Args),
     Status(status::Args),
     Logs(logs::Args),
+    Cancel(cancel::Args),
     Retry(retry::Args),
     Trust(trust::Args),
     Prune(prune::Args),
@@ -51,12 +55,14 @@ impl Command {
     pub async fn run(self, global: Global) -> Result<Exit, Fail> {
         match self {
             Self::Run(args) => run::run(*args, global).await,
+            Self::Check(args) => check::run(*args, global).await,
             Self::Jobs(args) => jobs::run(args, global).await,
             Self::Validate(args) => validate::run(args, global).await,
             Self::Hosts(args) => hosts::run(args, global).await,
             Self::Runs(args) => runs::run(args, global).await,
             Self::Status(args) => status::run(args, global).await,
             Self::Logs(args) => logs::run(args, global).await,
+            Self::Cancel(args) => cancel::run(args, global).await,
             Self::Retry(args) => retry::run(args, global).await,
             Self::Trust(args) => trust::run(args, global).await,
             Self::Prune(args) => prune::run(args, global).await,

@@ -2,6 +2,7 @@
 //!
 //! [`mod@print`] shows a live run; the commands that look back use the same parts.
 
+pub mod advice;
 pub mod console;
 pub mod copy;
 mod group;

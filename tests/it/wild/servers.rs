@@ -105,7 +105,9 @@ fn server_that_dies_in_mid_run_leaves_the_task_lost_and_nothing_is_tried_again()
 fn server_that_has_heard_enough_of_our_keys_says_so() {
     let Some(wild) = Wild::start(&[user("ann")], |_| {}) else { return };
     let keys: Vec<String> = (1..=8).map(|n| format!("key-{n}")).collect();
-    keys.iter().for_each(|name| key::write(&key::fresh(), &wild.world.path().join(name)));
+    for name in &keys {
+        key::write(&key::fresh(), &wild.world.path().join(name));
+    }
     let flags: Vec<&str> = keys.iter().flat_map(|name| ["-i", name]).collect();
     insta::assert_snapshot!(wild.table(&wild.run(&flags)), @r"
     ann: auth_failed  user `ann`: the host takes no more keys after 6 keys of 8 (`MaxAuthTries`); name the right one with `-i` or `key`; it says: Too many authentication failures

@@ -1,0 +1,60 @@
+//! `sshjob cancel`: End a run.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::cli::access::actor;
+use crate::cli::command::status;
+use crate::cli::context::Global;
+use crate::cli::exit::{Exit, Fail};
+use crate::cli::launch::notice;
+use crate::cli::output::console::Console;
+use crate::cli::store;
+use crate::engine::control;
+
+/// How long to wait for the end: whoever drives the run looks every 5 s, and a script gets 10 s between TERM and KILL.
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// How often to look.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// End a run: no more tasks are started, and those that run get TERM and, 10 s later, KILL
+///
+/// Waits until the run has ended, and shows it as `sshjob status` does.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The run: its id, the beginning of it, or `last`
+    run: String,
+}
+
+/// Does it.
+///
+/// # Errors
+/// What kept it from being done.
+pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
+    let runs = store::open_here(&global)?;
+    let run = store::find(&runs, &args.run).await?;
+    let mut console = Console::new(global.color);
+    // What a dead process left behind is settled first: there may be nothing left to end.
+    let view = status::current(&runs, &run, &mut console).await?;
+    if let Some(verdict) = &view.verdict {
+        notice(&format!("run `{run}` is over already: {}", verdict.state.as_str()));
+        return Ok(Exit::Success);
+    }
+    control::cancel(&runs, &run, &actor()).await?;
+    let deadline = Instant::now() + WITHIN;
+    while status::current(&runs, &run, &mut console).await?.verdict.is_none() {
+        if Instant::now() >= deadline {
+            return Err(Fail::new(
+                Exit::Unavailable,
+                format!("run `{run}` has not ended within {}s", WITHIN.as_secs()),
+            )
+            .hint(format!("the process that drives it was told; `sshjob status {run} --wait` waits on")));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let shown = status::Args { run: run.to_string(), wait: false };
+    status::show(&shown, global.output, &runs, &mut console).await?;
+    Ok(Exit::Success)
+}

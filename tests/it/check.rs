@@ -1,0 +1,71 @@
+//! `sshjob check`: how far one gets with each host, why no further, and what to do about it.
+
+use crate::support::fault::{Fault, Faulty};
+use crate::support::key::Login;
+use crate::support::sshd::{self, Spec, Sshd};
+use crate::support::world::{World, json, ndjson, said};
+
+/// Text with what differs from run to run taken out of it: times, addresses, the tester's name, fingerprints, gaps.
+fn steady(text: &str) -> String {
+    let word = |word: &str| match word.trim_matches(['`', ':', ',', '?']) {
+        key if key.starts_with("SHA256:") => "KEY".to_owned(),
+        address if address.starts_with("127.") => "ADDRESS".to_owned(),
+        user if user == sshd::user() => "USER".to_owned(),
+        port if port.len() > 3 && port.parse::<u16>().is_ok() => "PORT".to_owned(),
+        time if time.ends_with('s') && time.trim_end_matches(['m', 's']).parse::<f64>().is_ok() => "TIME".to_owned(),
+        _ => word.to_owned(),
+    };
+    let line = |line: &str| line.split_whitespace().map(word).collect::<Vec<_>>().join(" ");
+    text.lines().map(|text| line(text) + "\n").collect()
+}
+
+#[test]
+fn hosts_of_every_kind_tell_where_one_gets_stuck_and_what_to_do() {
+    let mut world = World::new(3);
+    let (refuses, silent) = (Faulty::start(Fault::Refuses), Faulty::start(Fault::Silent));
+    let stranger = Sshd::start(Spec::accepting(Login::fresh().public()));
+    let mut spec = Spec::accepting(world.fleet().login().public());
+    spec.lines = vec!["ForceCommand echo go away; exit 3".to_owned()];
+    let forced = Sshd::start(spec);
+    world.add("refuses", refuses.address(), "Environment: Dev");
+    world.add("silent", silent.address(), "Environment: Dev");
+    world.add("stranger", stranger.address(), "Environment: Dev");
+    world.add("forced", forced.address(), "Environment: Dev");
+    let first = world.sshjob(&["check", "-t", "Environment=Dev", "--connect-timeout", "2s"]);
+    let [out, err] = [&first.stdout, &first.stderr].map(|bytes| steady(&String::from_utf8_lossy(bytes)));
+    insta::assert_snapshot!(format!("{out}---\n{err}exit {}\n", first.status.code().unwrap()));
+    world.fleet_mut().change_host_keys();
+    let second = world.sshjob(&["-o", "ndjson", "check", "-t", "Environment=Dev", "--connect-timeout", "2s"]);
+    let states = |state: &str| ndjson(&second).iter().filter(|host| host["state"] == state).count();
+    assert_eq!(states("host_key_rejected"), 3, "{}", said(&second));
+}
+
+#[test]
+fn steps_come_in_order_and_nothing_is_recorded_but_the_pins() {
+    let world = World::new(2);
+    let output = world.sshjob(&["-o", "json", "check", "-t", "Environment=Dev"]);
+    let document = json(&output);
+    for host in document["hosts"].as_array().unwrap() {
+        let steps: Vec<&str> =
+            host["steps"].as_array().unwrap().iter().map(|it| it["step"].as_str().unwrap()).collect();
+        assert_eq!(steps, ["tcp", "handshake", "host_key", "login", "shell"], "{}", said(&output));
+        assert_eq!((&host["ok"], &host["state"]), (&true.into(), &"succeeded".into()));
+    }
+    let runs = world.sshjob(&["-o", "json", "runs"]);
+    assert_eq!(json(&runs)["runs"], serde_json::json!([]), "{}", said(&runs));
+    let pins = world.sshjob(&["trust", "list"]);
+    assert_eq!(String::from_utf8_lossy(&pins.stdout).matches("SHA256:").count(), 2, "{}", said(&pins));
+}
+
+#[test]
+fn route_through_a_jump_host_shows_it_as_a_step() {
+    let world = World::new(1);
+    let bastion = Sshd::start(Spec::accepting(world.fleet().login().public()));
+    let jump = bastion.address().to_string();
+    let output = world.sshjob(&["-o", "json", "check", "-t", "Environment=Dev", "-J", &jump]);
+    assert_eq!(json(&output)["hosts"][0]["steps"][0]["step"], "jump", "{}", said(&output));
+    drop(bastion);
+    let output = world.sshjob(&["-o", "json", "check", "-t", "Environment=Dev", "-J", &jump]);
+    let host = json(&output)["hosts"][0].clone();
+    assert_eq!((&host["failed"], &host["state"]), (&"jump".into(), &"unreachable".into()), "{}", said(&output));
+}
