@@ -228,12 +228,15 @@ impl Daemon {
             doomed.extend(parents.iter().filter(|(_, it)| **it == parent).map(|(pid, _)| *pid));
             next += 1;
         }
-        for pid in doomed.into_iter().skip(1).filter_map(Pid::from_raw) {
+        let hold = |pid: Pid| {
             // A process that is held by a descriptor and still has its parent is the one that was listed.
-            let Ok(held) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            if parent(pid.as_raw_pid()) == parents.get(&pid.as_raw_pid()).copied() {
-                let _ = pidfd_send_signal(held, Signal::KILL);
-            }
+            let held = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+            (parent(pid.as_raw_pid()) == parents.get(&pid.as_raw_pid()).copied()).then_some(held)
+        };
+        // All are held before the first is killed, which takes the parent of others away.
+        let held: Vec<_> = doomed.into_iter().skip(1).filter_map(Pid::from_raw).filter_map(hold).collect();
+        for process in held {
+            let _ = pidfd_send_signal(process, Signal::KILL);
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

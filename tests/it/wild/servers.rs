@@ -66,7 +66,7 @@ impl Running {
         fs::write(world.path().join("jobs/wait.yaml"), job).unwrap();
         let child = world.command(&["run", "wait"]).spawn().unwrap();
         let deadline = Instant::now() + Duration::from_mins(1);
-        while !world.path().join("begun").exists() {
+        while fs::read_to_string(world.path().join("begun")).unwrap_or_default().is_empty() {
             assert!(Instant::now() < deadline, "it has not begun within a minute: {}", host.log());
             std::thread::yield_now();
         }
