@@ -35,7 +35,5 @@ python3 -c 'import select; it = select.poll(); it.register(0, select.POLLRDHUP |
 BASHRC";
     let Some(wild) = Wild::start(&[User { setup, ..user("bashrc") }], |_| {}) else { return };
     fs::write(wild.world.path().join("script"), "#!/bin/sh\nexec sleep 1000\n").unwrap();
-    insta::assert_snapshot!(wild.table(&wild.run(&["--connect-timeout", "5s"])), @r"
-    bashrc: timed_out  signal TERM  ended, for it started too late: is a login file slow?
-    ");
+    insta::assert_snapshot!(wild.table(&wild.run(&["--connect-timeout", "5s"])), @"bashrc: timed_out  signal TERM  ended, for it started too late: is a login file slow?");
 }

@@ -103,9 +103,7 @@ fn machine_that_is_booting_says_so_and_may_be_tried_again() {
                 technical details, see pam_nologin(8).";
     let down = |plan: &mut Plan| writeln!(plan.setup, "echo '{text}' >/etc/nologin").unwrap();
     let Some(wild) = Wild::start(&[user("anyone")], down) else { return };
-    insta::assert_snapshot!(wild.table(&wild.run(&[])), @r"
-    anyone: unreachable  authentication: the host closed the connection; it says: System is booting up. Unprivileged users are not permitted to log in yet. Please come back later. For technical details, see pam_nologin(8).
-    ");
+    insta::assert_snapshot!(wild.table(&wild.run(&[])), @"anyone: unreachable  authentication: the host closed the connection; it says: System is booting up. Unprivileged users are not permitted to log in yet. Please come back later. For technical details, see pam_nologin(8).");
 }
 
 #[test]
@@ -163,7 +161,5 @@ fn cage_without_a_shell_says_so() {
     }
     let caged = User { shell: "/bin/bash", sshd: "ChrootDirectory /run/cage", ..user("caged") };
     let Some(wild) = Wild::start(&[caged], |plan| plan.setup.push_str("mkdir /run/cage\n")) else { return };
-    insta::assert_snapshot!(wild.table(&wild.run(&[])), @r"
-    caged: unreachable  nothing was started: the login shell or a forced command ended with status 1: /bin/bash: No such file or directory
-    ");
+    insta::assert_snapshot!(wild.table(&wild.run(&[])), @"caged: unreachable  nothing was started: the login shell or a forced command ended with status 1: /bin/bash: No such file or directory");
 }

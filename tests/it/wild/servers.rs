@@ -33,9 +33,7 @@ fn connection_one_too_many_is_tried_again() {
         held
     };
     let held = connect();
-    insta::assert_snapshot!(wild.table(&wild.run(&[])), @r"
-    anyone: unreachable  SSH handshake: the host says `Exceeded MaxStartups` instead of its version
-    ");
+    insta::assert_snapshot!(wild.table(&wild.run(&[])), @"anyone: unreachable  SSH handshake: the host says `Exceeded MaxStartups` instead of its version");
 
     let job = "targets: { tags: { Wild: yes } }\nrun: echo in\nretries: { attempts: 20, delay: 10ms }\n";
     fs::create_dir(wild.world.path().join("jobs")).unwrap();
@@ -95,9 +93,7 @@ fn server_that_dies_in_mid_run_leaves_the_task_lost_and_nothing_is_tried_again()
     let mut running = Running::start();
     running.host.restart(|_| {});
     let (output, begun) = running.end();
-    insta::assert_snapshot!(line("web", &output).unwrap(), @r"
-    lost  connection
-    ");
+    insta::assert_snapshot!(line("web", &output).unwrap(), @"lost  connection");
     assert_eq!((output.status.code(), begun), (Some(6), 1), "{}", said(&output));
 }
 
@@ -109,7 +105,5 @@ fn server_that_has_heard_enough_of_our_keys_says_so() {
         key::write(&key::fresh(), &wild.world.path().join(name));
     }
     let flags: Vec<&str> = keys.iter().flat_map(|name| ["-i", name]).collect();
-    insta::assert_snapshot!(wild.table(&wild.run(&flags)), @r"
-    ann: auth_failed  user `ann`: the host takes no more keys after 6 keys of 8 (`MaxAuthTries`); name the right one with `-i` or `key`; it says: Too many authentication failures
-    ");
+    insta::assert_snapshot!(wild.table(&wild.run(&flags)), @"ann: auth_failed  user `ann`: the host takes no more keys after 6 keys of 8 (`MaxAuthTries`); name the right one with `-i` or `key`; it says: Too many authentication failures");
 }
