@@ -105,7 +105,7 @@ pub(crate) fn worker<S: Store>(store: &S, started: &Started, login: &Path) -> (W
         access: Access {
             connector: Connector::default(),
             keyring: Keyring::new([Identity::from(key)].into_iter().collect()),
-            trust: Trust::new(Runs::new(store.clone()), started.run.job.login.host_key, Arc::default()),
+            trust: Trust::new(Runs::new(store.clone()), started.run.job.login.host_key, Arc::default(), []),
             clock: Clock,
         },
         secrets: Arc::default(),

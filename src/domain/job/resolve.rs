@@ -106,6 +106,7 @@ impl Layers {
                 jump: settled.jump.value,
                 connect_timeout: settled.connect_timeout.value,
                 host_key: settled.host_key.value,
+                host_ca: settled.host_ca.value,
             },
             sudo: settled.sudo.value,
             mode: settled.mode.value,
