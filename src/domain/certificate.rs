@@ -29,6 +29,9 @@ pub enum Flaw {
     /// It is no certificate at all.
     #[error("cannot be read: {0}")]
     Unreadable(String),
+    /// Its authority would need one itself.
+    #[error("is signed with a certificate, not with a key")]
+    Nested,
     /// Somebody signed it whom nobody believes.
     #[error("is signed by {0}, which is not an authority for this host")]
     Stranger(PublicKey),
@@ -75,7 +78,7 @@ pub enum Flaw {
         wanted: String,
     },
     /// It is bound to conditions that nobody here can check.
-    #[error("has critical options, of which a host certificate knows none: {0}")]
+    #[error("has critical options that are not known: {0}")]
     CriticalOptions(String),
 }
 
@@ -89,9 +92,10 @@ impl Flaw {
             Self::NotForHosts => Some("sign the host key with `ssh-keygen -h`"),
             Self::WeakAuthority(_) | Self::WeakSignature => Some("sign it anew, with an Ed25519 key"),
             Self::NotYetValid { .. } => Some("look at the clocks"),
-            Self::Expired { .. } | Self::CriticalOptions(_) => Some("sign it anew"),
+            Self::Expired { .. } => Some("sign it anew"),
+            Self::CriticalOptions(_) => Some("sign it anew, without `-O`"),
             Self::NamesNobody { .. } | Self::NamesOthers { .. } => Some("sign it anew, with such a name after `-n`"),
-            Self::Unreadable(_) | Self::Forged => None,
+            Self::Unreadable(_) | Self::Nested | Self::Forged => None,
         }
     }
 }
@@ -103,6 +107,9 @@ impl FromStr for Certificate {
     fn from_str(text: &str) -> Result<Self, Flaw> {
         let unreadable = |error: ssh_key::Error| Flaw::Unreadable(error.to_string());
         let inner = ssh_key::Certificate::from_openssh(text).map_err(unreadable)?;
+        if inner.signature_key().certificate().is_some() {
+            return Err(Flaw::Nested);
+        }
         let authority = ssh_key::PublicKey::from(inner.signature_key().clone()).to_openssh().map_err(unreadable)?;
         let authority = authority.parse().map_err(|_| Flaw::Unreadable("its authority has no key".to_owned()))?;
         Ok(Self { inner, authority })

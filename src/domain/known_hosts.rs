@@ -400,6 +400,7 @@ mod tests {
     fn import_names_hosts_as_w_does() {
         let file = format!(
             "web1,10.0.0.5 {ED}\n[web1]:2222,[::1]:2222 {ED}\nWEB1 {OTHER}\n*.x {ED}\n@revoked a {ED}\n\
+             @cert-authority *.x {ED}\n\
              |1|AAAAAAAAAAAAAAAAAAAAAAAAAAA=|AAAAAAAAAAAAAAAAAAAAAAAAAAA= {ED}\n[a]:0 {ED}\n"
         );
         let by_host = KnownHosts::parse(&file).unwrap().by_host();

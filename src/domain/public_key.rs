@@ -54,10 +54,15 @@ impl FromStr for PublicKey {
     fn from_str(text: &str) -> Result<Self, InvalidPublicKey> {
         let mut words = text.split_ascii_whitespace();
         let text = format!("{} {}", words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let key = ssh_key::PublicKey::from_openssh(&text).map_err(|error| {
+        let invalid = |why: String| {
             let found = text.chars().filter(|c| !c.is_control()).take(60).collect();
-            InvalidPublicKey { found, why: error.to_string() }
-        })?;
+            InvalidPublicKey { found, why }
+        };
+        let key = ssh_key::PublicKey::from_openssh(&text).map_err(|error| invalid(error.to_string()))?;
+        // The library takes one for the other.
+        if key.key_data().certificate().is_some() {
+            return Err(invalid("it is a certificate".to_owned()));
+        }
         // Written anew: one key has one text, so that texts can be compared.
         let text = key.to_openssh().unwrap_or(text);
         Ok(Self { text, fingerprint: key.fingerprint(HashAlg::Sha256).to_string() })

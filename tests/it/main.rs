@@ -7,6 +7,7 @@
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
 //! | `program` | what the program itself does on real sshd hosts: documents and exit codes |
 //! | `project` | that the example jobs, their schema and the commands on them agree |
+//! | `host_ca` | which host certificates are believed, of whom and for whom |
 //! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
 //! | `history` | what `runs`, `status`, `logs` and `prune` make of records, whole, gapped, damaged or half removed |
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
@@ -35,6 +36,7 @@ mod crash;
 mod delivery;
 mod fleet;
 mod history;
+mod host_ca;
 mod hosts;
 mod jump;
 mod killed;

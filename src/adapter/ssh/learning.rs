@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use russh::client::Handle;
 use russh::keys::ssh_key::public::KeyData;
-use russh::keys::{Algorithm, HashAlg, PublicKey};
+use russh::keys::{HashAlg, PublicKey};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -96,7 +96,8 @@ pub(super) fn unknown(keys: Vec<PublicKey>, known: &[String]) -> Vec<PublicKey> 
 fn is_acceptable(key: &KeyData) -> bool {
     match key {
         KeyData::Rsa(rsa) => rsa.key_size() >= MIN_RSA_BITS,
-        key => matches!(key.algorithm(), Algorithm::Ed25519 | Algorithm::Ecdsa { .. }),
+        // By what it is, not by its algorithm: that of a certificate is its key's.
+        key => matches!(key, KeyData::Ed25519(_) | KeyData::Ecdsa(_)),
     }
 }
 
