@@ -12,6 +12,7 @@
 //! | `history` | what `runs`, `status`, `logs` and `prune` make of records, whole, gapped, damaged or half removed |
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
 //! | `jump` | that every host on the way to a target is checked, and a bastion is spared |
+//! | `rotation` | that a pinned host which gets new keys stays trusted, and what is learned of it |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
@@ -44,6 +45,7 @@ mod output;
 mod program;
 mod project;
 mod readme;
+mod rotation;
 mod schema;
 mod settle;
 mod store_contract;
