@@ -151,7 +151,7 @@ pub fn notice(text: &str) {
 }
 
 /// How hints call this program: with the store where it is not the usual one; `None` where there will be none.
-fn program(global: &Global) -> Option<String> {
+pub fn program(global: &Global) -> Option<String> {
     let usual = || "sshjob".to_owned();
     (!global.fleeting).then(|| global.store.as_ref().map_or_else(usual, |store| format!("sshjob --store {store}")))
 }

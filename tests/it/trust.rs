@@ -276,6 +276,15 @@ fn command_refuses_what_it_cannot_read() {
 }
 
 #[test]
+fn command_says_where_lines_with_a_marker_belong() {
+    let desk = Desk::new();
+    desk.write("hosts", &format!("@cert-authority *.x {ED}\n@revoked web1 {OTHER}\nweb1 {ED}\nweb1 {ECDSA}\n"));
+    desk.write("ca", &format!("@cert-authority *.x {ED}\n"));
+    let said = [desk.trust("import hosts", ""), desk.trust("import ca", ""), desk.trust("list", "")];
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+#[test]
 fn command_lists_around_a_damaged_pin() {
     let desk = Desk::new();
     desk.write("hosts", &format!("web1 {ED}\n"));
