@@ -151,12 +151,13 @@ impl Certificate {
         }
         let authority = certificate.signature_key().fingerprint(HashAlg::Sha256);
         certificate.validate_at(seconds, [&authority]).map_err(|_| Flaw::Forged)?;
-        let named = certificate.valid_principals();
-        if !named.iter().any(|named| names.iter().any(|name| name.eq_ignore_ascii_case(named))) {
+        let principals = certificate.valid_principals();
+        if !principals.iter().any(|named| names.iter().any(|name| name.eq_ignore_ascii_case(named))) {
             let wanted = list(names);
-            let nobody = named.is_empty();
-            let others = || Flaw::NamesOthers { named: list(named), wanted: wanted.clone() };
-            return Err(if nobody { Flaw::NamesNobody { wanted } } else { others() });
+            return Err(match list(principals) {
+                named if named.is_empty() => Flaw::NamesNobody { wanted },
+                named => Flaw::NamesOthers { named, wanted },
+            });
         }
         let options = certificate.critical_options();
         if !options.is_empty() {

@@ -22,7 +22,7 @@ pub struct Evidence {
     pub names: Vec<String>,
     /// The keys that are pinned for it.
     pub pinned: Option<Pinned>,
-    /// What known_hosts says of it, and which authorities may vouch for it.
+    /// What `known_hosts` says of it, and which authorities may vouch for it.
     pub known: Known,
 }
 
@@ -51,7 +51,7 @@ pub enum Trusted {
     Unchecked,
     /// It is pinned.
     Pinned,
-    /// known_hosts has it.
+    /// `known_hosts` has it.
     Known,
     /// An authority has certified it.
     Certified,

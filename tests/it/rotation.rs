@@ -131,7 +131,8 @@ async fn host_with_keys_of_several_types_is_asked_for_the_pinned_one() {
         let (mut keys, origin) = bench.pin().await.unwrap();
         assert_eq!((keys[0].as_str(), origin.as_str()), (text(known).as_str(), "imported"));
         let mut all = [&ed25519, &ecdsa, &rsa].map(text);
-        (keys.sort(), all.sort());
+        keys.sort();
+        all.sort();
         assert_eq!(keys, all);
     }
 }

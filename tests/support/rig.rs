@@ -95,7 +95,7 @@ pub(crate) fn request(job: Job, addresses: &[SocketAddr], id: &str) -> Request {
     Request { job, script, origin, actor, id: id.to_owned(), retry_of: None, targets }
 }
 
-/// Trust as the job says, on a machine without known_hosts.
+/// Trust as the job says, on a machine without `known_hosts`.
 pub(crate) fn trust<S: Store>(store: &S, job: &Job) -> Trust<S> {
     let authorities = job.login.host_ca.iter().map(|authority| match authority {
         Authority::Key(key) => key.clone(),

@@ -106,3 +106,80 @@ pub(super) fn host_key(key: &PublicKey) -> Result<HostKey, russh::keys::ssh_key:
     let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
     Ok(HostKey { openssh: key.to_openssh()?, fingerprint, certificate: None })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use russh::keys::PrivateKey;
+    use russh::keys::ssh_key::private::Ed25519Keypair;
+    use russh::{client, server};
+
+    use super::*;
+    use crate::adapter::ssh::Steps;
+
+    fn key(seed: u8) -> PrivateKey {
+        Ed25519Keypair::from_seed(&[seed; 32]).into()
+    }
+
+    /// A host that lets everyone in and refuses every request that it does not know: to prove keys, too.
+    struct Unproving;
+
+    impl server::Handler for Unproving {
+        type Error = russh::Error;
+
+        async fn auth_none(&mut self, _user: &str) -> Result<server::Auth, russh::Error> {
+            Ok(server::Auth::Accept)
+        }
+    }
+
+    async fn logged_in() -> Handle<Verifier> {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let config = Arc::new(server::Config { keys: vec![key(1)], ..server::Config::default() });
+        tokio::spawn(async move { server::run_stream(config, theirs, Unproving).await?.await });
+        let verify = Box::new(|_| Box::pin(async { Ok(None) }) as BoxFuture<'static, _>);
+        let (verifier, _announced) = Verifier::new(verify, Arc::new(Steps::default()));
+        let mut handle = client::connect_stream(super::super::config(&[], false), ours, verifier).await.ok().unwrap();
+        assert!(handle.authenticate_none("me").await.unwrap().success());
+        handle
+    }
+
+    #[tokio::test]
+    async fn keys_that_a_host_does_not_prove_are_told_to_nobody_and_the_connection_goes_on() {
+        let handle = Arc::new(logged_in().await);
+        let told = Arc::new(AtomicBool::new(false));
+        let (announce, announced) = oneshot::channel();
+        let heard = Arc::clone(&told);
+        let tell = Box::new(move |_| {
+            heard.store(true, Ordering::Relaxed);
+            Box::pin(std::future::ready(())) as BoxFuture<'static, _>
+        });
+        let _ = announce.send(Announced { keys: vec![key(2).public_key().clone()], tell });
+        assert!(prove(announced, Arc::clone(&handle), "host").await.is_none());
+        assert!(!told.load(Ordering::Relaxed));
+        assert!(handle.send_ping().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn connection_that_ends_waits_for_no_announcement_and_no_proof() {
+        let handle = Arc::new(logged_in().await);
+        let (announce, announced) = oneshot::channel();
+        Learning::start(announced, handle, "host".to_owned()).finish().await;
+        assert!(announce.is_closed());
+    }
+
+    #[test]
+    fn proof_is_asked_for_few_keys_each_once_and_none_that_is_known_or_weak() {
+        let known = key(1).public_key().to_openssh().unwrap();
+        let keys: Vec<PublicKey> = (1..=200).chain(1..=200).map(|seed| key(seed).public_key().clone()).collect();
+        let unknown = unknown(keys.clone(), &[known]);
+        assert_eq!(unknown, keys.get(1..=MAX_KEYS).unwrap());
+        let certificate = {
+            use russh::keys::ssh_key::certificate::Builder;
+            let mut builder = Builder::new(vec![0; 16], key(3).public_key().key_data().clone(), 0, 1).unwrap();
+            builder.all_principals_valid().unwrap();
+            PublicKey::from(KeyData::from(builder.sign(&key(4)).unwrap()))
+        };
+        assert_eq!(super::unknown(vec![certificate], &[]), []);
+    }
+}
