@@ -227,11 +227,14 @@ fn address(target: &Target) -> &str {
 /// anybody's to set.
 fn names(target: &Target) -> Vec<String> {
     let mut names = vec![address(target).to_owned()];
-    let host = target.instance.as_str().parse::<Host>().ok().filter(|_| target.account == HOST_SCOPE);
-    let id = host.map_or_else(|| target.instance.to_string(), |host| host.host);
-    if !id.eq_ignore_ascii_case(address(target)) {
-        names.push(id);
-    }
+    let id = if target.account == HOST_SCOPE {
+        // A host of `-w` is called as it was typed; the port is no part of a name.
+        let known = identity(address(target), target.port).id();
+        known.and_then(|_| target.instance.as_str().parse::<Host>().ok()).map(|host| host.host)
+    } else {
+        Some(target.instance.to_string())
+    };
+    names.extend(id.filter(|id| !id.eq_ignore_ascii_case(address(target))));
     names
 }
 

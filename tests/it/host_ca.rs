@@ -302,6 +302,9 @@ fn command_line_believes_a_file_and_freezes_its_keys_into_the_run() {
     let unread = told(&words(&["--host-ca", "ca.pub", "--", "true"]));
     assert!(unread.contains("line 1: `@cert-authority *` is not a public key: "), "{unread}");
     std::fs::copy(authority.public_file(), &file).unwrap();
+    let unasked = "exit 2\nerror: `host_ca` names authorities, and `host_key` is not `ca`: nobody would ask them\n\
+                   hint: set `host_key: ca`, or `--host-key ca`\n";
+    assert_eq!(told(&["run", "-t", "Role=web", "--host-ca", "ca.pub", "--", "true"]), unasked);
     let project = world.path().join("sshjob.yaml");
     let yaml = std::fs::read_to_string(&project).unwrap() + "host_key: ca\nhost_ca: ca.pub\n";
     std::fs::write(&project, yaml).unwrap();
@@ -316,4 +319,37 @@ fn command_line_believes_a_file_and_freezes_its_keys_into_the_run() {
     assert!(again.starts_with("exit 0\n"), "{again}");
     let by_text = world.command(&words(&["--", "true"])).env("SSHJOB_HOST_CA", authority.public()).output().unwrap();
     assert_eq!(by_text.status.code(), Some(0), "{}", said(&by_text));
+}
+
+#[test]
+fn known_hosts_of_the_machine_names_authorities_and_revoked_keys() {
+    let world = World::new(0);
+    let (authority, key) = (Authority::new(&fixed(1)), key::fresh());
+    let (host, _files) = host(world.fleet().login(), &key, |ip| authority.certify(&key, &from_now(ip)));
+    world.add("certified", host.address(), "Role: web");
+    std::fs::create_dir(world.path().join(".ssh")).unwrap();
+    let known_hosts = |text: &str| std::fs::write(world.path().join(".ssh/known_hosts"), text).unwrap();
+    let ends = |policy: &str, code: i32| {
+        let output = world.sshjob(&["run", "--host-key", policy, "-t", "Role=web", "--", "true"]);
+        assert_eq!(output.status.code(), Some(code), "{policy}: {}", said(&output));
+        said(&output)
+    };
+    let line = format!("@cert-authority [{}]:* {}\n", host.address().ip(), authority.public());
+    known_hosts(&line);
+    ends("strict", 0);
+    ends("ca", 0);
+    known_hosts(&format!("{line}{line}@revoked * {}\n", authority.public()));
+    let revoked = ends("ca", 3);
+    assert!(revoked.contains("which known_hosts marks as revoked"), "{revoked}");
+    // A plain line says nothing to who does not believe plain lines; what is revoked holds for everyone but `off`.
+    known_hosts("mangled\n");
+    ends("pinned", 0);
+    ends("strict", 2);
+    known_hosts(&format!("@revoked * {}\n", key.public_key().to_openssh().unwrap()));
+    let revoked = ends("pinned", 3);
+    assert!(revoked.contains("which known_hosts marks as revoked"), "{revoked}");
+    ends("off", 0);
+    known_hosts("@revoked mangled\n");
+    let unread = ends("pinned", 2);
+    assert!(unread.contains("known_hosts`: line 1: there is no key type"), "{unread}");
 }
