@@ -70,10 +70,10 @@ pub enum Flaw {
         wanted: String,
     },
     /// It is for other hosts.
-    #[error("is for {named}, not for {wanted}")]
+    #[error("is for {others}, not for {wanted}")]
     NamesOthers {
         /// What it names.
-        named: String,
+        others: String,
         /// What it would have to name.
         wanted: String,
     },
@@ -155,8 +155,8 @@ impl Certificate {
         if !principals.iter().any(|named| names.iter().any(|name| name.eq_ignore_ascii_case(named))) {
             let wanted = list(names);
             return Err(match list(principals) {
-                named if named.is_empty() => Flaw::NamesNobody { wanted },
-                named => Flaw::NamesOthers { named, wanted },
+                none if none.is_empty() => Flaw::NamesNobody { wanted },
+                others => Flaw::NamesOthers { others, wanted },
             });
         }
         let options = certificate.critical_options();
