@@ -53,7 +53,7 @@ pub enum Flaw {
         /// From when on it is valid.
         from: String,
         /// The time.
-        now: Timestamp,
+        now: String,
     },
     /// It is used too late.
     #[error("was valid until {until}, and it is {now}")]
@@ -61,7 +61,7 @@ pub enum Flaw {
         /// Until when it was valid.
         until: String,
         /// The time.
-        now: Timestamp,
+        now: String,
     },
     /// It is for no host.
     #[error("names no host; it must name {wanted}")]
@@ -144,10 +144,10 @@ impl Certificate {
         }
         let seconds = u64::try_from(now.as_second()).unwrap_or_default();
         if seconds < certificate.valid_after() {
-            return Err(Flaw::NotYetValid { from: instant(certificate.valid_after()), now });
+            return Err(Flaw::NotYetValid { from: instant(certificate.valid_after()), now: instant(seconds) });
         }
         if seconds >= certificate.valid_before() {
-            return Err(Flaw::Expired { until: instant(certificate.valid_before()), now });
+            return Err(Flaw::Expired { until: instant(certificate.valid_before()), now: instant(seconds) });
         }
         let authority = certificate.signature_key().fingerprint(HashAlg::Sha256);
         certificate.validate_at(seconds, [&authority]).map_err(|_| Flaw::Forged)?;
