@@ -7,6 +7,7 @@
 
 #![allow(dead_code, reason = "a server offers what any test may need")]
 
+pub(crate) mod ca;
 pub(crate) mod client;
 pub(crate) mod fault;
 pub(crate) mod flights;

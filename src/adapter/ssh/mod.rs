@@ -34,6 +34,7 @@ mod error;
 mod handler;
 mod identity;
 pub mod key;
+mod learning;
 mod steps;
 mod wire;
 
@@ -57,6 +58,7 @@ pub use error::{ConnectError, Distrust, Stage};
 use error::{not_forwarded, plain, told};
 use handler::Verifier;
 pub use identity::{Identities, Identity, Keyring};
+use learning::Learning;
 pub use steps::Steps;
 use wire::Severable;
 
@@ -115,15 +117,18 @@ pub struct Expectation {
     pub certificates: bool,
     /// Judges the key that is presented. It is trusted, durably, when this returns `Ok`.
     pub verify: Verify,
-    /// Told of further keys that the host has proven to have; none where nobody wants to know.
-    pub learn: Option<Learn>,
 }
 
-/// Judges a host key.
-pub type Verify = Box<dyn FnOnce(HostKey) -> BoxFuture<'static, Result<(), Distrust>> + Send>;
+/// Judges a host key; where it is trusted, says who wants to know of further keys that the host has.
+pub type Verify = Box<dyn FnOnce(HostKey) -> BoxFuture<'static, Result<Option<Learn>, Distrust>> + Send>;
 
-/// Hears of all keys that a host has, the trusted one included.
-pub type Learn = Box<dyn FnOnce(Vec<HostKey>) -> BoxFuture<'static, ()> + Send>;
+/// Wants to know of further keys that a trusted host has.
+pub struct Learn {
+    /// The keys of which nothing is to be learned, as OpenSSH writes them.
+    pub known: Vec<String>,
+    /// Hears of the others, once the host has proven to have them.
+    pub tell: Box<dyn FnOnce(Vec<HostKey>) -> BoxFuture<'static, ()> + Send>,
+}
 
 /// A host key as presented: proven by the key exchange to belong to the host, not yet trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,7 +149,9 @@ pub struct Connector {
 
 /// An authenticated connection. Dropping it severs it at once, whatever the host does.
 pub struct Connection {
-    handle: Handle<Verifier>,
+    handle: Arc<Handle<Verifier>>,
+    /// Asks for further host keys beside what the connection is for.
+    learning: Learning,
     /// Cuts the socket when dropped: the library's own task would wait for a host that no longer answers.
     _cut: DropGuard,
     /// The jump host that it goes through; it lasts as long as anything goes through it.
@@ -261,7 +268,7 @@ async fn log_in(
     let expectation = (host.expect)().await.map_err(ConnectError::from)?;
     let (stream, cut) = Severable::new(stream);
     let config = config(&expectation.known, expectation.certificates);
-    let verifier = Verifier::new(expectation, Arc::clone(steps));
+    let (verifier, announced) = Verifier::new(expectation.verify, Arc::clone(steps));
     let handshake = client::connect_stream(config, stream, verifier);
     let mut handle = timeout_at(deadline, handshake)
         .await
@@ -271,7 +278,9 @@ async fn log_in(
         .await
         .map_err(|_| late(Stage::Authentication, within))??;
     steps.mark(Stage::Authentication);
-    Ok(Connection { handle, _cut: cut, _through: through })
+    let handle = Arc::new(handle);
+    let learning = Learning::start(announced, Arc::clone(&handle), host.to_string());
+    Ok(Connection { handle, learning, _cut: cut, _through: through })
 }
 
 fn late(stage: Stage, within: Duration) -> ConnectError {
@@ -290,6 +299,13 @@ impl Connection {
             Ok(Err(error)) => Err(ConnectError::Unreachable { stage, why: told(&error) }),
             Err(_) => Err(ConnectError::Unreachable { stage, why: format!("no answer within {within:?}") }),
         }
+    }
+
+    /// Severs it, and waits until what was learned on it is written down; what is not proven yet is not waited for.
+    pub async fn close(self) {
+        let Self { handle, learning, _cut: cut, _through: through } = self;
+        drop((cut, handle, through));
+        learning.finish().await;
     }
 
     fn is_closed(&self) -> bool {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::tz::TimeZoneDatabase;
 
 use super::{Hop, Mode, Notify, SecretRef, Sudo, User};
+use crate::domain::authority::Authority;
 use crate::domain::decode::At;
 use crate::domain::diagnostic::{Diagnostic, Faults, Place, nearest, quoted};
 use crate::domain::hostrange;
@@ -119,6 +120,13 @@ pub(super) fn keys(at: &At<'_>) -> Option<Vec<Location>> {
 pub(super) fn jump(at: &At<'_>) -> Option<Vec<Hop>> {
     let hops: Vec<Hop> = at.one_or_many(|at| at.convert("a jump host `[user@]host[:port]`"))?;
     some_of(at, hops, "jump host")
+}
+
+/// Reads whose host certificates are believed.
+pub(super) fn authorities(at: &At<'_>) -> Option<Vec<Authority>> {
+    let what = "an authority: a public key as `ssh-ed25519 AAAA…`, or a file of such";
+    let authorities: Vec<Authority> = at.one_or_many(|at| at.convert(what))?;
+    some_of(at, authorities, "authority")
 }
 
 /// Reads AWS region names.
