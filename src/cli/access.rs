@@ -65,11 +65,10 @@ pub fn not_yet(what: &str) -> Fail {
 /// # Errors
 /// Naming the first thing that it needs.
 pub fn refuse_what_is_not_built(job: &Job) -> Result<(), Fail> {
-    use crate::domain::job::{HostKeyPolicy, Mode, Sudo};
+    use crate::domain::job::{Mode, Sudo};
     let needs = [
         (job.mode != Mode::Attached, "detached mode (`mode: detached`, `-d`)"),
         (job.sudo != Sudo::No, "sudo (`sudo:`, `--sudo`)"),
-        (job.login.host_key == HostKeyPolicy::Ca, "host certificates (`--host-key ca`)"),
         (job.notify.is_some(), "notifications (`notify:`)"),
     ];
     match needs.into_iter().find(|(needed, _)| *needed) {

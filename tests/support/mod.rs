@@ -1,16 +1,18 @@
 //! What several integration tests share: real servers first, fakes where a fault must be exact.
 //!
-//! [`sshd`] starts OpenSSH daemons, [`machine`] one on a machine of its own, with users of every kind, [`fault`] hosts that misbehave at an exact point, [`key`] makes keys, [`loopback`]
-//! [`sshd`] starts OpenSSH daemons, [`agent`] SSH agents, [`fault`] hosts that misbehave at an exact point, [`key`] makes keys, [`loopback`]
-//! finds addresses, [`client`] is the plain `ssh` that proves that the servers are right, [`rig`] drives the engine,
-//! [`world`] is a folder in which the program itself is called, [`memory`] is a store in memory that fails on demand, and
-//! [`tale`] writes the records of runs that never ran.
+//! [`sshd`] starts OpenSSH daemons, [`machine`] one on a machine of its own, with users of every kind, [`agent`] SSH
+//! agents, [`fault`] hosts that misbehave at an exact point, [`flights`] counts round trips, [`key`] makes keys,
+//! [`loopback`] finds addresses, [`client`] is the plain `ssh` that proves that the servers are right, [`rig`] drives
+//! the engine, [`world`] is a folder in which the program itself is called, [`memory`] is a store in memory that fails
+//! on demand, and [`tale`] writes the records of runs that never ran.
 
 #![allow(dead_code, reason = "a server offers what any test may need")]
 
 pub(crate) mod agent;
+pub(crate) mod ca;
 pub(crate) mod client;
 pub(crate) mod fault;
+pub(crate) mod flights;
 pub(crate) mod key;
 pub(crate) mod killer;
 pub(crate) mod loopback;

@@ -234,8 +234,8 @@ impl Daemon {
             (parent(pid.as_raw_pid()) == parents.get(&pid.as_raw_pid()).copied()).then_some(held)
         };
         // All are held before the first is killed, which takes the parent of others away.
-        let held: Vec<_> = doomed.into_iter().skip(1).filter_map(Pid::from_raw).filter_map(hold).collect();
-        for process in held {
+        let certain: Vec<_> = doomed.into_iter().skip(1).filter_map(Pid::from_raw).filter_map(hold).collect();
+        for process in certain {
             let _ = pidfd_send_signal(process, Signal::KILL);
         }
         let _ = self.child.kill();

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use russh::client::{AuthResult, Handle};
 use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey};
 use russh::{MethodKind, MethodSet};
+use tokio::time::timeout;
 
 use super::agent::{Agent, AgentError, Held, Signer, Unsigned};
 use super::certificate;
@@ -14,6 +16,10 @@ use super::error::told;
 use super::handler::Verifier;
 use super::{ConnectError, Stage};
 use crate::domain::location::Location;
+
+/// A host that tells which RSA signatures it takes does so right behind the key exchange (RFC 8308, section 2.4), in the
+/// same packet most often; this long allows for the next. One that tells nothing is not worth a round trip's wait.
+const SIGNATURES_TOLD: Duration = Duration::from_millis(50);
 
 /// One way to prove who we are.
 #[derive(Debug, Clone)]
@@ -310,7 +316,8 @@ async fn signature_hash(handle: &Handle<Verifier>, algorithm: &Algorithm) -> Res
     if !matches!(algorithm, Algorithm::Rsa { .. }) {
         return Ok(None);
     }
-    let supported = handle.best_supported_rsa_hash().await.map_err(|error| broken(&error))?;
+    let told = timeout(SIGNATURES_TOLD, handle.best_supported_rsa_hash()).await;
+    let supported = told.unwrap_or(Ok(None)).map_err(|error| broken(&error))?;
     Ok(Some(supported.flatten().unwrap_or(HashAlg::Sha256)))
 }
 

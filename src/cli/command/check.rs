@@ -64,7 +64,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let targets: Vec<Target> = instances.iter().map(|instance| plan::target(&job, instance)).collect();
     let runs = store::open(&global, Some(&workspace))?;
     let keyring = keys::load_keys(&job, &targets, &workspace.root).await?;
-    let trust = known_hosts::trust(&job, &runs)?;
+    let trust = known_hosts::trust(&job, &workspace.root, &runs)?;
     access::raise_open_files();
     let access = Access { connector: Connector::default(), keyring, trust, clock: Clock };
     let (planned, _) = plan::plan(&job, &targets);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::tz::TimeZoneDatabase;
 
 use super::{Hop, Mode, Notify, SecretRef, Sudo, User};
+use crate::domain::authority::Authority;
 use crate::domain::decode::At;
 use crate::domain::diagnostic::{Diagnostic, Faults, Place, nearest, quoted};
 use crate::domain::hostrange;
@@ -132,6 +133,13 @@ fn hop(at: &At<'_>) -> Option<Hop> {
     let keys = fields.get("key", keys);
     fields.finish();
     Some(Hop { keys: keys.map(|keys| keys.value).unwrap_or_default(), ..host?.value })
+}
+
+/// Reads whose host certificates are believed.
+pub(super) fn authorities(at: &At<'_>) -> Option<Vec<Authority>> {
+    let what = "an authority: a public key as `ssh-ed25519 AAAA…`, or a file of such";
+    let authorities: Vec<Authority> = at.one_or_many(|at| at.convert(what))?;
+    some_of(at, authorities, "authority")
 }
 
 /// Reads AWS region names.
