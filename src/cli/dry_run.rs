@@ -1,5 +1,7 @@
 //! What a run would do: nothing is connected to, and nothing is written.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::context::{Format, Global};
@@ -65,11 +67,12 @@ pub async fn show(
     script: &[u8],
     origin: &str,
     targets: &[Target],
+    project: &Path,
     runs: &Runs<Dir>,
     global: &Global,
 ) -> Result<Exit, Fail> {
     let (planned, batches) = plan(job, targets);
-    let trusted = known_hosts::trust(job, runs)?;
+    let trusted = known_hosts::trust(job, project, runs)?;
     let mut tasks = Vec::with_capacity(targets.len());
     for (wave, (from, to)) in planned.waves.iter().enumerate() {
         let (from, to) = (*from as usize, *to as usize);
@@ -164,6 +167,7 @@ async fn trust(trust: &Trust<Dir>, target: &Target) -> Result<&'static str, Fail
         Basis::Anything => "off: any key",
         Basis::Pinned => "pinned",
         Basis::Vouched => "known",
+        Basis::Certified => "certificate of a known authority",
         Basis::FirstUse => "first use: its key will be pinned",
         Basis::Nothing => "unknown: it will be rejected",
     })

@@ -9,6 +9,7 @@ pub mod context;
 pub mod dry_run;
 pub mod exit;
 pub mod flags;
+pub mod keys;
 pub mod known_hosts;
 pub mod launch;
 pub mod output;

@@ -17,7 +17,7 @@ use crate::domain::task::TaskState;
 
 /// A host that has not started the script in time is told that nothing more comes; what waits for input, as a login
 /// file that reads, then goes on at once, and it is certain that nothing was started.
-const LAST_CHANCE: Duration = Duration::from_secs(2);
+const LAST_CHANCE: Duration = Duration::from_secs(5);
 
 /// After its lifeline ends a script gets TERM, and 10 s later KILL; by then its status must have come.
 const END_WITHIN: Duration = Duration::from_secs(15);
@@ -66,6 +66,16 @@ impl From<DeliveryError> for Refusal {
     }
 }
 
+/// Who has the word before anything of ours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Speaker {
+    /// The login shell, or what the host runs in its place.
+    #[default]
+    LoginShell,
+    /// sudo, which the login shell has asked.
+    Sudo,
+}
+
 /// What was heard of a script until the channel was done or given up.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
@@ -83,10 +93,35 @@ pub(super) struct Heard {
     pub(super) ending: Option<TaskState>,
     /// A background process held the output open when we stopped listening.
     pub(super) trailing: bool,
-    /// The login shell was about to ask sudo.
-    pub(super) asked_sudo: bool,
-    /// The end of what a login shell, or sudo, printed before anything of ours.
+    /// The end of what was printed before anything of ours.
     pub(super) noise: String,
+    /// Who printed it.
+    pub(super) speaker: Speaker,
+}
+
+impl Heard {
+    /// Notes that time is up; tells how much longer to wait for the host to say that it is over.
+    fn is_late(&mut self, patience: Duration) -> Duration {
+        if self.started {
+            self.ending = Some(TaskState::TimedOut);
+            return END_WITHIN;
+        }
+        let waited = patience.as_secs();
+        self.given_up = Some(format!("no word of the script within {waited}s: does a login file hang?"));
+        LAST_CHANCE
+    }
+
+    /// Notes why nothing is started; tells whether that is all there is to hear.
+    fn is_refused(&mut self, refusal: DeliveryError) -> bool {
+        let ours = refusal == DeliveryError::Noise;
+        // Our own limit is not the host's word: what was handed over may start all the same.
+        if ours && self.delivered {
+            self.given_up = Some(refusal.to_string());
+        } else {
+            self.failure = Some(refusal.into());
+        }
+        ours
+    }
 }
 
 enum Phase {
@@ -150,22 +185,14 @@ pub(super) async fn listen<S: Sink>(
             }
             // Before what the host says: one that never pauses must not talk its way past a deadline.
             () = sleep_until(deadline) => match phase {
-                Phase::Delivering => {
-                    let waited = patience.as_secs();
-                    heard.given_up = Some(format!("no word of the script within {waited}s: does a login file hang?"));
-                    phase = Phase::Ending;
-                    deadline = Instant::now() + LAST_CHANCE;
-                    input.end().await;
-                }
                 Phase::Ending => break,
                 Phase::Trailing { .. } => {
                     heard.trailing = true;
                     break;
                 }
-                Phase::Running => {
-                    heard.ending = Some(TaskState::TimedOut);
+                Phase::Delivering | Phase::Running => {
+                    deadline = Instant::now() + heard.is_late(patience);
                     phase = Phase::Ending;
-                    deadline = Instant::now() + END_WITHIN;
                     input.end().await;
                 }
             },
@@ -179,18 +206,7 @@ pub(super) async fn listen<S: Sink>(
                     let reader = if stream == Stream::Out { &mut out } else { &mut err };
                     match reader.feed(&bytes) {
                         Ok(output) => sink.write(stream, output).await,
-                        Err(refusal) => {
-                            let ours = refusal == DeliveryError::Noise;
-                            // Our own limit is not the host's word: what was handed over may start all the same.
-                            if ours && heard.delivered {
-                                heard.given_up = Some(refusal.to_string());
-                            } else {
-                                heard.failure = Some(refusal.into());
-                            }
-                            if ours {
-                                break;
-                            }
-                        }
+                        Err(refusal) => if heard.is_refused(refusal) { break },
                     }
                     if !heard.started && (out.started() || err.started()) {
                         heard.started = true;
@@ -232,7 +248,7 @@ pub(super) async fn listen<S: Sink>(
         }
     }
     heard.noise = [err.noise(), out.noise()].into_iter().find(|noise| !noise.is_empty()).unwrap_or_default();
-    heard.asked_sudo = out.asked_sudo();
+    heard.speaker = if out.asked_sudo() { Speaker::Sudo } else { Speaker::LoginShell };
     input.close().await;
     heard
 }

@@ -6,7 +6,7 @@ use super::access::Seen;
 use super::event::{Event, Head};
 use super::gate::Stop;
 use super::ledger::LedgerError;
-use super::listen::{Heard, Refusal, Status, listen};
+use super::listen::{Heard, Refusal, Speaker, Status, listen};
 use super::spool::Spool;
 use super::worker::{Batch, Worker};
 use crate::adapter::ssh::{self, ConnectError};
@@ -74,8 +74,7 @@ impl<S: Store> Task<'_, S> {
         let mut spool = Spool::new(runs, keys, self.target.instance.clone(), self.attempt, job.max_output.0);
         let heard = listen(channel, &token, &parcel, job, &self.worker.gate, &mut spool).await;
         tracing::debug!(%instance, delivered = heard.delivered, started = heard.started, status = ?heard.status, "heard");
-        drop(connection);
-        let spooled = spool.finish().await;
+        let (spooled, ()) = tokio::join!(spool.finish(), connection.close());
         record = judge(record, heard, job);
         record.finished_at = Some(self.worker.clock.now());
         tracing::info!(instance = %self.target.instance, attempt = self.attempt, state = %record.state, "ended");
@@ -158,7 +157,7 @@ pub(super) fn judge(mut record: TaskRecord, heard: Heard, job: &Job) -> TaskReco
         // Nothing ran after all.
         record.started_at = None;
         record.exit_code = match (state, heard.status) {
-            (TaskState::Failed, Some(Status::Code(code))) if heard.asked_sudo => Some(code),
+            (TaskState::Failed, Some(Status::Code(code))) if heard.speaker == Speaker::Sudo => Some(code),
             (TaskState::Failed, _) => Some(NO_PROGRAM),
             _ => None,
         };
@@ -193,8 +192,8 @@ fn verdict(heard: &Heard, job: &Job) -> (TaskState, Option<String>) {
 
 /// The host never said that the script is about to start.
 fn unstarted(heard: &Heard, sudo: &Sudo) -> (TaskState, Option<String>) {
-    let said = match heard.noise.as_str() {
-        "" => " and said nothing: is it a shell, and does a login file exit?".to_owned(),
+    let said = |nothing: &str| match heard.noise.as_str() {
+        "" => nothing.to_owned(),
         noise => format!(": {noise}"),
     };
     let never = heard.failure.is_some() || heard.status.is_some() || !heard.delivered;
@@ -205,19 +204,19 @@ fn unstarted(heard: &Heard, sudo: &Sudo) -> (TaskState, Option<String>) {
         (Some(Refusal::NoProgram(why)), _, _) => (TaskState::Failed, Some(format!("nothing was started: {why}"))),
         (Some(Refusal::Other(why)), _, _) => (TaskState::Unreachable, Some(format!("nothing was started: {why}"))),
         // Nor here: who answers is sudo.
-        (None, Some(Status::Code(code)), _) if heard.asked_sudo => {
+        (None, Some(Status::Code(code)), _) if heard.speaker == Speaker::Sudo => {
             let why = explain(sudo, *code, &heard.noise);
             (TaskState::Failed, Some(format!("nothing was started: {why}")))
         }
         // Our part has ended, and its word never came: a login shell that does not do what it is told.
         (None, Some(Status::Code(code)), _) => {
-            let why =
-                format!("nothing was started: the login shell or a forced command ended with status {code}{said}");
-            (TaskState::Unreachable, Some(why))
+            let said = said(" and said nothing: is it a shell, and does a login file exit?");
+            let why = format!("the login shell or a forced command ended with status {code}{said}");
+            (TaskState::Unreachable, Some(format!("nothing was started: {why}")))
         }
         (None, Some(Status::Signal(signal)), _) => {
-            let why = format!("nothing was started: signal {signal} ended the login shell or a forced command{said}");
-            (TaskState::Unreachable, Some(why))
+            let why = format!("signal {signal} ended the login shell or a forced command{}", said(""));
+            (TaskState::Unreachable, Some(format!("nothing was started: {why}")))
         }
         (None, None, _) if !heard.delivered => {
             let why = "nothing was started: the connection broke or stalled in mid-delivery".to_owned();

@@ -10,10 +10,14 @@
 //! | `program` | what the program itself does on real sshd hosts: documents and exit codes |
 //! | `project` | that the example jobs, their schema and the commands on them agree |
 //! | `round_trips` | how often a task waits for its host's answer |
+//! | `host_ca` | which host certificates are believed, of whom and for whom |
 //! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
 //! | `history` | what `runs`, `status`, `logs` and `prune` make of records, whole, gapped, damaged or half removed |
+//! | `retries` | what is kept of a task that waits for its next attempt, and what comes of it |
+//! | `identities` | that agents, certificates and several keys let us in, and what is said where they do not |
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
 //! | `jump` | that every host on the way to a target is checked, and a bastion is spared |
+//! | `rotation` | that a pinned host which gets new keys stays trusted, and what is learned of it |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `sudo` | whom one becomes by sudo, what is refused in which words, and that all of it ends |
@@ -43,13 +47,17 @@ mod crash;
 mod delivery;
 mod fleet;
 mod history;
+mod host_ca;
 mod hosts;
+mod identities;
 mod jump;
 mod killed;
 mod output;
 mod program;
 mod project;
 mod readme;
+mod retries;
+mod rotation;
 mod round_trips;
 mod schema;
 mod secrets;

@@ -42,7 +42,7 @@ fn refusals_are_immediate_and_say_what_to_do() {
         let output = crowd.run(&[sudo, "--", "id", "-un"]);
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
         writeln!(told, "{sudo}").unwrap();
-        users.iter().for_each(|(user, _)| told.push_str(&lines_of(&output, user)));
+        told.extend(users.iter().map(|(user, _)| lines_of(&output, user)));
     }
     insta::assert_snapshot!(told, @r#"
     --sudo

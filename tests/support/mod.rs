@@ -1,17 +1,16 @@
 //! What several integration tests share: real servers first, fakes where a fault must be exact.
 //!
 //! [`sshd`] starts OpenSSH daemons, [`machine`] one on a machine of its own with users of every kind, whom [`crowd`]
-//! takes for hosts, [`fault`] hosts that misbehave at an exact point, [`wire`] what can be cut between them and us,
-//! [`key`] makes keys, [`loopback`] finds addresses, [`client`] is the plain `ssh` that proves that the servers are
-//! right, [`rig`] drives the engine, [`world`] is a folder in which the program itself is called, [`memory`] is a store in
-//! memory that fails on demand, and [`tale`] writes the records of runs that never ran.
-//! [`sshd`] starts OpenSSH daemons, [`fault`] hosts that misbehave at an exact point, [`flights`] counts round trips,
-//! [`key`] makes keys, [`loopback`] finds addresses, [`client`] is the plain `ssh` that proves that the servers are
-//! right, [`rig`] drives the engine, [`world`] is a folder in which the program itself is called, [`memory`] is a store
-//! in memory that fails on demand, and [`tale`] writes the records of runs that never ran.
+//! takes for hosts, [`agent`] SSH agents, [`fault`] hosts that misbehave at an exact point, [`wire`] what can be cut
+//! between them and us, [`flights`] counts round trips, [`key`] makes keys, [`loopback`] finds addresses, [`client`] is
+//! the plain `ssh` that proves that the servers are right, [`rig`] drives the engine, [`world`] is a folder in which the
+//! program itself is called, [`memory`] is a store in memory that fails on demand, and [`tale`] writes the records of runs
+//! that never ran.
 
 #![allow(dead_code, reason = "a server offers what any test may need")]
 
+pub(crate) mod agent;
+pub(crate) mod ca;
 pub(crate) mod client;
 pub(crate) mod crowd;
 pub(crate) mod fault;

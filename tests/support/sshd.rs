@@ -102,6 +102,17 @@ impl Sshd {
         self.daemon.log()
     }
 
+    /// Has it read its configuration again, as for `systemctl reload`: it listens anew when this returns, and what runs
+    /// goes on.
+    pub(crate) fn reload(&self) {
+        let listening = || self.log().matches("Server listening on ").count();
+        let before = listening();
+        self.daemon.signal(Signal::HUP);
+        while listening() < before + self.spec.addresses.len() {
+            std::thread::yield_now();
+        }
+    }
+
     /// Kills it and starts it again at the same address, changed by `change`.
     pub(crate) fn restart(&mut self, change: impl FnOnce(&mut Spec)) {
         self.daemon.stop();
@@ -191,6 +202,11 @@ impl Daemon {
         daemon
     }
 
+    fn signal(&self, signal: Signal) {
+        let daemon = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(daemon, signal).unwrap();
+    }
+
     /// What it has logged so far.
     pub(super) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
@@ -212,12 +228,15 @@ impl Daemon {
             doomed.extend(parents.iter().filter(|(_, it)| **it == parent).map(|(pid, _)| *pid));
             next += 1;
         }
-        for pid in doomed.into_iter().skip(1).filter_map(Pid::from_raw) {
+        let hold = |pid: Pid| {
             // A process that is held by a descriptor and still has its parent is the one that was listed.
-            let Ok(held) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            if parent(pid.as_raw_pid()) == parents.get(&pid.as_raw_pid()).copied() {
-                let _ = pidfd_send_signal(held, Signal::KILL);
-            }
+            let held = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+            (parent(pid.as_raw_pid()) == parents.get(&pid.as_raw_pid()).copied()).then_some(held)
+        };
+        // All are held before the first is killed, which takes the parent of others away.
+        let certain: Vec<_> = doomed.into_iter().skip(1).filter_map(Pid::from_raw).filter_map(hold).collect();
+        for process in certain {
+            let _ = pidfd_send_signal(process, Signal::KILL);
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -8,6 +8,7 @@ use crate::cli::access;
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::flags::{Execution, Login, whom};
+use crate::cli::keys;
 use crate::cli::known_hosts;
 use crate::cli::launch::notice;
 use crate::cli::output::advice::advice;
@@ -62,8 +63,8 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let instances = args.select.find(&workspace, &job.targets).await?;
     let targets: Vec<Target> = instances.iter().map(|instance| plan::target(&job, instance)).collect();
     let runs = store::open(&global, Some(&workspace))?;
-    let keyring = access::load_keys(&job, &workspace.root)?;
-    let trust = known_hosts::trust(&job, &runs)?;
+    let keyring = keys::load_keys(&job, &targets, &workspace.root).await?;
+    let trust = known_hosts::trust(&job, &workspace.root, &runs)?;
     access::raise_open_files();
     let access = Access { connector: Connector::default(), keyring, trust, clock: Clock };
     let (planned, _) = plan::plan(&job, &targets);

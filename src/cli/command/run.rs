@@ -83,7 +83,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let targets: Vec<_> = instances.iter().map(|instance| plan::target(&job, instance)).collect();
     let runs = store::open(&global, Some(&workspace))?;
     if args.dry_run {
-        return dry_run::show(&job, &script, &origin, &targets, &runs, &global).await;
+        return dry_run::show(&job, &script, &origin, &targets, &workspace.root, &runs, &global).await;
     }
     if targets.is_empty() {
         // Only `--allow-empty` comes here.

@@ -26,3 +26,14 @@ fn start_up_file_that_hangs_ends_the_wait_for_it() {
     force-command: lost  connection: no word of the script within 15s: does a login file hang?
     ");
 }
+
+#[test]
+fn script_that_starts_when_nobody_waits_any_more_is_ended() {
+    // It hangs until our input ends, and then lets all of it through.
+    let setup = "cat >.bashrc <<'BASHRC'
+python3 -c 'import select; it = select.poll(); it.register(0, select.POLLRDHUP | select.POLLHUP); it.poll()'
+BASHRC";
+    let Some(wild) = Wild::start(&[User { setup, ..user("bashrc") }], |_| {}) else { return };
+    fs::write(wild.world.path().join("script"), "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    insta::assert_snapshot!(wild.table(&wild.run(&["--connect-timeout", "5s"])), @"bashrc: timed_out  signal TERM  ended, for it started too late: is a login file slow?");
+}
