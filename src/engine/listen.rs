@@ -107,7 +107,8 @@ impl Heard {
             return END_WITHIN;
         }
         let waited = patience.as_secs();
-        self.given_up = Some(format!("no word of the script within {waited}s: does a login file hang?"));
+        let who = if self.speaker == Speaker::Sudo { "sudo" } else { "a login file" };
+        self.given_up = Some(format!("no word of the script within {waited}s: does {who} hang?"));
         LAST_CHANCE
     }
 
@@ -208,6 +209,9 @@ pub(super) async fn listen<S: Sink>(
                         Ok(output) => sink.write(stream, output).await,
                         Err(refusal) => if heard.is_refused(refusal) { break },
                     }
+                    if out.asked_sudo() {
+                        heard.speaker = Speaker::Sudo;
+                    }
                     if !heard.started && (out.started() || err.started()) {
                         heard.started = true;
                         if matches!(phase, Phase::Delivering) {
@@ -248,7 +252,6 @@ pub(super) async fn listen<S: Sink>(
         }
     }
     heard.noise = [err.noise(), out.noise()].into_iter().find(|noise| !noise.is_empty()).unwrap_or_default();
-    heard.speaker = if out.asked_sudo() { Speaker::Sudo } else { Speaker::LoginShell };
     input.close().await;
     heard
 }

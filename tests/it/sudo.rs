@@ -44,7 +44,7 @@ fn refusals_are_immediate_and_say_what_to_do() {
         writeln!(told, "{sudo}").unwrap();
         told.extend(users.iter().map(|(user, _)| lines_of(&output, user)));
     }
-    insta::assert_snapshot!(told, @r#"
+    insta::assert_snapshot!(told, @r"
     --sudo
     password: failed  exit 1  nothing was started: sudo wants a password to become `root`, which nobody is there to give: a sudoers rule with `NOPASSWD` does without
     stranger: failed  exit 1  nothing was started: sudo wants a password to become `root`, which nobody is there to give: a sudoers rule with `NOPASSWD` does without
@@ -72,7 +72,7 @@ fn refusals_are_immediate_and_say_what_to_do() {
     pathless: failed  exit 127  nothing was started: there is no `sudo`, which is to become `nobody-here`, on the path of this user
     pathless-tcsh: failed  exit 1  nothing was started: there is no `sudo`, which is to become `nobody-here`, on the path of this user
     nologin: unreachable  nothing was started: the login shell or a forced command ended with status 1: This account is currently not available.
-    "#);
+    ");
     // What `check` says of the same hosts.
     let output = crowd.world.sshjob(&["-o", "json", "check", "-tA", "--sudo=other"]);
     let hosts = json(&output)["hosts"].as_array().unwrap().clone();
@@ -88,6 +88,16 @@ fn refusals_are_immediate_and_say_what_to_do() {
     "stranger": "sudo" "failed"
     "terminal": "sudo" "failed"
     "#);
+}
+
+#[test]
+fn sudo_that_hangs_ends_the_wait_for_it() {
+    let pam =
+        |plan: &mut Plan| plan.setup.push_str("echo 'account required pam_exec.so /bin/sleep 1000' >/etc/pam.d/sudo\n");
+    let Some(crowd) = Crowd::start(&[("ann", "bash")], "ALL ALL=(ALL) NOPASSWD: ALL", pam) else { return };
+    let output = crowd.run(&["--sudo", "--connect-timeout", "2s", "--", "id", "-un"]);
+    // Whether it will start one day nobody knows.
+    insta::assert_snapshot!(lines_of(&output, "ann"), @"ann: lost  connection: no word of the script within 6s: does sudo hang?");
 }
 
 #[test]

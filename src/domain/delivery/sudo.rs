@@ -68,7 +68,7 @@ mod tests {
             (1, ""),
         ];
         let told = cases.map(|(code, words)| explain(&Sudo::User("app".to_owned()), code, words));
-        insta::assert_snapshot!(told.join("\n"), @r#"
+        insta::assert_snapshot!(told.join("\n"), @r"
         sudo wants a password to become `app`, which nobody is there to give: a sudoers rule with `NOPASSWD` does without
         sudo wants a password to become `app`, which nobody is there to give: a sudoers rule with `NOPASSWD` does without
         sudo wants a password to become `app`, which nobody is there to give: a sudoers rule with `NOPASSWD` does without
@@ -81,6 +81,6 @@ mod tests {
         sudo ended with status 1: Ein Passwort ist notwendig
         sudo ended with status 126: Permission denied
         sudo ended with status 1 and said nothing
-        "#);
+        ");
     }
 }
