@@ -64,11 +64,11 @@ fn refusals_are_immediate_and_say_what_to_do() {
     pathless-tcsh: failed  exit 1  nothing was started: there is no `sudo`, which is to become `other`, on the path of this user
     nologin: unreachable  nothing was started: the login shell or a forced command ended with status 1: This account is currently not available.
     --sudo=nobody-here
-    password: failed  exit 1  nothing was started: sudo ended with status 1: unknown user nobody-here sudo: error initializing audit plugin sudoers_audit
-    stranger: failed  exit 1  nothing was started: sudo ended with status 1: unknown user nobody-here sudo: error initializing audit plugin sudoers_audit
-    other: failed  exit 1  nothing was started: sudo ended with status 1: unknown user nobody-here sudo: error initializing audit plugin sudoers_audit
-    one-command: failed  exit 1  nothing was started: sudo ended with status 1: unknown user nobody-here sudo: error initializing audit plugin sudoers_audit
-    terminal: failed  exit 1  nothing was started: sudo ended with status 1: unknown user nobody-here sudo: error initializing audit plugin sudoers_audit
+    password: failed  exit 1  nothing was started: sudo knows no user `nobody-here` on this host
+    stranger: failed  exit 1  nothing was started: sudo knows no user `nobody-here` on this host
+    other: failed  exit 1  nothing was started: sudo knows no user `nobody-here` on this host
+    one-command: failed  exit 1  nothing was started: sudo knows no user `nobody-here` on this host
+    terminal: failed  exit 1  nothing was started: sudo knows no user `nobody-here` on this host
     pathless: failed  exit 127  nothing was started: there is no `sudo`, which is to become `nobody-here`, on the path of this user
     pathless-tcsh: failed  exit 1  nothing was started: there is no `sudo`, which is to become `nobody-here`, on the path of this user
     nologin: unreachable  nothing was started: the login shell or a forced command ended with status 1: This account is currently not available.

@@ -26,6 +26,9 @@ pub fn explain(whom: &Sudo, code: u32, words: &str) -> String {
     if says("you must have a tty") {
         return "sudo wants a terminal, and there is none: `!requiretty` in sudoers does without".to_owned();
     }
+    if says("unknown user") {
+        return format!("sudo knows no user `{whom}` on this host");
+    }
     // It quotes the whole of our command line.
     if says("is not allowed to execute") || says("sshjob_head") {
         return format!("sudo has no rule that lets this user run `/bin/sh` as `{whom}`");
@@ -62,7 +65,8 @@ mod tests {
             ),
             (127, "bash: line 1: exec: sudo: not found"),
             (1, "sudo: Command not found."),
-            (1, "hello from .bashrc sudo: unknown user nosuch sudo: error initializing audit plugin sudoers_audit"),
+            (1, "hello from .bashrc sudo: unknown user app sudo: error initializing audit plugin sudoers_audit"),
+            (1, "hello from .bashrc sudo: /etc/sudo.conf is owned by uid 65534, should be 0"),
             (1, "sudo: Ein Passwort ist notwendig"),
             (126, "bash: /usr/bin/sudo: Permission denied"),
             (1, ""),
@@ -77,7 +81,8 @@ mod tests {
         sudo has no rule that lets this user run `/bin/sh` as `app`
         there is no `sudo`, which is to become `app`, on the path of this user
         there is no `sudo`, which is to become `app`, on the path of this user
-        sudo ended with status 1: unknown user nosuch sudo: error initializing audit plugin sudoers_audit
+        sudo knows no user `app` on this host
+        sudo ended with status 1: /etc/sudo.conf is owned by uid 65534, should be 0
         sudo ended with status 1: Ein Passwort ist notwendig
         sudo ended with status 126: Permission denied
         sudo ended with status 1 and said nothing
