@@ -23,5 +23,6 @@ pub mod run;
 pub mod schedule;
 pub mod script;
 pub mod selector;
+pub mod ssh_config;
 pub mod task;
 pub mod yaml;

@@ -12,6 +12,7 @@
 //! | `identities` | that agents, certificates and several keys let us in, and what is said where they do not |
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
 //! | `jump` | that every host on the way to a target is checked, and a bastion is spared |
+//! | `ssh_config` | that `~/.ssh/config` means to us what it means to ssh, and is obeyed for hosts that are named |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
@@ -46,6 +47,7 @@ mod project;
 mod readme;
 mod schema;
 mod settle;
+mod ssh_config;
 mod store_contract;
 mod store_dir;
 mod store_memory;
