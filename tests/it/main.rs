@@ -10,6 +10,7 @@
 //! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
 //! | `history` | what `runs`, `status`, `logs` and `prune` make of records, whole, gapped, damaged or half removed |
 //! | `identities` | that agents, certificates and several keys let us in, and what is said where they do not |
+//! | `ipv6` | that addresses of version six are reached and trusted however they are named |
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
 //! | `jump` | that every host on the way to a target is checked, and a bastion is spared |
 //! | `ssh_config` | that `~/.ssh/config` means to us what it means to ssh, and is obeyed for hosts that are named |
@@ -39,6 +40,7 @@ mod fleet;
 mod history;
 mod hosts;
 mod identities;
+mod ipv6;
 mod jump;
 mod killed;
 mod output;
