@@ -29,8 +29,8 @@ pub struct Select {
     /// Hosts whose tag K has value V: `K=A,B` (either), `K=web*`, `K!=V`, or `K` alone; repeat to ask for more
     #[arg(short, long, value_name = "K=V[,V]")]
     pub tag: Vec<TagFilter>,
-    /// Hosts by name, without an inventory: `web-1`, `node[1-5],db1`, `root@10.0.0.5:2222`; of them `~/.ssh/config` is
-    /// asked where nothing else says how to log in (SSHJOB_SSH_CONFIG: another file, or `none`)
+    /// Hosts by name, without an inventory: `web-1`, `node[1-5],db1`, `root@10.0.0.5:2222`; for these `~/.ssh/config`
+    /// counts where nothing else says how to log in (`SSHJOB_SSH_CONFIG`: another file, or `none`)
     #[arg(short = 'w', long, value_name = "HOST[,HOST]")]
     pub host: Vec<String>,
     /// Leave these out: ids, addresses or names, with `*`, `?` and ranges

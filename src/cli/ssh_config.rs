@@ -174,7 +174,7 @@ impl SshConfig {
 /// The jump hosts that the file names on the way to `host`.
 fn hops(found: &HostSettings, host: &str) -> Result<Vec<Hop>, Fail> {
     match &found.proxy {
-        None | Some(Proxy::None) => Ok(Vec::new()),
+        None | Some(Proxy::NoJump | Proxy::NoCommand) => Ok(Vec::new()),
         Some(Proxy::Jump(hosts)) => Ok(hosts.iter().map(hop).collect()),
         Some(Proxy::Command) => {
             let message =

@@ -52,7 +52,7 @@ fn ours(file: &Path, asked: &Asked<'_>) -> Option<HostSettings> {
     // A user who was named wins, which is for the caller to see to.
     found.user = Some(asked.user.map(str::to_owned).or(found.user).unwrap_or_else(|| asked.local_user.to_owned()));
     found.port.get_or_insert(22);
-    found.proxy = found.proxy.filter(|proxy| *proxy != Proxy::None);
+    found.proxy = found.proxy.filter(|proxy| !matches!(proxy, Proxy::NoJump | Proxy::NoCommand));
     Some(found)
 }
 
@@ -267,7 +267,7 @@ fn file_that_cannot_be_obeyed_is_an_error_of_a_named_host_and_of_no_other() {
             std::fs::write(&path, text).unwrap();
             mode(&path, 0o600);
         }
-        write!(told, "{config}{}\n", fails("web")).unwrap();
+        writeln!(told, "{config}{}", fails("web")).unwrap();
     }
     configure(&world, "User me\n");
     mode(&world.path().join(".ssh/config"), 0o666);

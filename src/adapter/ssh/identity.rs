@@ -197,7 +197,7 @@ impl Identities {
     }
 
     fn notes(&self) -> String {
-        self.unusable.iter().map(|note| format!("; {note}")).collect()
+        self.unusable.iter().flat_map(|note| ["; ", note]).collect()
     }
 }
 

@@ -44,8 +44,10 @@ enum Setting {
 /// How a host is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proxy {
-    /// Directly, in so many words (`none`).
-    None,
+    /// Directly, by `ProxyJump none`; a `ProxyCommand` may still follow.
+    NoJump,
+    /// Directly, by `ProxyCommand none`.
+    NoCommand,
     /// Through these hosts, in order.
     Jump(Vec<Host>),
     /// By a command of this machine.
@@ -203,7 +205,12 @@ impl HostSettings {
                 self.identity_files.push(file.clone());
             }
             Setting::IdentityFile(_) => {}
-            Setting::Proxy(proxy) => _ = self.proxy.get_or_insert_with(|| proxy.clone()),
+            Setting::Proxy(proxy) => match (&self.proxy, proxy) {
+                (None, _) | (Some(Proxy::NoJump), Proxy::NoCommand | Proxy::Command) => {
+                    self.proxy = Some(proxy.clone());
+                }
+                _ => {}
+            },
         }
     }
 }

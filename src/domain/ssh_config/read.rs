@@ -130,7 +130,7 @@ fn item(keyword: &str, rest: &str) -> Result<Option<Item>, String> {
         "identityfile" => Setting::IdentityFile(argument(keyword, rest)?),
         "proxyjump" => Setting::Proxy(jump(&argument(keyword, rest)?)?),
         // A line for a shell, not words.
-        "proxycommand" if rest.eq_ignore_ascii_case("none") => Setting::Proxy(Proxy::None),
+        "proxycommand" if rest.eq_ignore_ascii_case("none") => Setting::Proxy(Proxy::NoCommand),
         "proxycommand" => Setting::Proxy(Proxy::Command),
         _ => return Ok(None),
     };
@@ -153,7 +153,7 @@ fn host_name(name: String) -> Result<String, String> {
 
 fn jump(list: &str) -> Result<Proxy, String> {
     if list.eq_ignore_ascii_case("none") {
-        return Ok(Proxy::None);
+        return Ok(Proxy::NoJump);
     }
     let hop = |text: &str| text.strip_prefix("ssh://").unwrap_or(text).parse::<Host>().map_err(|it| it.to_string());
     list.split(',').map(hop).collect::<Result<_, _>>().map(Proxy::Jump)
