@@ -141,7 +141,14 @@ impl Identities {
             if attempts.agent_is_down && matches!(identity, Identity::Agent { .. }) {
                 continue;
             }
-            match identity.prove(handle, user).await? {
+            let answer = match identity.prove(handle, user).await {
+                // Some hosts refuse a key and then hang up without a word.
+                Err(ConnectError::Unreachable { .. }) if handle.is_closed() && !attempts.refused.is_empty() => {
+                    return Err(failed(self.no_more_keys(&attempts)));
+                }
+                answer => answer?,
+            };
+            match answer {
                 Answer::Accepted => {
                     tracing::debug!(user, key = %identity.fingerprint(), "the host accepts the key");
                     self.accepted.store(index, Ordering::Relaxed);
@@ -151,7 +158,11 @@ impl Identities {
                     tracing::debug!(user, key = %identity.fingerprint(), "the host refuses the key");
                     attempts.refused.push(identity.fingerprint());
                     if methods.is_empty() && handle.is_closed() {
-                        return Err(self.cut_off(handle, &attempts).await.map_or_else(|error| error, failed));
+                        // One that says why it hangs up, or has refused a key before, has seen too many of them: that
+                        // is a refusal, and not to be tried again.
+                        let is_refusal = attempts.refused.len() > 1 || handle.await.is_ok();
+                        let broken = || broken(&russh::Error::Disconnect);
+                        return Err(if is_refusal { failed(self.no_more_keys(&attempts)) } else { broken() });
                     }
                     let goes_on = methods.contains(&MethodKind::PublicKey);
                     refused = Some((methods, partial));
@@ -168,21 +179,11 @@ impl Identities {
         Err(failed(format!("{}{}{}", self.tried(&attempts), wanted(refused), self.notes())))
     }
 
-    /// Why the host hung up on us. One that says so, or has refused a key before, has seen too many of them
-    /// (`MaxAuthTries`): that is a refusal, and not to be tried again.
-    async fn cut_off(&self, handle: &mut Handle<Verifier>, attempts: &Attempts) -> Result<String, ConnectError> {
-        let said_so = handle.await.is_ok();
-        let tried = attempts.refused.len();
-        if tried < 2 && !said_so {
-            return Err(broken(&russh::Error::Disconnect));
-        }
+    fn no_more_keys(&self, attempts: &Attempts) -> String {
+        let (tried, all) = (attempts.refused.len(), self.list.len());
         let keys = if tried == 1 { "1 key".to_owned() } else { format!("{tried} keys") };
-        let hint = if self.list.len() > 1 { "; name the right one with `-i` or `key`" } else { "" };
-        Ok(format!(
-            "the host takes no more keys after {keys} of {} (`MaxAuthTries`){hint}{}",
-            self.list.len(),
-            self.notes()
-        ))
+        let hint = if all > 1 { "; name the right one with `-i` or `key`" } else { "" };
+        format!("the host takes no more keys after {keys} of {all} (`MaxAuthTries`){hint}{}", self.notes())
     }
 
     fn tried(&self, attempts: &Attempts) -> String {

@@ -214,3 +214,38 @@ impl HostSettings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn tokens_are_expanded_once() {
+        let host = |letter| (letter == 'h').then(|| "%h%%".to_owned());
+        assert_eq!(expand("a%%h-%h", host), Ok("a%h-%h%%".to_owned()));
+        assert_eq!(expand("%x", host), Err('x'));
+        assert_eq!(expand("100%", host), Err('%'));
+    }
+
+    #[test]
+    fn files_that_include_each_other_end() {
+        for inner in ["Include a", "Include a b\nInclude a b\n"] {
+            let mut include = |_: &str| Ok(vec![("inner".to_owned(), inner.to_owned()); 2]);
+            assert!(SshConfig::parse("config", "Include a", &mut include).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(
+            text in "\\PC{0,100}|((Host|Match|Port|User|ProxyJump|Include|HostName|IdentityFile)[ =]?[a-z!*?,\"'\\\\%#= ]{0,20}\r?\n){0,6}"
+        ) {
+            let mut include = |_: &str| Ok(Vec::new());
+            if let Ok(config) = SshConfig::parse("config", &text, &mut include) {
+                config.of(&Asked { host: "a", user: None, local_user: "me" });
+            }
+        }
+    }
+}
