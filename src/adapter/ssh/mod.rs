@@ -28,7 +28,9 @@
 //! ahead of the server's algorithms: that pays only where its first key exchange and its first host key are ours as
 //! well, and OpenSSH's are `sntrup761x25519` before 10.0, which the library lacks, and RSA wherever it has such a key.
 
+pub mod agent;
 mod bastion;
+pub mod certificate;
 mod channel;
 mod error;
 mod handler;
