@@ -15,6 +15,10 @@ use crate::domain::job::Job;
 use crate::domain::layout::Stream;
 use crate::domain::task::TaskState;
 
+/// A host that has not started the script in time is told that nothing more comes; what waits for input, as a login
+/// file that reads, then goes on at once, and it is certain that nothing was started.
+const LAST_CHANCE: Duration = Duration::from_secs(5);
+
 /// After its lifeline ends a script gets TERM, and 10 s later KILL; by then its status must have come.
 const END_WITHIN: Duration = Duration::from_secs(15);
 
@@ -73,12 +77,39 @@ pub(super) struct Heard {
     pub(super) failure: Option<Refusal>,
     /// How the process ended.
     pub(super) status: Option<Status>,
+    /// Why we gave up waiting for the host to say anything that counts.
+    pub(super) given_up: Option<String>,
     /// We ended it, for a task that is now `timed_out` or `cancelled`.
     pub(super) ending: Option<TaskState>,
     /// A background process held the output open when we stopped listening.
     pub(super) trailing: bool,
     /// The end of what a login shell printed before anything of ours.
     pub(super) noise: String,
+}
+
+impl Heard {
+    /// Notes that time is up; tells how much longer to wait for the host to say that it is over.
+    fn is_late(&mut self, patience: Duration) -> Duration {
+        if self.started {
+            self.ending = Some(TaskState::TimedOut);
+            return END_WITHIN;
+        }
+        let waited = patience.as_secs();
+        self.given_up = Some(format!("no word of the script within {waited}s: does a login file hang?"));
+        LAST_CHANCE
+    }
+
+    /// Notes why nothing is started; tells whether that is all there is to hear.
+    fn is_refused(&mut self, refusal: DeliveryError) -> bool {
+        let ours = refusal == DeliveryError::Noise;
+        // Our own limit is not the host's word: what was handed over may start all the same.
+        if ours && self.delivered {
+            self.given_up = Some(refusal.to_string());
+        } else {
+            self.failure = Some(refusal.into());
+        }
+        ours
+    }
 }
 
 enum Phase {
@@ -115,7 +146,8 @@ pub(super) async fn listen<S: Sink>(
     let mut heard = Heard::default();
     let mut phase = Phase::Delivering;
     let extra = Duration::from_secs((parcel.head.len() + parcel.script.len()) as u64 / DELIVERY_BYTES_PER_SECOND);
-    let mut deadline = Instant::now() + job.login.connect_timeout.0.saturating_mul(DELIVERY) + extra;
+    let patience = job.login.connect_timeout.0.saturating_mul(DELIVERY) + extra;
+    let mut deadline = Instant::now() + patience;
     let mut flush_at = Instant::now() + FLUSH_EVERY;
     let mut eof = false;
     let send = async {
@@ -141,15 +173,14 @@ pub(super) async fn listen<S: Sink>(
             }
             // Before what the host says: one that never pauses must not talk its way past a deadline.
             () = sleep_until(deadline) => match phase {
-                Phase::Delivering | Phase::Ending => break,
+                Phase::Ending => break,
                 Phase::Trailing { .. } => {
                     heard.trailing = true;
                     break;
                 }
-                Phase::Running => {
-                    heard.ending = Some(TaskState::TimedOut);
+                Phase::Delivering | Phase::Running => {
+                    deadline = Instant::now() + heard.is_late(patience);
                     phase = Phase::Ending;
-                    deadline = Instant::now() + END_WITHIN;
                     input.end().await;
                 }
             },
@@ -163,22 +194,17 @@ pub(super) async fn listen<S: Sink>(
                     let reader = if stream == Stream::Out { &mut out } else { &mut err };
                     match reader.feed(&bytes) {
                         Ok(output) => sink.write(stream, output).await,
-                        Err(refusal) => {
-                            let ours = refusal == DeliveryError::Noise;
-                            // Our own limit is not the host's word: what was handed over may start all the same.
-                            if !(ours && heard.delivered) {
-                                heard.failure = Some(refusal.into());
-                            }
-                            if ours {
-                                break;
-                            }
-                        }
+                        Err(refusal) => if heard.is_refused(refusal) { break },
                     }
                     if !heard.started && (out.started() || err.started()) {
                         heard.started = true;
                         if matches!(phase, Phase::Delivering) {
                             phase = Phase::Running;
                             deadline = Instant::now() + job.timeout.0;
+                        } else if heard.given_up.is_some() {
+                            // Too late: the end of our input, which it has, ends it.
+                            heard.ending = Some(TaskState::TimedOut);
+                            deadline = Instant::now() + END_WITHIN;
                         }
                     }
                     if let Phase::Trailing { limit } = phase {

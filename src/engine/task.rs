@@ -162,8 +162,11 @@ fn verdict(heard: &Heard, job: &Job) -> (TaskState, Option<String>) {
         return unstarted(heard);
     }
     if let Some(state) = heard.ending {
-        let limit =
-            if state == TaskState::TimedOut { format!("ran longer than {}", job.timeout) } else { String::new() };
+        let limit = match (state, &heard.given_up) {
+            (TaskState::TimedOut, None) => format!("ran longer than {}", job.timeout),
+            (TaskState::TimedOut, Some(_)) => "ended, for it started too late: is a login file slow?".to_owned(),
+            _ => String::new(),
+        };
         let open = if heard.status.is_none() { "the host did not confirm that it ended" } else { "" };
         let reason = [limit.as_str(), open].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
         return (state, (!reason.is_empty()).then_some(reason));
@@ -181,7 +184,10 @@ fn verdict(heard: &Heard, job: &Job) -> (TaskState, Option<String>) {
 
 /// The host never said that the script is about to start.
 fn unstarted(heard: &Heard) -> (TaskState, Option<String>) {
-    let noise = if heard.noise.is_empty() { String::new() } else { format!(": {}", heard.noise) };
+    let said = |nothing: &str| match heard.noise.as_str() {
+        "" => nothing.to_owned(),
+        noise => format!(": {noise}"),
+    };
     let never = heard.failure.is_some() || heard.status.is_some() || !heard.delivered;
     match (&heard.failure, &heard.status, heard.ending) {
         // What the host then says is how our own end of the delivery looked to it.
@@ -191,18 +197,22 @@ fn unstarted(heard: &Heard) -> (TaskState, Option<String>) {
         (Some(Refusal::Other(why)), _, _) => (TaskState::Unreachable, Some(format!("nothing was started: {why}"))),
         // Our part has ended, and its word never came: a login shell that does not do what it is told.
         (None, Some(Status::Code(code)), _) => {
-            let why = format!("nothing was started: the login shell ended with status {code}{noise}");
-            (TaskState::Unreachable, Some(why))
+            let said = said(" and said nothing: is it a shell, and does a login file exit?");
+            let why = format!("the login shell or a forced command ended with status {code}{said}");
+            (TaskState::Unreachable, Some(format!("nothing was started: {why}")))
         }
         (None, Some(Status::Signal(signal)), _) => {
-            let why = format!("nothing was started: the login shell was ended by signal {signal}{noise}");
-            (TaskState::Unreachable, Some(why))
+            let why = format!("signal {signal} ended the login shell or a forced command{}", said(""));
+            (TaskState::Unreachable, Some(format!("nothing was started: {why}")))
         }
         (None, None, _) if !heard.delivered => {
             let why = "nothing was started: the connection broke or stalled in mid-delivery".to_owned();
             (TaskState::Unreachable, Some(why))
         }
         // Everything was handed over and no word came: it may have started.
-        (None, None, _) => (TaskState::Lost, Some("connection".to_owned())),
+        (None, None, _) => {
+            let why = heard.given_up.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            (TaskState::Lost, Some(format!("connection{why}")))
+        }
     }
 }

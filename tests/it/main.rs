@@ -13,6 +13,7 @@
 //! | `host_ca` | which host certificates are believed, of whom and for whom |
 //! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
 //! | `history` | what `runs`, `status`, `logs` and `prune` make of records, whole, gapped, damaged or half removed |
+//! | `retries` | what is kept of a task that waits for its next attempt, and what comes of it |
 //! | `identities` | that agents, certificates and several keys let us in, and what is said where they do not |
 //! | `ipv6` | that addresses of version six are reached and trusted however they are named |
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
@@ -22,6 +23,7 @@
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
+//! | `wild` | what is said of hosts as they really are: every login shell, login, home and server setting |
 //! | `work` | that a run on real sshd hosts ends as it must, and nothing starts twice |
 
 #![allow(
@@ -55,6 +57,7 @@ mod output;
 mod program;
 mod project;
 mod readme;
+mod retries;
 mod rotation;
 mod round_trips;
 mod schema;
@@ -65,4 +68,5 @@ mod store_dir;
 mod store_memory;
 mod trust;
 mod validate;
+mod wild;
 mod work;

@@ -11,6 +11,7 @@ pub(crate) mod flights;
 pub(crate) mod key;
 pub(crate) mod killer;
 pub(crate) mod loopback;
+pub(crate) mod machine;
 pub mod memory;
 pub(crate) mod rig;
 pub(crate) mod sshd;

@@ -122,6 +122,27 @@ fn check(
     Ok(certificate)
 }
 
+/// What a host may dislike about a certificate: for whom it is, by which authority, and under which conditions.
+pub(super) fn told(certificate: &Certificate) -> String {
+    const SHOWN: usize = 5;
+    let quoted = |text: &String| {
+        let text: String = text.chars().filter(|c| !c.is_control()).take(100).collect();
+        format!("`{text}`")
+    };
+    let principals = certificate.valid_principals();
+    let mut names: Vec<String> = principals.iter().take(SHOWN).map(quoted).collect();
+    if principals.len() > SHOWN {
+        names.push("others".to_owned());
+    }
+    let whom = if names.is_empty() { "anybody".to_owned() } else { names.join(", ") };
+    let authority = certificate.signature_key().fingerprint(russh::keys::HashAlg::Sha256);
+    let conditions = certificate.critical_options().iter().take(SHOWN).map(|(name, value)| match name.as_str() {
+        "source-address" => format!(", valid from {} alone", quoted(value)),
+        _ => format!(", with the critical option {}", quoted(name)),
+    });
+    format!("for {whom}, by {authority}{}", conditions.collect::<String>())
+}
+
 /// Seconds since the epoch as a time; far beyond the calendar they stay a number.
 fn shown(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use russh::ChannelOpenFailure;
+
 /// The step at which a connection is, or failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -127,6 +129,9 @@ pub(super) fn told(error: &russh::Error) -> String {
             "the host closed the connection".to_owned()
         }
         russh::Error::KeepaliveTimeout => "the host no longer answers".to_owned(),
+        russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed) => {
+            "the host opens no session: does `MaxSessions` of its sshd allow one?".to_owned()
+        }
         russh::Error::ChannelOpenFailure(reason) => format!("the host refuses it: {reason:?}"),
         other => {
             let text: String = other.to_string().chars().filter(|c| !c.is_control()).take(200).collect();
@@ -137,12 +142,11 @@ pub(super) fn told(error: &russh::Error) -> String {
 
 /// Why a jump host does not open a connection to the host behind it.
 pub(super) fn not_forwarded(error: &russh::Error) -> String {
-    use russh::ChannelOpenFailure as Failure;
     let why = match error {
-        russh::Error::ChannelOpenFailure(Failure::AdministrativelyProhibited) => {
+        russh::Error::ChannelOpenFailure(ChannelOpenFailure::AdministrativelyProhibited) => {
             "it forbids forwarding (`AllowTcpForwarding` or `PermitOpen` of its sshd)".to_owned()
         }
-        russh::Error::ChannelOpenFailure(Failure::ConnectFailed) => {
+        russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed) => {
             "no connection (closed port, no route or unknown name)".to_owned()
         }
         other => told(other),

@@ -3,13 +3,14 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use russh::client;
+use russh::client::{self, DisconnectReason};
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{PublicKey, PublicKeyOrCertificate};
 use tokio::sync::oneshot;
 
 use super::error::told;
 use super::learning::{Announced, host_key, unknown};
+use super::said::Said;
 use super::{ConnectError, HostKey, Learn, Stage, Steps, Verify};
 
 /// The smallest RSA key that a host may have.
@@ -23,13 +24,14 @@ pub(super) struct Verifier {
     learn: Option<Learn>,
     announce: Option<oneshot::Sender<Announced>>,
     steps: Arc<Steps>,
+    said: Arc<Said>,
 }
 
 impl Verifier {
-    /// Judges by `verify`; what the host then announces comes out at the other end.
-    pub(super) fn new(verify: Verify, steps: Arc<Steps>) -> (Self, oneshot::Receiver<Announced>) {
+    /// Judges by `verify`; what the host then announces comes out at the other end. `said` hears what else it says.
+    pub(super) fn new(verify: Verify, steps: Arc<Steps>, said: Arc<Said>) -> (Self, oneshot::Receiver<Announced>) {
         let (announce, announced) = oneshot::channel();
-        (Self { verify: Some(verify), learn: None, announce: Some(announce), steps }, announced)
+        (Self { verify: Some(verify), learn: None, announce: Some(announce), steps, said }, announced)
     }
 }
 
@@ -91,6 +93,19 @@ impl client::Handler for Verifier {
         }
         self.steps.mark(Stage::HostKey);
         Ok(true)
+    }
+
+    async fn auth_banner(&mut self, banner: &str, _session: &mut client::Session) -> Result<(), Stopped> {
+        self.said.shows(banner);
+        Ok(())
+    }
+
+    async fn disconnected(&mut self, reason: DisconnectReason<Stopped>) -> Result<(), Stopped> {
+        match reason {
+            DisconnectReason::ReceivedDisconnect(info) => self.said.hangs_up(info.reason_code, &info.message),
+            DisconnectReason::Error(error) => return Err(error),
+        }
+        Ok(())
     }
 
     async fn openssh_ext_host_keys_announced(

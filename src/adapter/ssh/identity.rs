@@ -11,6 +11,7 @@ use russh::{MethodKind, MethodSet};
 use tokio::time::timeout;
 
 use super::agent::{Agent, AgentError, Held, Signer, Unsigned};
+use super::certificate;
 use super::error::told;
 use super::handler::Verifier;
 use super::{ConnectError, Stage};
@@ -116,12 +117,19 @@ impl Answer {
     }
 }
 
+/// Why nothing but keys is ever offered.
+const NOBODY: &str = "nobody is there to give it";
+
 /// What was done so far to log in to a host.
 #[derive(Default)]
 struct Attempts {
     refused: Vec<String>,
     unsigned: Vec<String>,
     agent_is_down: bool,
+    /// What was accepted, and was not enough.
+    not_enough: Option<String>,
+    /// What the host wants next.
+    wanted: Vec<MethodKind>,
 }
 
 impl Identities {
@@ -138,7 +146,6 @@ impl Identities {
     /// [`ConnectError::AuthFailed`] where it accepts none, [`ConnectError::Unreachable`] where the connection breaks.
     pub(super) async fn authenticate(&self, handle: &mut Handle<Verifier>, user: &str) -> Result<(), ConnectError> {
         let failed = |why: String| ConnectError::AuthFailed { why: format!("user `{user}`: {why}") };
-        let mut refused = None;
         let mut attempts = Attempts::default();
         let first = self.accepted.load(Ordering::Relaxed);
         for turn in 0..self.list.len() {
@@ -150,7 +157,7 @@ impl Identities {
             let answer = match identity.prove(handle, user).await {
                 // Some hosts refuse a key and then hang up without a word.
                 Err(ConnectError::Unreachable { .. }) if handle.is_closed() && !attempts.refused.is_empty() => {
-                    return Err(failed(self.no_more_keys(&attempts)));
+                    return Err(failed(self.no_more_keys(&attempts, false)));
                 }
                 answer => answer?,
             };
@@ -162,17 +169,21 @@ impl Identities {
                 }
                 Answer::Refused { methods, partial } => {
                     tracing::debug!(user, key = %identity.fingerprint(), "the host refuses the key");
-                    attempts.refused.push(identity.fingerprint());
+                    attempts.refused.push(identity.told());
                     if methods.is_empty() && handle.is_closed() {
                         // One that says why it hangs up, or has refused a key before, has seen too many of them: that
                         // is a refusal, and not to be tried again.
-                        let is_refusal = attempts.refused.len() > 1 || handle.await.is_ok();
+                        let said_so = handle.await.is_ok();
+                        let is_refusal = said_so || attempts.refused.len() > 1;
                         let broken = || broken(&russh::Error::Disconnect);
-                        return Err(if is_refusal { failed(self.no_more_keys(&attempts)) } else { broken() });
+                        return Err(if is_refusal { failed(self.no_more_keys(&attempts, said_so)) } else { broken() });
                     }
-                    let goes_on = methods.contains(&MethodKind::PublicKey);
-                    refused = Some((methods, partial));
-                    if !goes_on {
+                    if partial {
+                        attempts.refused.pop();
+                        attempts.not_enough = Some(identity.fingerprint());
+                    }
+                    attempts.wanted = methods.to_vec();
+                    if !attempts.wanted.contains(&MethodKind::PublicKey) {
                         break;
                     }
                 }
@@ -182,17 +193,30 @@ impl Identities {
                 }
             }
         }
-        Err(failed(format!("{}{}{}", self.tried(&attempts), wanted(refused), self.notes())))
+        Err(failed(format!("{}{}", self.tried(&attempts), self.notes())))
     }
 
-    fn no_more_keys(&self, attempts: &Attempts) -> String {
+    fn no_more_keys(&self, attempts: &Attempts, said_so: bool) -> String {
         let (tried, all) = (attempts.refused.len(), self.list.len());
         let keys = if tried == 1 { "1 key".to_owned() } else { format!("{tried} keys") };
+        let what = if said_so { "takes no more keys" } else { "closed the connection" };
         let hint = if all > 1 { "; name the right one with `-i` or `key`" } else { "" };
-        format!("the host takes no more keys after {keys} of {all} (`MaxAuthTries`){hint}{}", self.notes())
+        format!("the host {what} after {keys} of {all} (`MaxAuthTries`){hint}{}", self.notes())
     }
 
     fn tried(&self, attempts: &Attempts) -> String {
+        let takes_keys = attempts.wanted.contains(&MethodKind::PublicKey);
+        let named = attempts.wanted.iter().map(Into::into).collect::<Vec<&str>>().join(" or ");
+        match &attempts.not_enough {
+            Some(key) if takes_keys => return format!("the host accepts the key {key}, and wants another one as well"),
+            Some(key) => {
+                return format!("the host accepts the key {key}, and wants a second factor ({named}): {NOBODY}");
+            }
+            None if !takes_keys && !named.is_empty() => {
+                return format!("the host takes no key of this user, it wants {named}: {NOBODY}");
+            }
+            None => {}
+        }
         let refused = match attempts.refused.as_slice() {
             [] if attempts.unsigned.is_empty() => Some("no private key is configured".to_owned()),
             [] => None,
@@ -252,6 +276,23 @@ impl Identity {
         }
     }
 
+    fn certificate(&self) -> Option<&Certificate> {
+        match self {
+            Self::Key { certificate, .. } => certificate.as_deref(),
+            Self::Agent { certificate: Some(certificate), .. } => Some(certificate),
+            Self::Agent { held, .. } => match held.as_ref() {
+                Held::Certificate { certificate, .. } => Some(certificate),
+                Held::PublicKey { .. } => None,
+            },
+        }
+    }
+
+    /// The key, for people, with what is certified of it.
+    fn told(&self) -> String {
+        let certified = self.certificate().map(|it| format!(" and its certificate ({})", certificate::told(it)));
+        self.fingerprint() + &certified.unwrap_or_default()
+    }
+
     fn fingerprint(&self) -> String {
         self.public_key().fingerprint(HashAlg::Sha256).to_string()
     }
@@ -285,18 +326,6 @@ async fn signature_hash(handle: &Handle<Verifier>, algorithm: &Algorithm) -> Res
     let told = timeout(SIGNATURES_TOLD, handle.best_supported_rsa_hash()).await;
     let supported = told.unwrap_or(Ok(None)).map_err(|error| broken(&error))?;
     Ok(Some(supported.flatten().unwrap_or(HashAlg::Sha256)))
-}
-
-/// What the host would rather have.
-fn wanted(refused: Option<(MethodSet, bool)>) -> String {
-    match refused {
-        Some((_, true)) => "; it wants a second factor".to_owned(),
-        Some((methods, false)) if !methods.is_empty() && !methods.contains(&MethodKind::PublicKey) => {
-            let methods: Vec<&str> = methods.iter().map(Into::into).collect();
-            format!("; it accepts {}", methods.join(", "))
-        }
-        _ => String::new(),
-    }
 }
 
 /// What broke an established connection before anything was started.

@@ -37,6 +37,7 @@ mod handler;
 mod identity;
 pub mod key;
 mod learning;
+mod said;
 mod steps;
 mod wire;
 
@@ -61,6 +62,7 @@ use error::{not_forwarded, plain, told};
 use handler::Verifier;
 pub use identity::{Identities, Identity, Keyring};
 use learning::Learning;
+use said::Said;
 pub use steps::Steps;
 use wire::Severable;
 
@@ -268,17 +270,19 @@ async fn log_in(
     through: Option<Arc<Connection>>,
 ) -> Result<Connection, ConnectError> {
     let expectation = (host.expect)().await.map_err(ConnectError::from)?;
-    let (stream, cut) = Severable::new(stream);
+    let said = Arc::new(Said::default());
+    let (stream, cut) = Severable::new(stream, Arc::clone(&said));
     let config = config(&expectation.known, expectation.certificates);
-    let (verifier, announced) = Verifier::new(expectation.verify, Arc::clone(steps));
+    let (verifier, announced) = Verifier::new(expectation.verify, Arc::clone(steps), Arc::clone(&said));
     let handshake = client::connect_stream(config, stream, verifier);
     let mut handle = timeout_at(deadline, handshake)
         .await
         .map_err(|_| late(Stage::Handshake, within))?
-        .map_err(ConnectError::from)?;
+        .map_err(|error| said.explain(error.into(), &host.user))?;
     timeout_at(deadline, host.identities.authenticate(&mut handle, &host.user))
         .await
-        .map_err(|_| late(Stage::Authentication, within))??;
+        .map_err(|_| late(Stage::Authentication, within))?
+        .map_err(|error| said.explain(error, &host.user))?;
     steps.mark(Stage::Authentication);
     let handle = Arc::new(handle);
     let learning = Learning::start(announced, Arc::clone(&handle), host.to_string());

@@ -30,6 +30,13 @@ pub fn advice(step: Stage, why: &str, target: &Target) -> Option<String> {
         }
         // The reason says what to do, as far as anybody knows.
         Stage::Connect | Stage::HostKey => return None,
+        Stage::Authentication if why.contains("nobody is there to give it") => {
+            format!(
+                "its sshd must take a key alone from `{user}`: `AuthenticationMethods publickey` in a `Match` block"
+            )
+        }
+        // The host says it itself.
+        Stage::Authentication if why.contains("it says: ") => return None,
         Stage::Authentication => format!(
             "is `{user}` the right user (`-u`: ec2-user, ubuntu, admin …), and is the key (`-i`) in its \
              authorized_keys?"
