@@ -65,10 +65,9 @@ pub fn not_yet(what: &str) -> Fail {
 /// # Errors
 /// Naming the first thing that it needs.
 pub fn refuse_what_is_not_built(job: &Job) -> Result<(), Fail> {
-    use crate::domain::job::{Mode, Sudo};
+    use crate::domain::job::Mode;
     let needs = [
         (job.mode != Mode::Attached, "detached mode (`mode: detached`, `-d`)"),
-        (job.sudo != Sudo::No, "sudo (`sudo:`, `--sudo`)"),
         (job.notify.is_some(), "notifications (`notify:`)"),
     ];
     match needs.into_iter().find(|(needed, _)| *needed) {

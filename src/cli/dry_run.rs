@@ -27,6 +27,8 @@ struct DryRun<'a> {
     schema: Schema,
     job: &'a str,
     script: Script<'a>,
+    /// The user to become on the host by sudo.
+    sudo: Option<&'a str>,
     max_concurrency: u32,
     max_errors: Option<u32>,
     /// In the order in which they would start.
@@ -93,7 +95,8 @@ pub async fn show(
     }
     let script = Script { origin, sha256: sha256_hex(script), bytes: script.len() };
     let (max_concurrency, max_errors) = (planned.max_concurrency, planned.max_errors);
-    let dry = DryRun { schema: Schema::V1, job: job.name.as_str(), script, max_concurrency, max_errors, tasks };
+    let (schema, name, sudo) = (Schema::V1, job.name.as_str(), job.sudo.user());
+    let dry = DryRun { schema, job: name, script, sudo, max_concurrency, max_errors, tasks };
     let mut console = Console::new(global.color);
     if global.output == Format::Text {
         let text = text(&dry, planned.waves.len(), console.out_color());
@@ -112,10 +115,11 @@ fn text(dry: &DryRun<'_>, waves: usize, color: bool) -> String {
     let Script { origin, sha256, bytes } = &dry.script;
     let errors = dry.max_errors.map(|errors| format!(", stops after more than {}", number(errors as usize, "error")));
     let mut text = format!(
-        "job {}: script {} ({bytes} bytes, sha256 {}), {} at a time{}\n",
+        "job {}: script {} ({bytes} bytes, sha256 {}){}, {} at a time{}\n",
         dry.job,
         clean(origin),
         sha256.get(..12).unwrap_or(sha256),
+        dry.sudo.map(|user| format!(", as {user} by sudo")).unwrap_or_default(),
         dry.max_concurrency,
         errors.unwrap_or_default(),
     );

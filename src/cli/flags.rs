@@ -55,9 +55,9 @@ pub struct Execution {
     #[arg(short, long)]
     pub detach: bool,
     /// Become this user on the host [default: root]
-    #[arg(long, value_name = "USER", num_args = 0..=1, require_equals = true, default_missing_value = "root")]
-    #[arg(value_parser = |text: &str| read::word(text, read::login))]
-    pub sudo: Option<String>,
+    #[arg(long, value_name = "USER", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = whom)]
+    pub sudo: Option<Sudo>,
     /// Set a variable in the script's environment; repeat for several
     #[arg(short, long, value_name = "K=V", value_parser = variable)]
     pub env: Vec<(String, String)>,
@@ -83,17 +83,13 @@ impl Login {
 impl Execution {
     /// What these flags say, `--env` excepted.
     pub fn settings(&self) -> Settings {
-        let sudo = self.sudo.as_deref().map(|user| match user {
-            "root" => Sudo::Root,
-            user => Sudo::User(user.to_owned()),
-        });
         let detached = Mode::Detached { unit: false, keep: Span(std::time::Duration::from_hours(7 * 24)) };
         Settings {
             max_concurrency: self.max_concurrency.map(|amount| Sourced::flag("--max-concurrency", amount)),
             max_errors: self.max_errors.map(|amount| Sourced::flag("--max-errors", Some(amount))),
             timeout: self.timeout.map(|span| Sourced::flag("--timeout", span)),
             mode: self.detach.then(|| Sourced::flag("--detach", detached)),
-            sudo: sudo.map(|sudo| Sourced::flag("--sudo", sudo)),
+            sudo: self.sudo.clone().map(|sudo| Sourced::flag("--sudo", sudo)),
             ..Settings::default()
         }
     }
@@ -132,6 +128,15 @@ fn policy(text: &str) -> Result<HostKeyPolicy, String> {
         "ca" => Ok(HostKeyPolicy::Ca),
         "off" => Ok(HostKeyPolicy::Off),
         _ => Err("`pinned`, `strict`, `ca` or `off`".to_owned()),
+    }
+}
+
+/// Whom to become; `true` and `false` as in a job file.
+pub fn whom(text: &str) -> Result<Sudo, String> {
+    match text {
+        "true" => Ok(Sudo::Root),
+        "false" => Ok(Sudo::No),
+        user => read::word(user, read::sudo),
     }
 }
 

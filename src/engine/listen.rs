@@ -66,6 +66,16 @@ impl From<DeliveryError> for Refusal {
     }
 }
 
+/// Who has the word before anything of ours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Speaker {
+    /// The login shell, or what the host runs in its place.
+    #[default]
+    LoginShell,
+    /// sudo, which the login shell has asked.
+    Sudo,
+}
+
 /// What was heard of a script until the channel was done or given up.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
@@ -83,8 +93,10 @@ pub(super) struct Heard {
     pub(super) ending: Option<TaskState>,
     /// A background process held the output open when we stopped listening.
     pub(super) trailing: bool,
-    /// The end of what a login shell printed before anything of ours.
+    /// The end of what was printed before anything of ours.
     pub(super) noise: String,
+    /// Who printed it.
+    pub(super) speaker: Speaker,
 }
 
 impl Heard {
@@ -95,7 +107,8 @@ impl Heard {
             return END_WITHIN;
         }
         let waited = patience.as_secs();
-        self.given_up = Some(format!("no word of the script within {waited}s: does a login file hang?"));
+        let who = if self.speaker == Speaker::Sudo { "sudo" } else { "a login file" };
+        self.given_up = Some(format!("no word of the script within {waited}s: does {who} hang?"));
         LAST_CHANCE
     }
 
@@ -195,6 +208,9 @@ pub(super) async fn listen<S: Sink>(
                     match reader.feed(&bytes) {
                         Ok(output) => sink.write(stream, output).await,
                         Err(refusal) => if heard.is_refused(refusal) { break },
+                    }
+                    if out.asked_sudo() {
+                        heard.speaker = Speaker::Sudo;
                     }
                     if !heard.started && (out.started() || err.started()) {
                         heard.started = true;

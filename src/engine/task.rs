@@ -6,12 +6,13 @@ use super::access::Seen;
 use super::event::{Event, Head};
 use super::gate::Stop;
 use super::ledger::LedgerError;
-use super::listen::{Heard, Refusal, Status, listen};
+use super::listen::{Heard, Refusal, Speaker, Status, listen};
 use super::spool::Spool;
 use super::worker::{Batch, Worker};
 use crate::adapter::ssh::{self, ConnectError};
+use crate::domain::delivery::sudo::explain;
 use crate::domain::delivery::{Parcel, Token};
-use crate::domain::job::Job;
+use crate::domain::job::{Job, Sudo};
 use crate::domain::run::Target;
 use crate::domain::task::{TaskRecord, TaskState};
 use crate::port::Store;
@@ -67,9 +68,12 @@ impl<S: Store> Task<'_, S> {
         self.batch.ledger.record(&self.target.instance, record.clone()).await?;
         self.worker.tell(Event::TaskStarted { target: Arc::clone(self.target), attempt: self.attempt }).await;
         let job = &self.batch.run.job;
+        let (instance, bytes) = (&self.target.instance, parcel.head.len() + parcel.script.len());
+        tracing::debug!(%instance, bytes, sudo = job.sudo.user(), "delivering");
         let (runs, keys) = (self.worker.runs.clone(), self.batch.keys.clone());
         let mut spool = Spool::new(runs, keys, self.target.instance.clone(), self.attempt, job.max_output.0);
         let heard = listen(channel, &token, &parcel, job, &self.worker.gate, &mut spool).await;
+        tracing::debug!(%instance, delivered = heard.delivered, started = heard.started, status = ?heard.status, "heard");
         let (spooled, ()) = tokio::join!(spool.finish(), connection.close());
         record = judge(record, heard, job);
         record.finished_at = Some(self.worker.clock.now());
@@ -152,14 +156,18 @@ pub(super) fn judge(mut record: TaskRecord, heard: Heard, job: &Job) -> TaskReco
     } else if state != TaskState::Lost {
         // Nothing ran after all.
         record.started_at = None;
-        record.exit_code = (state == TaskState::Failed).then_some(NO_PROGRAM);
+        record.exit_code = match (state, heard.status) {
+            (TaskState::Failed, Some(Status::Code(code))) if heard.speaker == Speaker::Sudo => Some(code),
+            (TaskState::Failed, _) => Some(NO_PROGRAM),
+            _ => None,
+        };
     }
     record
 }
 
 fn verdict(heard: &Heard, job: &Job) -> (TaskState, Option<String>) {
     if !heard.started {
-        return unstarted(heard);
+        return unstarted(heard, &job.sudo);
     }
     if let Some(state) = heard.ending {
         let limit = match (state, &heard.given_up) {
@@ -183,7 +191,7 @@ fn verdict(heard: &Heard, job: &Job) -> (TaskState, Option<String>) {
 }
 
 /// The host never said that the script is about to start.
-fn unstarted(heard: &Heard) -> (TaskState, Option<String>) {
+fn unstarted(heard: &Heard, sudo: &Sudo) -> (TaskState, Option<String>) {
     let said = |nothing: &str| match heard.noise.as_str() {
         "" => nothing.to_owned(),
         noise => format!(": {noise}"),
@@ -195,6 +203,11 @@ fn unstarted(heard: &Heard) -> (TaskState, Option<String>) {
         // The host was reached and cannot run this: trying again would not help, and no network is at fault.
         (Some(Refusal::NoProgram(why)), _, _) => (TaskState::Failed, Some(format!("nothing was started: {why}"))),
         (Some(Refusal::Other(why)), _, _) => (TaskState::Unreachable, Some(format!("nothing was started: {why}"))),
+        // Nor here: who answers is sudo.
+        (None, Some(Status::Code(code)), _) if heard.speaker == Speaker::Sudo => {
+            let why = explain(sudo, *code, &heard.noise);
+            (TaskState::Failed, Some(format!("nothing was started: {why}")))
+        }
         // Our part has ended, and its word never came: a login shell that does not do what it is told.
         (None, Some(Status::Code(code)), _) => {
             let said = said(" and said nothing: is it a shell, and does a login file exit?");

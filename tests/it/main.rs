@@ -22,8 +22,10 @@
 //! | `ssh_config` | that `~/.ssh/config` means to us what it means to ssh, and is obeyed for hosts that are named |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `validate` | every message about a job file or project file, compared whole |
+//! | `sudo` | whom one becomes by sudo, what is refused in which words, and that all of it ends |
 //! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
 //! | `wild` | what is said of hosts as they really are: every login shell, login, home and server setting |
+//! | `watchdog` | that nothing runs on where nobody listens any more, however that came about |
 //! | `work` | that a run on real sshd hosts ends as it must, and nothing starts twice |
 
 #![allow(
@@ -61,12 +63,15 @@ mod retries;
 mod rotation;
 mod round_trips;
 mod schema;
+mod secrets;
 mod settle;
 mod ssh_config;
 mod store_contract;
 mod store_dir;
 mod store_memory;
+mod sudo;
 mod trust;
 mod validate;
+mod watchdog;
 mod wild;
 mod work;

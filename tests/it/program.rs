@@ -134,7 +134,7 @@ fn flag_may_not_say_what_a_file_may_not() {
         (&["--connect-timeout", "0s"], "must be longer than 0s"),
         (&["-f", "0"], "must be at least 1 or 1%, found 0"),
         (&["--user=-oProxyCommand=x"], "is not a user name"),
-        (&["--sudo=a b"], "is not a user name"),
+        (&["--sudo=a b"], "is not a user to become"),
         (&["-e", "A B=c"], "is not the name of a variable"),
         // Two requests whose name was forgotten would be one run.
         (&["--id", ""], "a value is required"),

@@ -6,6 +6,7 @@
 pub(crate) mod agent;
 pub(crate) mod ca;
 pub(crate) mod client;
+pub(crate) mod crowd;
 pub(crate) mod fault;
 pub(crate) mod flights;
 pub(crate) mod key;
@@ -16,4 +17,5 @@ pub mod memory;
 pub(crate) mod rig;
 pub(crate) mod sshd;
 pub mod tale;
+pub(crate) mod wire;
 pub(crate) mod world;

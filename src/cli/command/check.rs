@@ -7,7 +7,7 @@ use crate::adapter::ssh::{Connector, Stage};
 use crate::cli::access;
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
-use crate::cli::flags::{Execution, Login};
+use crate::cli::flags::{Execution, Login, whom};
 use crate::cli::keys;
 use crate::cli::known_hosts;
 use crate::cli::launch::notice;
@@ -49,9 +49,9 @@ pub struct Args {
     #[arg(short = 'f', long, value_name = "N|N%", value_parser = |text: &str| read::word(text, read::positive_amount))]
     max_concurrency: Option<Amount>,
     /// Try to become this user on the host [default: root]
-    #[arg(long, value_name = "USER", num_args = 0..=1, require_equals = true, default_missing_value = "root")]
-    #[arg(value_parser = |text: &str| read::word(text, read::login))]
-    sudo: Option<String>,
+    #[arg(long, value_name = "USER", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = whom)]
+    sudo: Option<Sudo>,
 }
 
 /// Does it.

@@ -261,6 +261,17 @@ pub enum Sudo {
     User(String),
 }
 
+impl Sudo {
+    /// The user to become; none where it is to stay the login user.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::No => None,
+            Self::Root => Some("root"),
+            Self::User(user) => Some(user),
+        }
+    }
+}
+
 /// Whether the process ends with the SSH channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -8,6 +8,7 @@ use jiff::tz::TimeZoneDatabase;
 use super::{Hop, Mode, Notify, SecretRef, Sudo, User};
 use crate::domain::authority::Authority;
 use crate::domain::decode::At;
+use crate::domain::delivery::is_user_to_become;
 use crate::domain::diagnostic::{Diagnostic, Faults, Place, nearest, quoted};
 use crate::domain::hostrange;
 use crate::domain::location::Location;
@@ -163,11 +164,18 @@ fn some_of<T>(at: &At<'_>, items: Vec<T>, what: &str) -> Option<Vec<T>> {
 }
 
 /// Reads whom to become: `false`, `true` or a user.
-pub(super) fn sudo(at: &At<'_>) -> Option<Sudo> {
+pub fn sudo(at: &At<'_>) -> Option<Sudo> {
     match at.value() {
         Value::Scalar { text, plain: true } if matches!(text.as_str(), "true" | "True" | "TRUE") => Some(Sudo::Root),
         Value::Scalar { text, plain: true } if matches!(text.as_str(), "false" | "False" | "FALSE") => Some(Sudo::No),
-        Value::Scalar { .. } => login(at).map(Sudo::User),
+        Value::Scalar { .. } => {
+            let user = at.text("a user name")?;
+            if !is_user_to_become(user) {
+                let wanted = "letters, digits and `-_.@+`, at most 64, not starting with `-`";
+                return at.fault(format_args!("{} is not a user to become: {wanted}", quoted(user)));
+            }
+            Some(Sudo::User(user.to_owned()))
+        }
         _ => at.wanted("`true`, `false` or a user name"),
     }
 }
