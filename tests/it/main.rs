@@ -2,6 +2,7 @@
 //!
 //! | module | proves |
 //! |---|---|
+//! | `algorithms` | that hosts with one algorithm each connect, or that both sides are named; what ssh-audit says of us |
 //! | `burden` | that floods of output take little memory, and what Ctrl-C does |
 //! | `cancel` | that a run which another process drives is ended on its hosts |
 //! | `check` | that `sshjob check` says how far one gets, why no further, and what to do |
@@ -32,6 +33,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod algorithms;
 mod burden;
 mod cancel;
 mod check;
