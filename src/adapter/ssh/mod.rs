@@ -30,7 +30,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::DropGuard;
 
-use algorithms::{CLIENT_ID, preferred};
+use algorithms::{CLIENT_ID, group_exchange, preferred};
 use bastion::Bastions;
 pub use channel::{Broken, Channel, Input, Message, Output};
 pub use error::{ConnectError, Distrust, Stage};
@@ -147,6 +147,7 @@ fn config(known: &[Algorithm], certificates: bool) -> Arc<client::Config> {
         keepalive_max: 3,
         nodelay: true,
         preferred: preferred(known, certificates),
+        gex: group_exchange(),
         ..client::Config::default()
     })
 }
