@@ -4,13 +4,14 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use sshjob::adapter::dir::Dir;
 use sshjob::domain::task::TaskState;
 
 use crate::support::client::ssh;
 use crate::support::key::Login;
+use crate::support::loopback;
 use crate::support::rig::{self, Done};
 use crate::support::sshd::{Spec, Sshd};
 use crate::support::world::{World, json, said};
@@ -204,4 +205,64 @@ async fn rsa_key_is_refused_by_a_host_that_takes_sha_1_signatures_alone() {
     let (state, reason) = done.state(host.address());
     assert_eq!(state, TaskState::AuthFailed, "{reason}");
     assert!(!host.log().contains("Accepted publickey"), "{}", host.log());
+}
+
+/// What ssh-audit has against algorithms that nothing can be done about: versions before 2024 do not know these two, and
+/// later ones want of every host what OpenSSH has since 9.9.
+const GRUMBLES: [&str; 3] = [
+    "mlkem768x25519-sha256: unknown algorithm",
+    "kex-strict-c-v00@openssh.com: unknown algorithm",
+    ": does not provide protection against post-quantum attacks",
+];
+
+/// What a report of ssh-audit fails or warns about, as `algorithm: why`. A second finding about an algorithm has a line
+/// of its own.
+fn findings(report: &str) -> Vec<String> {
+    let (mut algorithm, mut found) = ("", Vec::new());
+    for line in report.lines() {
+        if line.starts_with('(') {
+            algorithm = line.split_whitespace().nth(1).unwrap_or_default();
+        }
+        let why = ["[fail] ", "[warn] "].iter().find_map(|level| line.split_once(level));
+        found.extend(why.map(|(_, why)| format!("{algorithm}: {}", why.trim())));
+    }
+    found
+}
+
+#[test]
+fn audit_finds_nothing_to_fail_or_warn_about_in_what_is_offered() {
+    let (world, address) = (World::new(0), loopback::free(1)[0]);
+    let mut audit = Command::new("ssh-audit")
+        .args(["--client-audit", "--no-colors", "--port", &address.port().to_string()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("`ssh-audit` is installed");
+    // It hangs up on who connects first, and that is us: until then nobody listens.
+    let reason = || {
+        let output = world.sshjob(&["-o", "json", "run", "-w", &address.to_string(), "--", "true"]);
+        json(&output)["tasks"][0]["reason"].as_str().unwrap_or_default().to_owned()
+    };
+    while audit.try_wait().unwrap().is_none() && reason() == "connect: connection refused" {}
+    let output = audit.wait_with_output().unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    eprintln!("{report}");
+    let banner = concat!("(gen) banner: SSH-2.0-sshjob_", env!("CARGO_PKG_VERSION"), "\n");
+    assert!(report.contains(banner), "{report}");
+    let offered = |name: &&str| report.lines().any(|line| line.split_whitespace().nth(1) == Some(name));
+    let all = [KEY_EXCHANGES.as_slice(), &CIPHERS, &MACS, &HOST_KEYS].concat();
+    assert_eq!(all.iter().filter(|name| !offered(name)).collect::<Vec<_>>(), [&""; 0], "{report}");
+    let is_new = |finding: &String| !GRUMBLES.iter().any(|known| finding.ends_with(known));
+    assert_eq!(findings(&report).into_iter().filter(is_new).collect::<Vec<_>>(), [""; 0], "{report}");
+}
+
+#[test]
+fn audit_report_is_read_whole() {
+    let report = "(gen) banner: SSH-2.0-x\n\
+                  (key) ssh-dss   -- [fail] using small key\n                 `- [warn] weak\n                 `- [info] old\n\
+                  (mac) hmac-sha1 -- [warn] using encrypt-and-MAC mode\n";
+    assert_eq!(
+        findings(report),
+        ["ssh-dss: using small key", "ssh-dss: weak", "hmac-sha1: using encrypt-and-MAC mode"]
+    );
 }
