@@ -77,13 +77,13 @@ async fn assert_accepted(kind: &str, accepted: &[&str], algorithms: &[String], l
     let hosts: Vec<Sshd> = algorithms.iter().map(|name| host(&login, &limited(name))).collect();
     let done = run(&hosts, &login).await;
     let row = |name: &str, (state, reason): (TaskState, String)| format!("| `{name}` | {state} | {reason} |\n");
-    let expected = |name: &str| match accepted.contains(&name) {
-        true => (TaskState::Succeeded, String::new()),
-        false => {
-            let accepted = accepted.join(", ");
-            let why = format!("SSH handshake: no common {kind}: the host offers {name}; accepted are {accepted}");
-            (TaskState::Unreachable, why)
+    let expected = |name: &str| {
+        if accepted.contains(&name) {
+            return (TaskState::Succeeded, String::new());
         }
+        let accepted = accepted.join(", ");
+        let why = format!("SSH handshake: no common {kind}: the host offers {name}; accepted are {accepted}");
+        (TaskState::Unreachable, why)
     };
     let found: String = algorithms.iter().zip(&hosts).map(|(name, at)| row(name, done.state(at.address()))).collect();
     let wanted: String = algorithms.iter().map(|name| row(name, expected(name))).collect();

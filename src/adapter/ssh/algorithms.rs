@@ -27,7 +27,7 @@ const KEY_EXCHANGES: &[kex::Name] = &[
     kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
 ];
 
-/// AES-GCM before ChaCha20: hosts of this decade have AES in hardware.
+/// AES-GCM before `ChaCha20`: hosts of this decade have AES in hardware.
 const CIPHERS: &[cipher::Name] = &[
     cipher::AES_256_GCM,
     cipher::AES_128_GCM,

@@ -51,15 +51,19 @@ impl Foreign {
         let server = Self::new(accepted);
         let host_key = server.path("dropbear_host_key").display().to_string();
         made(Command::new("dropbearkey").args(["-t", "ed25519", "-f", &host_key]));
-        server.at_home(["dropbear", "-i", "-s", "-r", &host_key].map(str::to_owned).to_vec())
+        server.at_home(&["dropbear", "-i", "-s", "-r", &host_key])
     }
 
-    /// `TinySSH`, which has one algorithm of each kind.
+    /// `TinySSH`, which has no more algorithms than it needs. None for ordinary users: it must become somebody.
     pub(crate) fn tinyssh(accepted: &PublicKey) -> Option<Self> {
+        if !geteuid().is_root() {
+            eprintln!("skipped: TinySSH lets people in as root only");
+            return None;
+        }
         let server = Self::new(accepted);
         let keys = server.path("tinyssh_keys").display().to_string();
         made(Command::new("tinysshd-makekey").args(["-q", &keys]));
-        server.at_home(["tinysshd", "-o", &keys].map(str::to_owned).to_vec())
+        server.at_home(&["tinysshd", "-o", &keys])
     }
 
     /// Where it listens.
@@ -82,9 +86,9 @@ impl Foreign {
 
     /// Starts `server` for each connection, as inetd does, with a home of its own where the user's is: these servers
     /// look for keys nowhere else. None where this machine lets nobody mount.
-    fn at_home(self, server: Vec<String>) -> Option<Self> {
+    fn at_home(self, server: &[&str]) -> Option<Self> {
         let mount = ["sh", "-c", r#"mount --bind "$0" "$1" && cd / && shift && exec "$@""#];
-        let enclosed = |server: &[String]| {
+        let enclosed = |server: &[&str]| {
             let mut command = Command::new("unshare");
             command.arg("--mount");
             if !geteuid().is_root() {
@@ -93,12 +97,12 @@ impl Foreign {
             command.args(mount).arg(self.path("home")).arg(home()).args(server);
             command
         };
-        if !enclosed(&["true".to_owned()]).output().expect("`unshare` is installed").status.success() {
+        if !enclosed(&["true"]).output().expect("`unshare` is installed").status.success() {
             eprintln!("skipped: nobody may mount on this machine");
             return None;
         }
         let listener = TcpListener::bind(self.address).unwrap();
-        let mut command = enclosed(&server);
+        let mut command = enclosed(server);
         // Servers are not on an ordinary user's path.
         command.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
         let (children, closed) = (Arc::clone(&self.children), Arc::clone(&self.closed));
