@@ -1,5 +1,7 @@
 //! What a run would do: nothing is connected to, and nothing is written.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::context::{Format, Global};
@@ -12,7 +14,7 @@ use super::output::words::{Style, number};
 use crate::adapter::dir::Dir;
 use crate::domain::document::Schema;
 use crate::domain::instance::AddressKind;
-use crate::domain::job::Job;
+use crate::domain::job::{Hop, Job};
 use crate::domain::plan::plan;
 use crate::domain::run::Target;
 use crate::domain::script::sha256_hex;
@@ -50,6 +52,8 @@ struct Row<'a> {
     why: &'static str,
     port: u16,
     user: &'a str,
+    /// The hosts that it goes through, in order.
+    via: Vec<String>,
     trust: &'static str,
     wave: usize,
 }
@@ -63,11 +67,12 @@ pub async fn show(
     script: &[u8],
     origin: &str,
     targets: &[Target],
+    project: &Path,
     runs: &Runs<Dir>,
     global: &Global,
 ) -> Result<Exit, Fail> {
     let (planned, batches) = plan(job, targets);
-    let trusted = known_hosts::trust(job, runs)?;
+    let trusted = known_hosts::trust(job, project, runs)?;
     let mut tasks = Vec::with_capacity(targets.len());
     for (wave, (from, to)) in planned.waves.iter().enumerate() {
         let (from, to) = (*from as usize, *to as usize);
@@ -80,6 +85,7 @@ pub async fn show(
                 why: why(job, target),
                 port: target.port,
                 user: &target.user,
+                via: target.jump.as_ref().unwrap_or(&job.login.jump).iter().map(Hop::to_string).collect(),
                 trust: trust(&trusted, target).await?,
                 wave: wave + 1,
             });
@@ -120,11 +126,12 @@ fn text(dry: &DryRun<'_>, waves: usize, color: bool) -> String {
             let address = row.address.map_or_else(
                 || Cell::styled("none", Style::Bad),
                 |address| {
-                    if row.port == 22 {
-                        clean(address).into()
-                    } else {
-                        format!("{}:{}", clean(address), row.port).into()
-                    }
+                    let at = match (row.port, address.contains(':')) {
+                        (22, _) => clean(address),
+                        (port, false) => format!("{}:{port}", clean(address)),
+                        (port, true) => format!("[{}]:{port}", clean(address)),
+                    };
+                    if row.via.is_empty() { at } else { format!("{at} via {}", clean(&row.via.join(", "))) }.into()
                 },
             );
             [
@@ -160,6 +167,7 @@ async fn trust(trust: &Trust<Dir>, target: &Target) -> Result<&'static str, Fail
         Basis::Anything => "off: any key",
         Basis::Pinned => "pinned",
         Basis::Vouched => "known",
+        Basis::Certified => "certificate of a known authority",
         Basis::FirstUse => "first use: its key will be pinned",
         Basis::Nothing => "unknown: it will be rejected",
     })

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::domain::authority::Authority;
 use crate::domain::job::settings::{Settings, Sourced};
 use crate::domain::job::{Hop, HostKeyPolicy, Mode, Sudo, User, read};
 use crate::domain::location::Location;
@@ -17,7 +18,7 @@ pub struct Login {
     /// Login user
     #[arg(short, long, value_parser = |text: &str| read::word(text, read::login))]
     pub user: Option<String>,
-    /// Private key; repeat to try several
+    /// Private key, or `agent` for all that the SSH agent holds; repeat to try several
     #[arg(short, long, value_name = "FILE")]
     pub identity: Vec<PathBuf>,
     /// SSH port where the inventory names none
@@ -32,6 +33,9 @@ pub struct Login {
     /// How a host key comes to be trusted
     #[arg(long, value_name = "pinned|strict|ca|off", value_parser = policy)]
     pub host_key: Option<HostKeyPolicy>,
+    /// Authority whose host certificates `--host-key ca` believes: its public key, or a file; repeat for several
+    #[arg(long, value_name = "FILE", value_parser = authority)]
+    pub host_ca: Vec<Authority>,
 }
 
 /// How to run.
@@ -70,6 +74,7 @@ impl Login {
             jump: (!self.jump.is_empty()).then(|| Sourced::flag("--jump", self.jump.clone())),
             connect_timeout: self.connect_timeout.map(|span| Sourced::flag("--connect-timeout", span)),
             host_key: self.host_key.map(|policy| Sourced::flag("--host-key", policy)),
+            host_ca: (!self.host_ca.is_empty()).then(|| Sourced::flag("--host-ca", self.host_ca.clone())),
             ..Settings::default()
         }
     }
@@ -109,6 +114,15 @@ fn location(text: &OsStr) -> Location {
 
 fn hop(text: &str) -> Result<Hop, String> {
     Hop::try_from(text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// A file is one of the folder one stands in; the project's may be elsewhere.
+fn authority(text: &str) -> Result<Authority, String> {
+    let authority = Authority::try_from(text.to_owned()).map_err(|error| error.to_string())?;
+    Ok(match authority {
+        Authority::File(path) => Authority::File(std::path::absolute(&path).unwrap_or(path)),
+        key @ Authority::Key(_) => key,
+    })
 }
 
 fn policy(text: &str) -> Result<HostKeyPolicy, String> {

@@ -70,8 +70,7 @@ impl<S: Store> Task<'_, S> {
         let (runs, keys) = (self.worker.runs.clone(), self.batch.keys.clone());
         let mut spool = Spool::new(runs, keys, self.target.instance.clone(), self.attempt, job.max_output.0);
         let heard = listen(channel, &token, &parcel, job, &self.worker.gate, &mut spool).await;
-        drop(connection);
-        let spooled = spool.finish().await;
+        let (spooled, ()) = tokio::join!(spool.finish(), connection.close());
         record = judge(record, heard, job);
         record.finished_at = Some(self.worker.clock.now());
         tracing::info!(instance = %self.target.instance, attempt = self.attempt, state = %record.state, "ended");

@@ -10,11 +10,17 @@
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
 //! | `program` | what the program itself does on real sshd hosts: documents and exit codes |
 //! | `project` | that the example jobs, their schema and the commands on them agree |
+//! | `round_trips` | how often a task waits for its host's answer |
+//! | `host_ca` | which host certificates are believed, of whom and for whom |
 //! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
 //! | `history` | what `runs`, `status`, `logs` and `prune` make of records, whole, gapped, damaged or half removed |
+//! | `identities` | that agents, certificates and several keys let us in, and what is said where they do not |
+//! | `ipv6` | that addresses of version six are reached and trusted however they are named |
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
 //! | `jump` | that every host on the way to a target is checked, and a bastion is spared |
 //! | `servers` | that Dropbear, asyncssh, paramiko and TinySSH servers do for jobs what OpenSSH does |
+//! | `rotation` | that a pinned host which gets new keys stays trusted, and what is learned of it |
+//! | `ssh_config` | that `~/.ssh/config` means to us what it means to ssh, and is obeyed for hosts that are named |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
@@ -42,16 +48,22 @@ mod crash;
 mod delivery;
 mod fleet;
 mod history;
+mod host_ca;
 mod hosts;
+mod identities;
+mod ipv6;
 mod jump;
 mod killed;
 mod output;
 mod program;
 mod project;
 mod readme;
+mod rotation;
+mod round_trips;
 mod schema;
 mod servers;
 mod settle;
+mod ssh_config;
 mod store_contract;
 mod store_dir;
 mod store_memory;

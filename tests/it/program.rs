@@ -246,6 +246,8 @@ fn off_takes_any_key_pins_none_and_is_recorded() {
     let record = world.path().join(".local/state/sshjob/runs/adhoc").join(name).join("run.json");
     let record: Value = serde_json::from_slice(&fs::read(record).unwrap()).unwrap();
     assert_eq!(record["job"]["login"]["host_key"], "off", "{record:#}");
+    let status = String::from_utf8(ends(&world, 0, &["status", name]).stdout).unwrap();
+    assert!(status.contains("\nhost keys were not checked (`host_key: off`)\n"), "{status}");
 }
 
 #[test]

@@ -4,12 +4,17 @@
 //! finds addresses, [`client`] is the plain `ssh` that proves that the servers are right, [`rig`] drives the engine,
 //! [`world`] is a folder in which the program itself is called, [`memory`] is a store in memory that fails on demand, and
 //! [`tale`] writes the records of runs that never ran.
+//! What several integration tests share: real servers first, fakes where a fault must be exact. Each file says in its
+//! first line what it is.
 
 #![allow(dead_code, reason = "a server offers what any test may need")]
 
+pub(crate) mod agent;
+pub(crate) mod ca;
 pub(crate) mod client;
 pub(crate) mod fault;
 pub(crate) mod foreign;
+pub(crate) mod flights;
 pub(crate) mod key;
 pub(crate) mod killer;
 pub(crate) mod loopback;

@@ -138,6 +138,11 @@ impl SshdFleet {
         self.daemons[0].host_key()
     }
 
+    /// What the first daemon has logged so far.
+    pub(crate) fn log_of_first(&self) -> String {
+        self.daemons[0].log()
+    }
+
     /// Starts them anew, each as somebody else than before.
     pub(crate) fn change_host_keys(&mut self) {
         self.daemons.iter_mut().for_each(|daemon| daemon.restart(|spec| spec.host_key = key::fresh()));

@@ -13,6 +13,7 @@ use crate::cli::output::{verdict, words};
 use crate::cli::store;
 use crate::domain::document::{EventDocument, RunSummary, between};
 use crate::domain::id::RunId;
+use crate::domain::job::HostKeyPolicy;
 use crate::domain::task::TaskState;
 use crate::engine::clock::Clock;
 use crate::engine::history::{RunView, Task, load, refresh};
@@ -115,6 +116,9 @@ fn text(console: &mut Console, view: &RunView, summary: &RunSummary) {
     let color = console.out_color();
     let mut text = verdict::line(summary, color);
     text.push_str(&told(summary));
+    if view.record.job.login.host_key == HostKeyPolicy::Off {
+        text.push_str("host keys were not checked (`host_key: off`)\n");
+    }
     let mut tasks: Vec<&Task> = view.tasks.iter().collect();
     tasks.sort_by_key(|task| rank(task.record.state));
     let mut folded = Vec::new();

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::authority::Authority;
 use super::id::JobName;
 use super::instance::AddressKind;
 use super::location::Location;
@@ -172,6 +173,9 @@ pub struct Login {
     pub connect_timeout: Span,
     /// How a host key comes to be trusted.
     pub host_key: HostKeyPolicy,
+    /// Whose host certificates [`HostKeyPolicy::Ca`] believes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_ca: Vec<Authority>,
 }
 
 /// The login user.

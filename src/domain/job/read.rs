@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::tz::TimeZoneDatabase;
 
 use super::{Hop, Mode, Notify, SecretRef, Sudo, User};
+use crate::domain::authority::Authority;
 use crate::domain::decode::At;
 use crate::domain::diagnostic::{Diagnostic, Faults, Place, nearest, quoted};
 use crate::domain::hostrange;
@@ -117,8 +118,28 @@ pub(super) fn keys(at: &At<'_>) -> Option<Vec<Location>> {
 
 /// Reads the hosts to go through, in order.
 pub(super) fn jump(at: &At<'_>) -> Option<Vec<Hop>> {
-    let hops: Vec<Hop> = at.one_or_many(|at| at.convert("a jump host `[user@]host[:port]`"))?;
+    let hops: Vec<Hop> = at.one_or_many(hop)?;
     some_of(at, hops, "jump host")
+}
+
+/// Reads whose host certificates are believed.
+pub(super) fn authorities(at: &At<'_>) -> Option<Vec<Authority>> {
+    let what = "an authority: a public key as `ssh-ed25519 AAAA…`, or a file of such";
+    let authorities: Vec<Authority> = at.one_or_many(|at| at.convert(what))?;
+    some_of(at, authorities, "authority")
+}
+
+/// Reads a jump host: a word, or `{ host: …, key: … }` where it has keys of its own.
+fn hop(at: &At<'_>) -> Option<Hop> {
+    let what = "a jump host: `[user@]host[:port]` or `{ host: bastion@10.0.0.5, key: keys/bastion.pem }`";
+    if matches!(at.value(), Value::Scalar { .. }) {
+        return at.convert(what);
+    }
+    let mut fields = at.fields(what)?;
+    let host = fields.need("host", "write `[user@]host[:port]`", |at| at.convert::<Hop>("`[user@]host[:port]`"));
+    let keys = fields.get("key", keys);
+    fields.finish();
+    Some(Hop { keys: keys.map(|keys| keys.value).unwrap_or_default(), ..host?.value })
 }
 
 /// Reads AWS region names.
