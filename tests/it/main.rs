@@ -2,6 +2,7 @@
 //!
 //! | module | proves |
 //! |---|---|
+//! | `algorithms` | that hosts with one algorithm each connect, or that both sides are named; what ssh-audit says of us |
 //! | `burden` | that floods of output take little memory, and what Ctrl-C does |
 //! | `cancel` | that a run which another process drives is ended on its hosts |
 //! | `check` | that `sshjob check` says how far one gets, why no further, and what to do |
@@ -18,6 +19,7 @@
 //! | `ipv6` | that addresses of version six are reached and trusted however they are named |
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
 //! | `jump` | that every host on the way to a target is checked, and a bastion is spared |
+//! | `servers` | that Dropbear, asyncssh, paramiko and TinySSH servers do for jobs what OpenSSH does |
 //! | `rotation` | that a pinned host which gets new keys stays trusted, and what is learned of it |
 //! | `ssh_config` | that `~/.ssh/config` means to us what it means to ssh, and is obeyed for hosts that are named |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
@@ -42,6 +44,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod algorithms;
 mod burden;
 mod cancel;
 mod check;
@@ -64,6 +67,7 @@ mod rotation;
 mod round_trips;
 mod schema;
 mod secrets;
+mod servers;
 mod settle;
 mod ssh_config;
 mod store_contract;

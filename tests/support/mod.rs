@@ -9,6 +9,7 @@ pub(crate) mod client;
 pub(crate) mod crowd;
 pub(crate) mod fault;
 pub(crate) mod flights;
+pub(crate) mod foreign;
 pub(crate) mod key;
 pub(crate) mod killer;
 pub(crate) mod loopback;
