@@ -7,6 +7,7 @@
 //! | `check` | that `sshjob check` says how far one gets, why no further, and what to do |
 //! | `delivery` | that what is sent to a host arrives exactly or not at all, whatever shells are there, and ends as it must |
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
+//! | `hostile` | that a host that lies, floods or stalls ends in the right state, in bounded time and memory |
 //! | `program` | what the program itself does on real sshd hosts: documents and exit codes |
 //! | `project` | that the example jobs, their schema and the commands on them agree |
 //! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
@@ -39,6 +40,7 @@ mod crash;
 mod delivery;
 mod fleet;
 mod history;
+mod hostile;
 mod hosts;
 mod jump;
 mod killed;

@@ -1,0 +1,520 @@
+//! Hosts that lie, flood and stall: each in one way, at one moment, over a protocol that is otherwise sound.
+
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+
+use russh::keys::PrivateKey;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+use super::speaker::{Packet, Speaker, kexinit, number};
+use super::{key, loopback};
+
+/// What a host does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deed {
+    /// Runs what it is told, for as far as anybody can see.
+    Behaves,
+
+    // Before there are versions.
+    /// Sends lines that are no version, for ever.
+    PrefacesForEver,
+    /// Sends a version that has no end.
+    EndlessVersion,
+    /// Speaks another protocol.
+    SpeaksHttp,
+    /// Sends the first byte of its version; the next would be a minute later.
+    DripsVersion,
+
+    // In the handshake.
+    /// Announces a packet of 4 GiB.
+    HugePacket,
+    /// Announces a packet of no bytes.
+    EmptyPacket,
+    /// Sends the first byte of a packet; the next would be a minute later.
+    DripsHandshake,
+    /// Offers algorithms of its own invention, with names that a terminal would obey.
+    InventsAlgorithms,
+    /// Begins key exchanges, for ever.
+    BeginsHandshakeForEver,
+    /// Sends messages that mean nothing, for ever.
+    IgnoresInHandshake,
+    /// Shows a key that it does not have.
+    ForgesSignature,
+
+    // In the login.
+    /// Sends the first byte of its answer; the next would be a minute later.
+    DripsLogin,
+    /// Sends a banner in pieces, for ever.
+    BannersForEver,
+    /// Tells its extensions, for ever.
+    ExtendsForEver,
+    /// Announces four billion extensions.
+    ExtendsHugely,
+    /// Lets us in before we have asked.
+    WelcomesUnasked,
+    /// Would take the key, for ever.
+    LikesKeyForEver,
+    /// Wants more, whatever it is given.
+    WantsMore,
+    /// Says good-bye, in words that a terminal would obey.
+    SaysGoodbye,
+
+    // When the channel is opened.
+    /// Sends the first byte of its answer; the next would be a minute later.
+    DripsChannel,
+    /// Refuses, in words that a terminal would obey.
+    RefusesChannel,
+    /// Opens a channel that we have not asked for.
+    ConfirmsAnother,
+    /// Opens our channel for no bytes, and never for more.
+    ClosedWindow,
+    /// Opens our channel for packets of no bytes.
+    EmptyPackets,
+    /// Opens our channel for packets of one byte.
+    TinyPackets,
+    /// Opens our window beyond what a number can hold, and then further, and runs what it is told.
+    OverflowsWindow,
+    /// Opens channels of its own, for ever.
+    OpensChannels,
+    /// Opens channels of its own, for ever, and takes none of our answers.
+    OpensChannelsDeaf,
+    /// Asks for things that want an answer, for ever, and takes none.
+    AsksForEver,
+
+    // When it is told to run something.
+    /// Sends the first byte of its answer; the next would be a minute later.
+    DripsCommand,
+    /// Refuses, twice.
+    RefusesTwice,
+    /// Agrees, twice, and runs it.
+    AgreesTwice,
+    /// Tells success of a channel that is not ours, and closes ours.
+    ForgesStatus,
+    /// Tells that it has ended well, and nothing else.
+    StatusOnly,
+    /// Tells that it has ended well, then that it starts.
+    StatusBeforeStart,
+    /// Tells that it starts before it has what is to be started, and that it has ended well.
+    StartsTooEarly,
+    /// Starts what another one has asked for.
+    StartsAnother,
+    /// Writes what is no start, for ever.
+    NoiseForEver,
+    /// Closes the channel when it has all that it needs, and says nothing.
+    ClosesUnstarted,
+
+    // When it runs.
+    /// Tells that it has ended well before it sends the output.
+    StatusBeforeOutput,
+    /// Tells that it has ended with 7, and then with 0.
+    SecondThoughts,
+    /// Tells that it has ended with 7, closes, and tells that it has ended with 0.
+    StatusAfterClose,
+    /// Tells a status that is cut off.
+    HalfStatus,
+    /// Ends with a status of 256, which a byte would take for 0.
+    Status256,
+    /// Ends with a status of minus one.
+    StatusMinusOne,
+    /// Ends by a signal with a long name that a terminal would obey.
+    InventsSignal,
+    /// Ends by a signal without a name.
+    NamelessSignal,
+    /// Tells that it has ended well, and cuts the connection before the output is whole.
+    CutsOutput,
+    /// Sends output after the output's end.
+    OutputAfterEnd,
+    /// Sends output after the channel's end.
+    OutputAfterClose,
+    /// Refuses to run what it has started.
+    RefusesLate,
+    /// Tells the end of the output, and nothing more.
+    EndsOutputOnly,
+    /// Sends output without end, whatever the window.
+    OutputForEver,
+    /// Sends errors without end, and tells again and again that it has ended well.
+    OutputAfterStatusForEver,
+    /// Sends one byte of output; the next would be a minute later.
+    DripsOutput,
+    /// Sends a packet that is larger than its content.
+    HalfData,
+    /// Sends a packet of 35,000 bytes, and ends well.
+    LongPacket,
+    /// Sends a packet of 300,000 bytes.
+    OverlongPacket,
+    /// Changes keys, for ever.
+    ChangesKeysForEver,
+    /// Changes keys to those of another host, and ends well.
+    ChangesIdentity,
+    /// Begins to change keys, and does not go on.
+    BeginsKeyChange,
+    /// Reads nothing more.
+    TurnsDeaf,
+}
+
+/// Hosts on addresses of their own; dropping them ends them.
+pub(crate) struct Hostiles {
+    addresses: Vec<SocketAddr>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Hostiles {
+    /// Starts a host for each deed; they are there when this returns.
+    pub(crate) fn start(deeds: &[Deed]) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let addresses = loopback::free(deeds.len());
+        let listen = async {
+            let mut listeners = Vec::new();
+            for address in &addresses {
+                listeners.push(TcpListener::bind(address).await.unwrap());
+            }
+            listeners
+        };
+        let listeners = runtime.block_on(listen);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let deeds = deeds.to_vec();
+        // A thread of its own: a test that waits for a process still has its hosts.
+        let thread = std::thread::spawn(move || {
+            for (listener, deed) in listeners.into_iter().zip(deeds) {
+                runtime.spawn(serve(listener, deed));
+            }
+            let _ = runtime.block_on(stopped);
+        });
+        Self { addresses, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Where they are.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+}
+
+impl Drop for Hostiles {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+async fn serve(listener: TcpListener, deed: Deed) {
+    let host_key = key::fresh();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let host_key = host_key.clone();
+        tokio::spawn(async move {
+            // How a conversation ends is the client's affair.
+            let _ = converse(stream, host_key, deed).await;
+        });
+    }
+}
+
+/// What a terminal would obey, and what would make a line of its own.
+const NASTY: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\nsucceeded";
+
+async fn converse(mut stream: TcpStream, host_key: PrivateKey, deed: Deed) -> io::Result<()> {
+    match deed {
+        Deed::PrefacesForEver => loop {
+            stream.write_all(b"please wait\r\n").await?;
+        },
+        Deed::EndlessVersion => {
+            stream.write_all(b"SSH-2.0-").await?;
+            loop {
+                stream.write_all(b"aaaaaaaaaaaaaaaa").await?;
+            }
+        }
+        Deed::SpeaksHttp => return stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await,
+        Deed::DripsVersion => {
+            stream.write_all(b"S").await?;
+            pending().await
+        }
+        _ => {}
+    }
+    let mut speaker = Speaker::greet(stream, host_key).await?;
+    match deed {
+        Deed::HugePacket => {
+            speaker.send_raw(&[0xff; 64]).await?;
+            return pending().await;
+        }
+        Deed::EmptyPacket => {
+            speaker.send_raw(&[0; 64]).await?;
+            return pending().await;
+        }
+        Deed::DripsHandshake => return drip(&mut speaker, &kexinit("curve25519-sha256")).await,
+        Deed::InventsAlgorithms => {
+            let names = vec![NASTY.repeat(100); 20].join(",");
+            speaker.send(&kexinit(&names)).await?;
+            return pending().await;
+        }
+        Deed::BeginsHandshakeForEver => loop {
+            speaker.send(&kexinit("curve25519-sha256")).await?;
+        },
+        Deed::IgnoresInHandshake => loop {
+            speaker.send(&Packet::new(number::IGNORE).string([0; 1000])).await?;
+            speaker.send(&Packet::new(number::DEBUG).byte(1).string(NASTY).string("")).await?;
+        },
+        _ => {}
+    }
+    speaker.exchange_keys(deed == Deed::ForgesSignature).await?;
+    log_in(&mut speaker, deed).await?;
+    let channel = speaker.let_in().await?;
+    open(&mut speaker, deed, channel).await?;
+    let (token, bytes) = speaker.take_command().await?;
+    let start = format!("{token} start\n");
+    command(&mut speaker, deed, channel, &start).await?;
+    speaker.take_input(bytes).await?;
+    run(speaker, deed, channel, &start).await
+}
+
+/// Sends the first byte of `packet`, and no more.
+async fn drip(speaker: &mut Speaker, packet: &Packet) -> io::Result<()> {
+    let bytes = speaker.sealed(packet);
+    speaker.send_raw(&bytes[..1]).await?;
+    pending().await
+}
+
+async fn log_in(speaker: &mut Speaker, deed: Deed) -> io::Result<()> {
+    let extension = Packet::new(number::EXT_INFO).number(1).string("server-sig-algs").string(NASTY);
+    match deed {
+        Deed::WelcomesUnasked => {
+            speaker.send(&Packet::new(number::USERAUTH_SUCCESS)).await?;
+            return pending().await;
+        }
+        Deed::ExtendsForEver => loop {
+            speaker.send(&extension).await?;
+        },
+        Deed::ExtendsHugely => {
+            speaker.send(&Packet::new(number::EXT_INFO).number(u32::MAX).string("a").string("b")).await?;
+            return pending().await;
+        }
+        _ => speaker.take_login().await?,
+    }
+    match deed {
+        Deed::DripsLogin => drip(speaker, &Packet::new(number::USERAUTH_SUCCESS)).await,
+        Deed::BannersForEver => loop {
+            speaker.send(&Packet::new(number::USERAUTH_BANNER).string(NASTY.repeat(1000)).string("")).await?;
+        },
+        Deed::LikesKeyForEver => loop {
+            let liked = Packet::new(number::USERAUTH_PK_OK).string("ssh-ed25519").string("key");
+            speaker.send(&liked).await?;
+        },
+        Deed::WantsMore => loop {
+            speaker.send(&Packet::new(number::USERAUTH_FAILURE).string("publickey,\u{1b}[2J").byte(1)).await?;
+            speaker.expect(number::USERAUTH_REQUEST).await?;
+        },
+        Deed::SaysGoodbye => speaker.send(&Packet::new(number::DISCONNECT).number(2).string(NASTY).string("")).await,
+        _ => Ok(()),
+    }
+}
+
+async fn open(speaker: &mut Speaker, deed: Deed, channel: u32) -> io::Result<()> {
+    const MUCH: u32 = 2 * 1024 * 1024;
+    const PACKET: u32 = 32 * 1024;
+    let theirs = Packet::new(number::CHANNEL_OPEN).string("session").number(1).number(MUCH).number(PACKET);
+    let question = Packet::new(number::GLOBAL_REQUEST).string("what@example.com").byte(1);
+    match deed {
+        Deed::DripsChannel => drip(speaker, &Packet::new(number::CHANNEL_OPEN_CONFIRMATION)).await,
+        Deed::RefusesChannel => {
+            let refusal = Packet::new(number::CHANNEL_OPEN_FAILURE).number(channel).number(99);
+            speaker.send(&refusal.string(NASTY.repeat(100)).string("")).await?;
+            pending().await
+        }
+        Deed::ConfirmsAnother => {
+            speaker.confirm(channel + 1, MUCH, PACKET).await?;
+            pending().await
+        }
+        Deed::ClosedWindow => speaker.confirm(channel, 0, PACKET).await,
+        Deed::EmptyPackets => speaker.confirm(channel, MUCH, 0).await,
+        Deed::TinyPackets => speaker.confirm(channel, MUCH, 1).await,
+        Deed::OverflowsWindow => {
+            speaker.confirm(channel, u32::MAX, u32::MAX).await?;
+            for _ in 0..3 {
+                speaker.send(&Packet::new(number::CHANNEL_WINDOW_ADJUST).number(channel).number(u32::MAX)).await?;
+            }
+            Ok(())
+        }
+        Deed::OpensChannels => {
+            speaker.confirm(channel, MUCH, PACKET).await?;
+            loop {
+                speaker.send(&theirs).await?;
+                speaker.expect(number::CHANNEL_OPEN_FAILURE).await?;
+            }
+        }
+        Deed::OpensChannelsDeaf => {
+            speaker.confirm(channel, MUCH, PACKET).await?;
+            loop {
+                speaker.send(&theirs).await?;
+            }
+        }
+        Deed::AsksForEver => {
+            speaker.confirm(channel, MUCH, PACKET).await?;
+            loop {
+                speaker.send(&question).await?;
+            }
+        }
+        _ => speaker.confirm(channel, MUCH, PACKET).await,
+    }
+}
+
+fn data(channel: u32, bytes: impl AsRef<[u8]>) -> Packet {
+    Packet::new(number::CHANNEL_DATA).number(channel).string(bytes)
+}
+
+fn status(channel: u32, status: u32) -> Packet {
+    Packet::new(number::CHANNEL_REQUEST).number(channel).string("exit-status").byte(0).number(status)
+}
+
+fn signal(channel: u32, name: &str) -> Packet {
+    let request = Packet::new(number::CHANNEL_REQUEST).number(channel).string("exit-signal").byte(0);
+    request.string(name).byte(0).string(NASTY.repeat(1000)).string("")
+}
+
+async fn finish(speaker: &mut Speaker, channel: u32) -> io::Result<()> {
+    speaker.send(&Packet::new(number::CHANNEL_EOF).number(channel)).await?;
+    speaker.send(&Packet::new(number::CHANNEL_CLOSE).number(channel)).await?;
+    // Until the client goes, too.
+    while speaker.receive().await.is_ok() {}
+    Ok(())
+}
+
+async fn command(speaker: &mut Speaker, deed: Deed, channel: u32, start: &str) -> io::Result<()> {
+    let success = Packet::new(number::CHANNEL_SUCCESS).number(channel);
+    let failure = Packet::new(number::CHANNEL_FAILURE).number(channel);
+    match deed {
+        Deed::DripsCommand => return drip(speaker, &success).await,
+        Deed::RefusesTwice => {
+            speaker.send(&failure).await?;
+            return speaker.send(&failure).await;
+        }
+        Deed::AgreesTwice => speaker.send(&success).await?,
+        Deed::StartsTooEarly => {
+            // Nothing more is taken, so not all of it can be on its way.
+            speaker.send(&data(channel, start)).await?;
+            speaker.send(&status(channel, 0)).await?;
+            return finish(speaker, channel).await;
+        }
+        _ => {}
+    }
+    speaker.send(&success).await
+}
+
+async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io::Result<()> {
+    let output = data(channel, "output\n");
+    match deed {
+        Deed::ForgesStatus => {
+            for other in [channel + 1, 7, u32::MAX] {
+                speaker.send(&status(other, 0)).await?;
+            }
+            speaker.send(&data(channel, start)).await?;
+            return finish(&mut speaker, channel).await;
+        }
+        Deed::StatusOnly => {
+            speaker.send(&status(channel, 0)).await?;
+            return finish(&mut speaker, channel).await;
+        }
+        Deed::StatusBeforeStart => speaker.send(&status(channel, 0)).await?,
+        Deed::StartsAnother => {
+            speaker.send(&data(channel, "0123456789abcdef0123456789abcdef start\n")).await?;
+            speaker.send(&output).await?;
+            speaker.send(&status(channel, 0)).await?;
+            return finish(&mut speaker, channel).await;
+        }
+        Deed::NoiseForEver => loop {
+            speaker.send(&data(channel, [b'n'; 1000])).await?;
+        },
+        Deed::ClosesUnstarted => return finish(&mut speaker, channel).await,
+        _ => {}
+    }
+    speaker.send(&data(channel, start)).await?;
+    match deed {
+        Deed::StatusBeforeStart => return finish(&mut speaker, channel).await,
+        Deed::StatusBeforeOutput => {
+            speaker.send(&status(channel, 0)).await?;
+            speaker.send(&output).await?;
+            return finish(&mut speaker, channel).await;
+        }
+        Deed::HalfStatus => {
+            let half = Packet::new(number::CHANNEL_REQUEST).number(channel).string("exit-status").byte(0).byte(0);
+            speaker.send(&half).await?;
+            return finish(&mut speaker, channel).await;
+        }
+        Deed::CutsOutput => {
+            speaker.send(&status(channel, 0)).await?;
+            return speaker.send(&output).await;
+        }
+        Deed::RefusesLate => {
+            speaker.send(&Packet::new(number::CHANNEL_FAILURE).number(channel)).await?;
+            return finish(&mut speaker, channel).await;
+        }
+        Deed::EndsOutputOnly => {
+            speaker.send(&Packet::new(number::CHANNEL_EOF).number(channel)).await?;
+            return pending().await;
+        }
+        Deed::OutputForEver => loop {
+            speaker.send(&data(channel, [b'o'; 32 * 1024])).await?;
+        },
+        Deed::OutputAfterStatusForEver => loop {
+            speaker.send(&status(channel, 0)).await?;
+            let errors = Packet::new(number::CHANNEL_EXTENDED_DATA).number(channel).number(1);
+            speaker.send(&errors.string([b'e'; 32 * 1024])).await?;
+        },
+        Deed::DripsOutput => {
+            speaker.send(&data(channel, "o")).await?;
+            return pending().await;
+        }
+        Deed::HalfData => {
+            speaker.send(&Packet::new(number::CHANNEL_DATA).number(channel).number(1_000_000).byte(0)).await?;
+            return pending().await;
+        }
+        Deed::LongPacket => speaker.send(&data(channel, [b'o'; 35_000])).await?,
+        Deed::OverlongPacket => {
+            speaker.send(&data(channel, vec![b'o'; 300_000])).await?;
+            return pending().await;
+        }
+        Deed::ChangesKeysForEver => loop {
+            speaker.exchange_keys(false).await?;
+        },
+        Deed::ChangesIdentity => {
+            speaker.turn_into(key::fresh());
+            speaker.exchange_keys(false).await?;
+        }
+        Deed::BeginsKeyChange => {
+            speaker.send(&kexinit("curve25519-sha256")).await?;
+            return pending().await;
+        }
+        Deed::TurnsDeaf => return pending().await,
+        _ => {}
+    }
+    speaker.send(&output).await?;
+    match deed {
+        Deed::SecondThoughts => {
+            speaker.send(&status(channel, 7)).await?;
+            speaker.send(&status(channel, 0)).await?;
+        }
+        Deed::StatusAfterClose => {
+            speaker.send(&status(channel, 7)).await?;
+            speaker.send(&Packet::new(number::CHANNEL_CLOSE).number(channel)).await?;
+            speaker.send(&status(channel, 0)).await?;
+        }
+        Deed::Status256 => speaker.send(&status(channel, 256)).await?,
+        Deed::StatusMinusOne => speaker.send(&status(channel, u32::MAX)).await?,
+        Deed::InventsSignal => speaker.send(&signal(channel, &NASTY.repeat(1000))).await?,
+        Deed::NamelessSignal => speaker.send(&signal(channel, "")).await?,
+        Deed::OutputAfterEnd => {
+            speaker.send(&Packet::new(number::CHANNEL_EOF).number(channel)).await?;
+            speaker.send(&output).await?;
+            speaker.send(&status(channel, 0)).await?;
+        }
+        Deed::OutputAfterClose => {
+            speaker.send(&status(channel, 0)).await?;
+            speaker.send(&Packet::new(number::CHANNEL_CLOSE).number(channel)).await?;
+            speaker.send(&output).await?;
+        }
+        _ => speaker.send(&status(channel, 0)).await?,
+    }
+    finish(&mut speaker, channel).await
+}
