@@ -62,6 +62,15 @@ impl From<DeliveryError> for Refusal {
     }
 }
 
+/// Why there may be more output than was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// A background process held the output open when we stopped listening.
+    Held,
+    /// The connection broke before the output had ended.
+    Cut,
+}
+
 /// What was heard of a script until the channel was done or given up.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
@@ -75,8 +84,8 @@ pub(super) struct Heard {
     pub(super) status: Option<Status>,
     /// We ended it, for a task that is now `timed_out` or `cancelled`.
     pub(super) ending: Option<TaskState>,
-    /// A background process held the output open when we stopped listening.
-    pub(super) trailing: bool,
+    /// Why there may be more output of a process that has ended.
+    pub(super) missing: Option<Missing>,
     /// The end of what a login shell printed before anything of ours.
     pub(super) noise: String,
 }
@@ -90,6 +99,43 @@ enum Phase {
     Ending,
     /// The script has ended, its output is still open; this is when we stop listening at the latest.
     Trailing { limit: Instant },
+}
+
+/// Listens to both streams.
+struct Ears {
+    out: Reader,
+    err: Reader,
+}
+
+impl Ears {
+    /// Tells what of `bytes` the script printed, and notes what the host says of its start; `None` where nothing more
+    /// is worth listening to. `sending` says that not all of the delivery is on its way yet.
+    fn hear<'a>(&mut self, stream: Stream, bytes: &'a [u8], sending: bool, heard: &mut Heard) -> Option<&'a [u8]> {
+        let reader = if stream == Stream::Out { &mut self.out } else { &mut self.err };
+        let printed = match reader.feed(bytes) {
+            Ok(printed) => printed,
+            Err(refusal) => {
+                let ours = refusal == DeliveryError::Noise;
+                // Our own limit is not the host's word: what was handed over may start all the same.
+                if !(ours && heard.delivered) {
+                    heard.failure = Some(refusal.into());
+                }
+                return (!ours).then_some(&[]);
+            }
+        };
+        if reader.started() && sending {
+            // What is not all on its way cannot run; what the host says of it is not true.
+            let lie = "the host claims that it started before all of it was sent";
+            heard.failure = Some(Refusal::Other(lie.to_owned()));
+            return None;
+        }
+        heard.started |= reader.started();
+        Some(printed)
+    }
+
+    fn noise(&self) -> String {
+        [self.err.noise(), self.out.noise()].into_iter().find(|noise| !noise.is_empty()).unwrap_or_default()
+    }
 }
 
 /// Takes what a script prints.
@@ -111,7 +157,7 @@ pub(super) async fn listen<S: Sink>(
     sink: &mut S,
 ) -> Heard {
     let Channel { input, mut output } = channel;
-    let (mut out, mut err) = (Reader::new(token), Reader::new(token));
+    let mut ears = Ears { out: Reader::new(token), err: Reader::new(token) };
     let mut heard = Heard::default();
     let mut phase = Phase::Delivering;
     let extra = Duration::from_secs((parcel.head.len() + parcel.script.len()) as u64 / DELIVERY_BYTES_PER_SECOND);
@@ -143,7 +189,7 @@ pub(super) async fn listen<S: Sink>(
             () = sleep_until(deadline) => match phase {
                 Phase::Delivering | Phase::Ending => break,
                 Phase::Trailing { .. } => {
-                    heard.trailing = true;
+                    heard.missing = Some(Missing::Held);
                     break;
                 }
                 Phase::Running => {
@@ -158,28 +204,17 @@ pub(super) async fn listen<S: Sink>(
                 flush_at = Instant::now() + FLUSH_EVERY;
             }
             message = output.next() => match message {
-                None => break,
+                None => {
+                    heard.missing = heard.status.is_some().then_some(Missing::Cut);
+                    break;
+                }
+                Some(Message::Closed) => break,
                 Some(Message::Data(stream, bytes)) => {
-                    let reader = if stream == Stream::Out { &mut out } else { &mut err };
-                    match reader.feed(&bytes) {
-                        Ok(output) => sink.write(stream, output).await,
-                        Err(refusal) => {
-                            let ours = refusal == DeliveryError::Noise;
-                            // Our own limit is not the host's word: what was handed over may start all the same.
-                            if !(ours && heard.delivered) {
-                                heard.failure = Some(refusal.into());
-                            }
-                            if ours {
-                                break;
-                            }
-                        }
-                    }
-                    if !heard.started && (out.started() || err.started()) {
-                        heard.started = true;
-                        if matches!(phase, Phase::Delivering) {
-                            phase = Phase::Running;
-                            deadline = Instant::now() + job.timeout.0;
-                        }
+                    let Some(printed) = ears.hear(stream, &bytes, sending, &mut heard) else { break };
+                    sink.write(stream, printed).await;
+                    if heard.started && matches!(phase, Phase::Delivering) {
+                        phase = Phase::Running;
+                        deadline = Instant::now() + job.timeout.0;
                     }
                     if let Phase::Trailing { limit } = phase {
                         deadline = limit.min(Instant::now() + TRAIL);
@@ -209,7 +244,7 @@ pub(super) async fn listen<S: Sink>(
             },
         }
     }
-    heard.noise = [err.noise(), out.noise()].into_iter().find(|noise| !noise.is_empty()).unwrap_or_default();
+    heard.noise = ears.noise();
     input.close().await;
     heard
 }

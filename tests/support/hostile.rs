@@ -136,8 +136,6 @@ pub(crate) enum Deed {
     EndsOutputOnly,
     /// Sends output without end, whatever the window.
     OutputForEver,
-    /// Sends errors without end, and tells again and again that it has ended well.
-    OutputAfterStatusForEver,
     /// Sends one byte of output; the next would be a minute later.
     DripsOutput,
     /// Sends a packet that is larger than its content.
@@ -227,7 +225,12 @@ async fn converse(mut stream: TcpStream, host_key: PrivateKey, deed: Deed) -> io
                 stream.write_all(b"aaaaaaaaaaaaaaaa").await?;
             }
         }
-        Deed::SpeaksHttp => return stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await,
+        Deed::SpeaksHttp => {
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await?;
+            stream.shutdown().await?;
+            // What is left unread would reset the connection.
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+        }
         Deed::DripsVersion => {
             stream.write_all(b"S").await?;
             pending().await
@@ -246,17 +249,20 @@ async fn converse(mut stream: TcpStream, host_key: PrivateKey, deed: Deed) -> io
         }
         Deed::DripsHandshake => return drip(&mut speaker, &kexinit("curve25519-sha256")).await,
         Deed::InventsAlgorithms => {
-            let names = vec![NASTY.repeat(100); 20].join(",");
+            let names = vec![NASTY.repeat(10); 20].join(",");
             speaker.send(&kexinit(&names)).await?;
             return pending().await;
         }
         Deed::BeginsHandshakeForEver => loop {
             speaker.send(&kexinit("curve25519-sha256")).await?;
         },
-        Deed::IgnoresInHandshake => loop {
-            speaker.send(&Packet::new(number::IGNORE).string([0; 1000])).await?;
-            speaker.send(&Packet::new(number::DEBUG).byte(1).string(NASTY).string("")).await?;
-        },
+        Deed::IgnoresInHandshake => {
+            let packets = [
+                Packet::new(number::IGNORE).string([0; 1000]),
+                Packet::new(number::DEBUG).byte(1).string(NASTY).string(""),
+            ];
+            return flood(&mut speaker, &packets).await;
+        }
         _ => {}
     }
     speaker.exchange_keys(deed == Deed::ForgesSignature).await?;
@@ -268,6 +274,20 @@ async fn converse(mut stream: TcpStream, host_key: PrivateKey, deed: Deed) -> io
     command(&mut speaker, deed, channel, &start).await?;
     speaker.take_input(bytes).await?;
     run(speaker, deed, channel, &start).await
+}
+
+/// Sends `packets` over and over: not for ever, which would be a burden to whoever tests, but for longer than anybody
+/// can keep what is sent; then nothing.
+async fn flood(speaker: &mut Speaker, packets: &[Packet]) -> io::Result<()> {
+    const BYTES: usize = 256 * 1024 * 1024;
+    const PACKETS: usize = 100_000;
+    let bytes: usize = packets.iter().map(|packet| packet.0.len()).sum();
+    for _ in 0..(PACKETS / packets.len()).min(BYTES / bytes) {
+        for packet in packets {
+            speaker.send(packet).await?;
+        }
+    }
+    pending().await
 }
 
 /// Sends the first byte of `packet`, and no more.
@@ -284,9 +304,7 @@ async fn log_in(speaker: &mut Speaker, deed: Deed) -> io::Result<()> {
             speaker.send(&Packet::new(number::USERAUTH_SUCCESS)).await?;
             return pending().await;
         }
-        Deed::ExtendsForEver => loop {
-            speaker.send(&extension).await?;
-        },
+        Deed::ExtendsForEver => return flood(speaker, &[extension]).await,
         Deed::ExtendsHugely => {
             speaker.send(&Packet::new(number::EXT_INFO).number(u32::MAX).string("a").string("b")).await?;
             return pending().await;
@@ -295,13 +313,14 @@ async fn log_in(speaker: &mut Speaker, deed: Deed) -> io::Result<()> {
     }
     match deed {
         Deed::DripsLogin => drip(speaker, &Packet::new(number::USERAUTH_SUCCESS)).await,
-        Deed::BannersForEver => loop {
-            speaker.send(&Packet::new(number::USERAUTH_BANNER).string(NASTY.repeat(1000)).string("")).await?;
-        },
-        Deed::LikesKeyForEver => loop {
+        Deed::BannersForEver => {
+            let banner = Packet::new(number::USERAUTH_BANNER).string(NASTY.repeat(1000)).string("");
+            flood(speaker, &[banner]).await
+        }
+        Deed::LikesKeyForEver => {
             let liked = Packet::new(number::USERAUTH_PK_OK).string("ssh-ed25519").string("key");
-            speaker.send(&liked).await?;
-        },
+            flood(speaker, &[liked]).await
+        }
         Deed::WantsMore => loop {
             speaker.send(&Packet::new(number::USERAUTH_FAILURE).string("publickey,\u{1b}[2J").byte(1)).await?;
             speaker.expect(number::USERAUTH_REQUEST).await?;
@@ -328,6 +347,8 @@ async fn open(speaker: &mut Speaker, deed: Deed, channel: u32) -> io::Result<()>
             pending().await
         }
         Deed::ClosedWindow => speaker.confirm(channel, 0, PACKET).await,
+        // So that not all of it can be on its way.
+        Deed::StartsTooEarly => speaker.confirm(channel, 16, PACKET).await,
         Deed::EmptyPackets => speaker.confirm(channel, MUCH, 0).await,
         Deed::TinyPackets => speaker.confirm(channel, MUCH, 1).await,
         Deed::OverflowsWindow => {
@@ -339,22 +360,19 @@ async fn open(speaker: &mut Speaker, deed: Deed, channel: u32) -> io::Result<()>
         }
         Deed::OpensChannels => {
             speaker.confirm(channel, MUCH, PACKET).await?;
-            loop {
+            for _ in 0..20_000 {
                 speaker.send(&theirs).await?;
                 speaker.expect(number::CHANNEL_OPEN_FAILURE).await?;
             }
+            pending().await
         }
         Deed::OpensChannelsDeaf => {
             speaker.confirm(channel, MUCH, PACKET).await?;
-            loop {
-                speaker.send(&theirs).await?;
-            }
+            flood(speaker, &[theirs]).await
         }
         Deed::AsksForEver => {
             speaker.confirm(channel, MUCH, PACKET).await?;
-            loop {
-                speaker.send(&question).await?;
-            }
+            flood(speaker, &[question]).await
         }
         _ => speaker.confirm(channel, MUCH, PACKET).await,
     }
@@ -392,7 +410,6 @@ async fn command(speaker: &mut Speaker, deed: Deed, channel: u32, start: &str) -
         }
         Deed::AgreesTwice => speaker.send(&success).await?,
         Deed::StartsTooEarly => {
-            // Nothing more is taken, so not all of it can be on its way.
             speaker.send(&data(channel, start)).await?;
             speaker.send(&status(channel, 0)).await?;
             return finish(speaker, channel).await;
@@ -423,9 +440,7 @@ async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io:
             speaker.send(&status(channel, 0)).await?;
             return finish(&mut speaker, channel).await;
         }
-        Deed::NoiseForEver => loop {
-            speaker.send(&data(channel, [b'n'; 1000])).await?;
-        },
+        Deed::NoiseForEver => return flood(&mut speaker, &[data(channel, [b'n'; 1000])]).await,
         Deed::ClosesUnstarted => return finish(&mut speaker, channel).await,
         _ => {}
     }
@@ -454,14 +469,7 @@ async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io:
             speaker.send(&Packet::new(number::CHANNEL_EOF).number(channel)).await?;
             return pending().await;
         }
-        Deed::OutputForEver => loop {
-            speaker.send(&data(channel, [b'o'; 32 * 1024])).await?;
-        },
-        Deed::OutputAfterStatusForEver => loop {
-            speaker.send(&status(channel, 0)).await?;
-            let errors = Packet::new(number::CHANNEL_EXTENDED_DATA).number(channel).number(1);
-            speaker.send(&errors.string([b'e'; 32 * 1024])).await?;
-        },
+        Deed::OutputForEver => return flood(&mut speaker, &[data(channel, [b'o'; 32 * 1024])]).await,
         Deed::DripsOutput => {
             speaker.send(&data(channel, "o")).await?;
             return pending().await;
@@ -475,9 +483,12 @@ async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io:
             speaker.send(&data(channel, vec![b'o'; 300_000])).await?;
             return pending().await;
         }
-        Deed::ChangesKeysForEver => loop {
-            speaker.exchange_keys(false).await?;
-        },
+        Deed::ChangesKeysForEver => {
+            for _ in 0..500 {
+                speaker.exchange_keys(false).await?;
+            }
+            return pending().await;
+        }
         Deed::ChangesIdentity => {
             speaker.turn_into(key::fresh());
             speaker.exchange_keys(false).await?;

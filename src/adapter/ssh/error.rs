@@ -119,8 +119,8 @@ pub(super) fn plain(error: &std::io::Error) -> String {
 pub(super) fn told(error: &russh::Error) -> String {
     match error {
         russh::Error::NoCommonAlgo { kind, theirs, .. } => {
-            let shown: Vec<&str> = theirs.iter().take(8).map(String::as_str).collect();
-            format!("no common {kind:?} algorithm; the host offers {}", shown.join(", ").to_lowercase())
+            let shown: Vec<String> = theirs.iter().take(8).map(|name| shown(name, 64)).collect();
+            format!("no common {kind:?} algorithm; the host offers {}", shown.join(", "))
         }
         russh::Error::IO(error) => plain(error),
         russh::Error::HUP | russh::Error::Disconnect | russh::Error::SendError => {
@@ -128,11 +128,13 @@ pub(super) fn told(error: &russh::Error) -> String {
         }
         russh::Error::KeepaliveTimeout => "the host no longer answers".to_owned(),
         russh::Error::ChannelOpenFailure(reason) => format!("the host refuses it: {reason:?}"),
-        other => {
-            let text: String = other.to_string().chars().filter(|c| !c.is_control()).take(200).collect();
-            text.to_lowercase()
-        }
+        other => shown(&other.to_string(), 200),
     }
+}
+
+/// A host's words, in part: no more than `most` characters, and none that a terminal would obey.
+fn shown(text: &str, most: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(most).collect::<String>().to_lowercase()
 }
 
 /// Why a jump host does not open a connection to the host behind it.

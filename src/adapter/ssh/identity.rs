@@ -102,6 +102,10 @@ impl Identities {
                     self.accepted.store(index, Ordering::Relaxed);
                     return Ok(());
                 }
+                // A connection that ends unanswered looks to the library like a refusal without a way out.
+                Answer::Refused { methods, .. } if methods.is_empty() && refused.is_none() && handle.is_closed() => {
+                    return Err(broken(&russh::Error::Disconnect));
+                }
                 Answer::Refused { methods, partial } => {
                     let goes_on = methods.contains(&MethodKind::PublicKey);
                     refused = Some((methods, partial));
