@@ -166,14 +166,14 @@ impl Hostiles {
     pub(crate) fn start(deeds: &[Deed]) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let addresses = loopback::free(deeds.len());
-        let listen = async {
-            let mut listeners = Vec::new();
-            for address in &addresses {
-                listeners.push(TcpListener::bind(address).await.unwrap());
-            }
-            listeners
+        let entered = runtime.enter();
+        let listen = |address: &SocketAddr| {
+            let listener = std::net::TcpListener::bind(address).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            TcpListener::from_std(listener).unwrap()
         };
-        let listeners = runtime.block_on(listen);
+        let listeners: Vec<_> = addresses.iter().map(listen).collect();
+        drop(entered);
         let (stop, stopped) = oneshot::channel::<()>();
         let deeds = deeds.to_vec();
         // A thread of its own: a test that waits for a process still has its hosts.
@@ -459,7 +459,8 @@ async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io:
         }
         Deed::CutsOutput => {
             speaker.send(&status(channel, 0)).await?;
-            return speaker.send(&output).await;
+            speaker.send(&output).await?;
+            return speaker.hang_up().await;
         }
         Deed::RefusesLate => {
             speaker.send(&Packet::new(number::CHANNEL_FAILURE).number(channel)).await?;

@@ -190,6 +190,14 @@ impl Speaker {
         bytes
     }
 
+    /// Ends the connection, in mid-sentence.
+    pub(crate) async fn hang_up(mut self) -> io::Result<()> {
+        self.write.shutdown().await?;
+        // What is left unread would reset the connection, and take back what has been sent.
+        tokio::io::copy(&mut self.read, &mut tokio::io::sink()).await?;
+        Ok(())
+    }
+
     /// The next packet of the client.
     pub(crate) async fn receive(&mut self) -> io::Result<Vec<u8>> {
         let length = self.read.read_u32().await?;
