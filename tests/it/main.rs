@@ -17,6 +17,7 @@
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
+//! | `wire` | that whatever byte of a connection is cut, flipped, late or last, the truth is told, and nothing starts twice |
 //! | `work` | that a run on real sshd hosts ends as it must, and nothing starts twice |
 
 #![allow(
@@ -55,4 +56,5 @@ mod store_dir;
 mod store_memory;
 mod trust;
 mod validate;
+mod wire;
 mod work;
