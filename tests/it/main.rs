@@ -8,6 +8,7 @@
 //! | `check` | that `sshjob check` says how far one gets, why no further, and what to do |
 //! | `delivery` | that what is sent to a host arrives exactly or not at all, whatever shells are there, and ends as it must |
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
+//! | `hostile` | that a host that lies, floods or stalls ends in the right state, in bounded time and memory |
 //! | `program` | what the program itself does on real sshd hosts: documents and exit codes |
 //! | `project` | that the example jobs, their schema and the commands on them agree |
 //! | `round_trips` | how often a task waits for its host's answer |
@@ -28,6 +29,7 @@
 //! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
 //! | `wild` | what is said of hosts as they really are: every login shell, login, home and server setting |
 //! | `watchdog` | that nothing runs on where nobody listens any more, however that came about |
+//! | `wire` | that whatever byte of a connection is cut, flipped, late or last, the truth is told, and nothing starts twice |
 //! | `work` | that a run on real sshd hosts ends as it must, and nothing starts twice |
 
 #![allow(
@@ -53,6 +55,7 @@ mod delivery;
 mod fleet;
 mod history;
 mod host_ca;
+mod hostile;
 mod hosts;
 mod identities;
 mod ipv6;
@@ -78,4 +81,5 @@ mod trust;
 mod validate;
 mod watchdog;
 mod wild;
+mod wire;
 mod work;

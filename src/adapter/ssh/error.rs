@@ -131,11 +131,13 @@ pub(super) fn told(error: &russh::Error) -> String {
             "the host opens no session: does `MaxSessions` of its sshd allow one?".to_owned()
         }
         russh::Error::ChannelOpenFailure(reason) => format!("the host refuses it: {reason:?}"),
-        other => {
-            let text: String = other.to_string().chars().filter(|c| !c.is_control()).take(200).collect();
-            text.to_lowercase()
-        }
+        other => shown(&other.to_string(), 200),
     }
+}
+
+/// A host's words, in part: no more than `most` characters, and none that a terminal would obey.
+fn shown(text: &str, most: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(most).collect::<String>().to_lowercase()
 }
 
 /// Why a jump host does not open a connection to the host behind it.
