@@ -14,7 +14,7 @@ use super::output::words::{Style, number};
 use crate::adapter::dir::Dir;
 use crate::domain::document::Schema;
 use crate::domain::instance::AddressKind;
-use crate::domain::job::Job;
+use crate::domain::job::{Hop, Job};
 use crate::domain::plan::plan;
 use crate::domain::run::Target;
 use crate::domain::script::sha256_hex;
@@ -54,6 +54,8 @@ struct Row<'a> {
     why: &'static str,
     port: u16,
     user: &'a str,
+    /// The hosts that it goes through, in order.
+    via: Vec<String>,
     trust: &'static str,
     wave: usize,
 }
@@ -85,6 +87,7 @@ pub async fn show(
                 why: why(job, target),
                 port: target.port,
                 user: &target.user,
+                via: target.jump.as_ref().unwrap_or(&job.login.jump).iter().map(Hop::to_string).collect(),
                 trust: trust(&trusted, target).await?,
                 wave: wave + 1,
             });
@@ -127,11 +130,12 @@ fn text(dry: &DryRun<'_>, waves: usize, color: bool) -> String {
             let address = row.address.map_or_else(
                 || Cell::styled("none", Style::Bad),
                 |address| {
-                    if row.port == 22 {
-                        clean(address).into()
-                    } else {
-                        format!("{}:{}", clean(address), row.port).into()
-                    }
+                    let at = match (row.port, address.contains(':')) {
+                        (22, _) => clean(address),
+                        (port, false) => format!("{}:{port}", clean(address)),
+                        (port, true) => format!("[{}]:{port}", clean(address)),
+                    };
+                    if row.via.is_empty() { at } else { format!("{at} via {}", clean(&row.via.join(", "))) }.into()
                 },
             );
             [

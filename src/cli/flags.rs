@@ -18,7 +18,7 @@ pub struct Login {
     /// Login user
     #[arg(short, long, value_parser = |text: &str| read::word(text, read::login))]
     pub user: Option<String>,
-    /// Private key; repeat to try several
+    /// Private key, or `agent` for all that the SSH agent holds; repeat to try several
     #[arg(short, long, value_name = "FILE")]
     pub identity: Vec<PathBuf>,
     /// SSH port where the inventory names none

@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 use super::access::{not_yet, variable};
 use super::exit::Fail;
 use crate::adapter::ssh::agent::{Agent, Held};
-use crate::adapter::ssh::key::{self, KeyError, PrivateKey};
+use crate::adapter::ssh::certificate::Certificate;
+use crate::adapter::ssh::key::{self, KeyError, PrivateKey, PublicKey};
 use crate::adapter::ssh::{Identities, Identity, Keyring, certificate};
 use crate::domain::job::Job;
 use crate::domain::location::Location;
@@ -44,19 +45,38 @@ pub async fn load_keys(job: &Job, targets: &[Target], project: &Path) -> Result<
 /// What the agent holds, or why there is none.
 type Holding = Result<(Agent, Vec<Held>), String>;
 
+/// Identities, and what there is besides that cannot be used.
+#[derive(Default, Clone)]
+struct Found {
+    identities: Vec<Identity>,
+    unusable: Vec<String>,
+}
+
+impl Found {
+    fn add(&mut self, more: Self) {
+        self.identities.extend(more.identities);
+        self.unusable.extend(more.unusable);
+    }
+}
+
+impl From<Found> for Identities {
+    fn from(found: Found) -> Self {
+        Self::from_iter(found.identities).without(found.unusable)
+    }
+}
+
 /// Finds keys, each once: a passphrase is asked for once, whatever hosts it is for.
 struct Finder<'a> {
     project: &'a Path,
     home: Option<PathBuf>,
-    found: HashMap<PathBuf, Vec<Identity>>,
+    found: HashMap<PathBuf, Found>,
     holding: Option<Holding>,
-    unusable: Vec<String>,
 }
 
 impl<'a> Finder<'a> {
     fn new(project: &'a Path) -> Self {
         let home = variable("HOME").map(PathBuf::from);
-        Self { project, home, found: HashMap::new(), holding: None, unusable: Vec::new() }
+        Self { project, home, found: HashMap::new(), holding: None }
     }
 
     /// The identities at `keys`, those in files first: they are named, what the agent holds besides is not.
@@ -64,10 +84,10 @@ impl<'a> Finder<'a> {
         if keys.is_empty() {
             return self.usual().await;
         }
-        let (mut identities, mut agent) = (Vec::new(), false);
+        let (mut found, mut agent) = (Found::default(), false);
         for location in keys {
             match location {
-                Location::File(path) => identities.extend(self.named(&self.path(path)).await?),
+                Location::File(path) => found.add(self.named(&self.path(path)).await?),
                 Location::S3 { .. } => return Err(not_yet(&format!("the key `{location}`: keys in S3"))),
                 Location::Agent => agent = true,
             }
@@ -78,9 +98,9 @@ impl<'a> Finder<'a> {
                 return Err(no_agent("it holds no keys that can be used, or is locked")
                     .hint("`ssh-add -l` shows what it holds, `ssh-add FILE` adds a key"));
             }
-            add_rest(&mut identities, &agent, held);
+            add_rest(&mut found.identities, &agent, held);
         }
-        Ok(self.complete(identities))
+        Ok(found.into())
     }
 
     /// The identities where none is named, as OpenSSH has them: what the agent holds, the usual files' keys first; then
@@ -96,22 +116,22 @@ impl<'a> Finder<'a> {
                 (None, Vec::new())
             }
         };
-        let (mut identities, mut alone) = (Vec::new(), Vec::new());
+        let (mut found, mut alone) = (Found::default(), Found::default());
         for path in files {
             match (key::public_half(&path), held.is_empty()) {
-                (Some(public), _) if holds(&held, &public) => identities.extend(self.named(&path).await?),
+                (Some(public), _) if holds(&held, &public) => found.add(self.named(&path).await?),
                 (_, false) if is_locked(&path) => {
-                    self.unusable.push(format!("`{}` has a passphrase and was not tried", path.display()));
+                    found.unusable.push(format!("`{}` has a passphrase and was not tried", path.display()));
                 }
-                _ => alone.extend(self.named(&path).await?),
+                _ => alone.add(self.named(&path).await?),
             }
         }
         if let Some(agent) = agent {
-            add_rest(&mut identities, &agent, held);
+            add_rest(&mut found.identities, &agent, held);
         }
-        identities.extend(alone);
-        if !identities.is_empty() {
-            return Ok(self.complete(identities));
+        found.add(alone);
+        if !found.identities.is_empty() {
+            return Ok(found.into());
         }
         let folder = folder.map_or_else(|| "~/.ssh (HOME is not set)".to_owned(), |it| it.display().to_string());
         let agent = match self.holding().await {
@@ -124,66 +144,45 @@ impl<'a> Finder<'a> {
     }
 
     /// The key in the file `path`: from the file, or by the agent where it is locked up there and not here.
-    async fn named(&mut self, path: &Path) -> Result<Vec<Identity>, Fail> {
+    async fn named(&mut self, path: &Path) -> Result<Found, Fail> {
         if let Some(found) = self.found.get(path) {
             return Ok(found.clone());
         }
-        let identities = match key::load(path, None) {
-            Ok(key) => vec![self.certified(path, key)],
+        let found = match key::load(path, None) {
+            Ok(key) => certified(path, key),
             Err(error) => match self.by_agent(path, &error).await {
-                identities if !identities.is_empty() => identities,
-                _ if matches!(error, KeyError::Encrypted { .. }) => vec![self.certified(path, unlock(path)?)],
-                _ => return Err(refuse_key(&error)),
+                Some(found) => found,
+                None if matches!(error, KeyError::Encrypted { .. }) => certified(path, unlock(path)?),
+                None => return Err(refuse_key(&error)),
             },
         };
-        self.found.insert(path.to_owned(), identities.clone());
-        Ok(identities)
-    }
-
-    fn certified(&mut self, path: &Path, key: PrivateKey) -> Identity {
-        tracing::info!(key = %path.display(), "loaded");
-        let certificate = self.certificate(path, key.public_key());
-        Identity::Key { key: key.into(), certificate }
+        self.found.insert(path.to_owned(), found.clone());
+        Ok(found)
     }
 
     /// What the agent holds of the key whose private half cannot be had from the file `path`.
-    async fn by_agent(&mut self, path: &Path, error: &KeyError) -> Vec<Identity> {
+    async fn by_agent(&mut self, path: &Path, error: &KeyError) -> Option<Found> {
         let elsewhere = match error {
             KeyError::Encrypted { .. } | KeyError::PublicKey { .. } => true,
             KeyError::Unreadable { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
             _ => false,
         };
-        let Some(public) = key::public_half(path).filter(|_| elsewhere) else { return Vec::new() };
-        let Ok((agent, held)) = self.holding().await.clone() else { return Vec::new() };
+        let public = key::public_half(path).filter(|_| elsewhere)?;
+        let (agent, held) = self.holding().await.clone().ok()?;
         let mut held: Vec<Held> = held.into_iter().filter(|held| is_of(held, &public)).collect();
+        if held.is_empty() {
+            return None;
+        }
+        tracing::info!(key = %path.display(), "held by the SSH agent");
         // As ssh does: what an authority says first.
         held.sort_by_key(|held| matches!(held, Held::PublicKey { .. }));
         // A certificate lies beside the private key, also where the public one is named.
         let private =
             if path.extension().is_some_and(|it| it == "pub") { path.with_extension("") } else { path.into() };
-        let mut certificate = if held.is_empty() { None } else { self.certificate(&private, &public) };
-        let identity = |held| {
-            tracing::info!(key = %path.display(), "held by the SSH agent");
-            Identity::Agent { agent: agent.clone(), held: Box::new(held), certificate: certificate.take() }
-        };
-        held.into_iter().map(identity).collect()
-    }
-
-    fn certificate(&mut self, path: &Path, key: &key::PublicKey) -> Option<Box<certificate::Certificate>> {
-        let path = certificate::beside(path);
-        match certificate::load(&path, key, Clock.now()) {
-            Ok(found) => {
-                if found.is_some() {
-                    tracing::info!(certificate = %path.display(), "loaded");
-                }
-                found.map(Box::new)
-            }
-            Err(error) => {
-                tracing::info!("{error}; the key is tried without it");
-                self.unusable.push(error.to_string());
-                None
-            }
-        }
+        let (mut certificate, unusable) = certificate(&private, &public);
+        let identity =
+            |held| Identity::Agent { agent: agent.clone(), held: Box::new(held), certificate: certificate.take() };
+        Some(Found { identities: held.into_iter().map(identity).collect(), unusable })
     }
 
     async fn holding(&mut self) -> &Holding {
@@ -193,15 +192,33 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// Identities, and what else there would be.
-    fn complete(&mut self, identities: Vec<Identity>) -> Identities {
-        Identities::from_iter(identities).without(self.unusable.clone())
-    }
-
     fn path(&self, path: &Path) -> PathBuf {
         match (path.strip_prefix("~"), &self.home) {
             (Ok(rest), Some(home)) => home.join(rest),
             _ => self.project.join(path),
+        }
+    }
+}
+
+/// A key in memory, with the certificate beside its file.
+fn certified(path: &Path, key: PrivateKey) -> Found {
+    tracing::info!(key = %path.display(), "loaded");
+    let (certificate, unusable) = certificate(path, key.public_key());
+    Found { identities: vec![Identity::Key { key: key.into(), certificate }], unusable }
+}
+
+/// The certificate beside the file of `key`, or why there is one that is not used.
+fn certificate(path: &Path, key: &PublicKey) -> (Option<Box<Certificate>>, Vec<String>) {
+    let path = certificate::beside(path);
+    match certificate::load(&path, key, Clock.now()) {
+        Ok(None) => (None, Vec::new()),
+        Ok(Some(found)) => {
+            tracing::info!(certificate = %path.display(), "loaded");
+            (Some(Box::new(found)), Vec::new())
+        }
+        Err(error) => {
+            tracing::info!("{error}; the key is tried without it");
+            (None, vec![error.to_string()])
         }
     }
 }
@@ -223,18 +240,18 @@ fn no_agent(why: &str) -> Fail {
 fn add_rest(identities: &mut Vec<Identity>, agent: &Agent, held: Vec<Held>) {
     let named: Vec<_> = identities.iter().map(Identity::public_key).collect();
     let rest = held.into_iter().filter(|held| {
-        let is_named = |named: &key::PublicKey| named.key_data() == held.public_key().key_data();
+        let is_named = |named: &PublicKey| named.key_data() == held.public_key().key_data();
         matches!(held, Held::Certificate { .. }) || !named.iter().any(is_named)
     });
     let rest = rest.map(|held| Identity::Agent { agent: agent.clone(), held: Box::new(held), certificate: None });
     identities.extend(rest.collect::<Vec<_>>());
 }
 
-fn holds(held: &[Held], public: &key::PublicKey) -> bool {
+fn holds(held: &[Held], public: &PublicKey) -> bool {
     held.iter().any(|held| is_of(held, public))
 }
 
-fn is_of(held: &Held, public: &key::PublicKey) -> bool {
+fn is_of(held: &Held, public: &PublicKey) -> bool {
     held.public_key().key_data() == public.key_data()
 }
 

@@ -15,6 +15,7 @@ pub mod launch;
 pub mod output;
 pub mod project;
 pub mod select;
+pub mod ssh_config;
 pub mod store;
 
 use std::process::ExitCode;

@@ -26,6 +26,7 @@ pub mod run;
 pub mod schedule;
 pub mod script;
 pub mod selector;
+pub mod ssh_config;
 pub mod task;
 pub mod trust;
 pub mod yaml;

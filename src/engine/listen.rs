@@ -76,6 +76,15 @@ pub(super) enum Speaker {
     Sudo,
 }
 
+/// Why there may be more output than was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// A background process held the output open when we stopped listening.
+    Held,
+    /// The connection broke before the output had ended.
+    Cut,
+}
+
 /// What was heard of a script until the channel was done or given up.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
@@ -91,8 +100,8 @@ pub(super) struct Heard {
     pub(super) given_up: Option<String>,
     /// We ended it, for a task that is now `timed_out` or `cancelled`.
     pub(super) ending: Option<TaskState>,
-    /// A background process held the output open when we stopped listening.
-    pub(super) trailing: bool,
+    /// Why there may be more output of a process that has ended.
+    pub(super) missing: Option<Missing>,
     /// The end of what was printed before anything of ours.
     pub(super) noise: String,
     /// Who printed it.
@@ -136,6 +145,39 @@ enum Phase {
     Trailing { limit: Instant },
 }
 
+/// Listens to both streams.
+struct Ears {
+    out: Reader,
+    err: Reader,
+}
+
+impl Ears {
+    /// Tells what of `bytes` the script printed, and notes what the host says of its start; `None` where nothing more
+    /// is worth listening to. `sending` says that not all of the delivery is on its way yet.
+    fn hear<'a>(&mut self, stream: Stream, bytes: &'a [u8], sending: bool, heard: &mut Heard) -> Option<&'a [u8]> {
+        let reader = if stream == Stream::Out { &mut self.out } else { &mut self.err };
+        let printed = match reader.feed(bytes) {
+            Ok(printed) => printed,
+            Err(refusal) => return (!heard.is_refused(refusal)).then_some(&[]),
+        };
+        if reader.started() && sending {
+            // What is not all on its way cannot run; what the host says of it is not true.
+            let lie = "the host claims that it started before all of it was sent";
+            heard.failure = Some(Refusal::Other(lie.to_owned()));
+            return None;
+        }
+        heard.started |= reader.started();
+        if self.out.asked_sudo() {
+            heard.speaker = Speaker::Sudo;
+        }
+        Some(printed)
+    }
+
+    fn noise(&self) -> String {
+        [self.err.noise(), self.out.noise()].into_iter().find(|noise| !noise.is_empty()).unwrap_or_default()
+    }
+}
+
 /// Takes what a script prints.
 pub(super) trait Sink {
     /// Takes what the host sent on `stream`; returns when there is room for more.
@@ -155,7 +197,7 @@ pub(super) async fn listen<S: Sink>(
     sink: &mut S,
 ) -> Heard {
     let Channel { input, mut output } = channel;
-    let (mut out, mut err) = (Reader::new(token), Reader::new(token));
+    let mut ears = Ears { out: Reader::new(token), err: Reader::new(token) };
     let mut heard = Heard::default();
     let mut phase = Phase::Delivering;
     let extra = Duration::from_secs((parcel.head.len() + parcel.script.len()) as u64 / DELIVERY_BYTES_PER_SECOND);
@@ -188,7 +230,7 @@ pub(super) async fn listen<S: Sink>(
             () = sleep_until(deadline) => match phase {
                 Phase::Ending => break,
                 Phase::Trailing { .. } => {
-                    heard.trailing = true;
+                    heard.missing = Some(Missing::Held);
                     break;
                 }
                 Phase::Delivering | Phase::Running => {
@@ -202,18 +244,16 @@ pub(super) async fn listen<S: Sink>(
                 flush_at = Instant::now() + FLUSH_EVERY;
             }
             message = output.next() => match message {
-                None => break,
+                None => {
+                    heard.missing = heard.status.is_some().then_some(Missing::Cut);
+                    break;
+                }
+                Some(Message::Closed) => break,
                 Some(Message::Data(stream, bytes)) => {
-                    let reader = if stream == Stream::Out { &mut out } else { &mut err };
-                    match reader.feed(&bytes) {
-                        Ok(output) => sink.write(stream, output).await,
-                        Err(refusal) => if heard.is_refused(refusal) { break },
-                    }
-                    if out.asked_sudo() {
-                        heard.speaker = Speaker::Sudo;
-                    }
-                    if !heard.started && (out.started() || err.started()) {
-                        heard.started = true;
+                    let had_started = heard.started;
+                    let Some(printed) = ears.hear(stream, &bytes, sending, &mut heard) else { break };
+                    sink.write(stream, printed).await;
+                    if heard.started && !had_started {
                         if matches!(phase, Phase::Delivering) {
                             phase = Phase::Running;
                             deadline = Instant::now() + job.timeout.0;
@@ -251,7 +291,7 @@ pub(super) async fn listen<S: Sink>(
             },
         }
     }
-    heard.noise = [err.noise(), out.noise()].into_iter().find(|noise| !noise.is_empty()).unwrap_or_default();
+    heard.noise = ears.noise();
     input.close().await;
     heard
 }

@@ -6,7 +6,7 @@ use super::access::Seen;
 use super::event::{Event, Head};
 use super::gate::Stop;
 use super::ledger::LedgerError;
-use super::listen::{Heard, Refusal, Speaker, Status, listen};
+use super::listen::{Heard, Missing, Refusal, Speaker, Status, listen};
 use super::spool::Spool;
 use super::worker::{Batch, Worker};
 use crate::adapter::ssh::{self, ConnectError};
@@ -75,12 +75,13 @@ impl<S: Store> Task<'_, S> {
         let heard = listen(channel, &token, &parcel, job, &self.worker.gate, &mut spool).await;
         tracing::debug!(%instance, delivered = heard.delivered, started = heard.started, status = ?heard.status, "heard");
         let (spooled, ()) = tokio::join!(spool.finish(), connection.close());
+        let cut = heard.missing == Some(Missing::Cut);
         record = judge(record, heard, job);
         record.finished_at = Some(self.worker.clock.now());
         tracing::info!(instance = %self.target.instance, attempt = self.attempt, state = %record.state, "ended");
         record.stdout_bytes = spooled.stdout_bytes;
         record.stderr_bytes = spooled.stderr_bytes;
-        record.truncated = spooled.truncated;
+        record.truncated = spooled.truncated || cut;
         if let Some(failure) = spooled.failure {
             let why = format!("output was not stored: {failure}");
             // A store that loses output would lose more of it on the next host.
@@ -179,13 +180,16 @@ fn verdict(heard: &Heard, job: &Job) -> (TaskState, Option<String>) {
         let reason = [limit.as_str(), open].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
         return (state, (!reason.is_empty()).then_some(reason));
     }
-    let trailing = heard.trailing.then(|| "a background process still holds the output open".to_owned());
+    let remark = heard.missing.map(|missing| match missing {
+        Missing::Held => "a background process still holds the output open".to_owned(),
+        Missing::Cut => "the connection broke after its end: output may be missing".to_owned(),
+    });
     match &heard.status {
         None => (TaskState::Lost, Some("connection".to_owned())),
-        Some(Status::Signal(_)) => (TaskState::Failed, trailing),
+        Some(Status::Signal(_)) => (TaskState::Failed, remark),
         Some(Status::Code(code)) => {
             let accepted = u8::try_from(*code).is_ok_and(|code| job.ok_exit_codes.contains(&code));
-            (if accepted { TaskState::Succeeded } else { TaskState::Failed }, trailing)
+            (if accepted { TaskState::Succeeded } else { TaskState::Failed }, remark)
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What proves who we are: agents, certificates, several keys, and what is said where none of them does.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -165,12 +166,10 @@ fn agent_that_is_of_no_help_is_named_and_nothing_starts() {
     }
     let told = keys.fails(2, &host, None, &["-i", "agent"]);
     assert!(told.contains("SSH_AUTH_SOCK is not set"), "{told}");
-    for socket in [Agent::start().socket(), locked.socket()] {
+    let empty = Agent::start();
+    for socket in [empty.socket(), locked.socket()] {
         let told = keys.fails(2, &host, Some(&socket), &["-i", "agent"]);
-        assert!(
-            told.contains("holds no keys that can be used, or is locked") || told.contains("no such file"),
-            "{told}"
-        );
+        assert!(told.contains("holds no keys that can be used, or is locked"), "{told}");
     }
     assert_eq!(host.log().matches("Connection from").count(), 0);
 }
@@ -339,4 +338,78 @@ fn agent_serves_many_logins_at_once() {
     let output = keys.world.command(&words).env("SSH_AUTH_SOCK", agent.socket()).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     drop(daemons);
+}
+
+#[test]
+fn user_that_a_tag_tells_is_logged_in_and_one_that_is_none_is_refused() {
+    let world = World::new(1);
+    let (at, key) = (world.fleet().addresses()[0], world.fleet().login().path());
+    let user = sshd::user();
+    let hosts = [("told", user.as_str()), ("none", "\"\""), ("odd", "\"a\\u001b[2J\\nb\""), ("option", "-oProxy")];
+    let mut inventory = "instances:\n".to_owned();
+    for (id, tag) in hosts {
+        let (ip, port) = (at.ip(), at.port());
+        writeln!(inventory, "  - {{ id: {id}, address: {ip}, port: {port}, tags: {{ A: b, LoginUser: {tag} }} }}")
+            .unwrap();
+    }
+    writeln!(inventory, "  - {{ id: untagged, address: {}, port: {}, tags: {{ A: b }} }}", at.ip(), at.port()).unwrap();
+    std::fs::write(world.path().join("hosts.yaml"), inventory).unwrap();
+    let project = format!(
+        "inventory: {{ file: hosts.yaml }}\nuser: {{ tag: LoginUser, default: {user} }}\nkey: {}\n",
+        key.display()
+    );
+    std::fs::write(world.path().join("sshjob.yaml"), project).unwrap();
+    let output = world.sshjob(&["run", "-t", "A=b", "-o", "json", "--", "true"]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    let run = crate::support::world::json(&output);
+    let told = run["tasks"].as_array().unwrap().iter().map(|task| {
+        let text = |key: &str| task[key].as_str().unwrap_or_default().to_owned();
+        format!("{}: {}: {}", text("instance"), text("state"), text("reason"))
+    });
+    let mut told: Vec<String> = told.collect();
+    told.sort();
+    insta::assert_snapshot!(told.join("\n"));
+    let connections = world.fleet().log_of_first().matches("Connection from").count();
+    assert_eq!(connections, 2, "only those whose user is one are connected to");
+}
+
+#[test]
+fn agent_that_lists_and_then_falls_silent_is_named_not_the_host() {
+    let (keys, agent) = (keys(), Agent::start());
+    agent.hold(&keys.key("ed25519", "held"));
+    keys.key("ed25519", "file");
+    let host = keys.host(&["held", "file"], &[]);
+    for (odd, why) in [
+        (Odd::Silent, "does not answer within 8s"),
+        (Odd::HangsUp, "cannot be reached: it hung up"),
+        (Odd::Garbled, "does not speak as an SSH agent does"),
+    ] {
+        let socket = keys.path(&format!("{odd:?}"));
+        agent::odd_after_listing(&socket, odd, agent.socket());
+        let words = ["-i", "agent", "--connect-timeout", "60s"];
+        let told = keys.fails(3, &host, Some(&socket), &words);
+        assert!(told.contains("auth_failed") && told.contains(why), "{told}");
+    }
+}
+
+#[test]
+fn jump_host_of_a_job_is_logged_in_to_with_its_own_key() {
+    let keys = keys();
+    let [bastion, target] = ["bastion", "target"].map(|name| {
+        keys.key("ed25519", name);
+        keys.host(&[name], &[])
+    });
+    let user = sshd::user();
+    let hop = format!("{user}@{}", bastion.address());
+    let project = format!("user: {user}\nkey: target\njump: [{{ host: \"{hop}\", key: bastion }}]\n");
+    std::fs::write(keys.path("sshjob.yaml"), project).unwrap();
+    keys.works(&target, None, &[]);
+    let output = keys.world.sshjob(&["retry", "last"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    for host in [&bastion, &target] {
+        assert_eq!((tries(host), host.log().matches("Accepted publickey").count()), (2, 2), "{}", host.log());
+    }
+    std::fs::write(keys.path("sshjob.yaml"), format!("user: {user}\nkey: target\njump: {hop}\n")).unwrap();
+    let told = keys.fails(3, &target, None, &[]);
+    assert!(told.contains(&format!("jump host `{hop}`: user `{user}`: the host refuses the key SHA256:")), "{told}");
 }

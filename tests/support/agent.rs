@@ -1,7 +1,7 @@
 //! SSH agents: real ones, and ones that misbehave at an exact point.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -67,16 +67,32 @@ pub(crate) enum Odd {
 
 /// Starts one, which lasts as long as the test; it listens at `path` when this returns.
 pub(crate) fn odd(path: &Path, odd: Odd) {
+    serve(path, odd, None);
+}
+
+/// The same, which tells first what the agent at `real` holds.
+pub(crate) fn odd_after_listing(path: &Path, odd: Odd, real: PathBuf) {
+    serve(path, odd, Some(real));
+}
+
+fn serve(path: &Path, odd: Odd, real: Option<PathBuf>) {
     let listener = UnixListener::bind(path).unwrap();
     std::thread::spawn(move || {
         let mut kept = Vec::new();
         for mut stream in listener.incoming().map_while(Result::ok) {
             let mut question = [0; 5];
             let _ = stream.read_exact(&mut question);
+            if let (Some(real), LIST) = (&real, question[4]) {
+                let _ = stream.write_all(&listing(real));
+                continue;
+            }
             match odd {
                 Odd::HangsUp => {}
                 Odd::Silent => kept.push(stream),
-                Odd::Garbled => drop(stream.write_all(b"\0\0\0\x11HTTP/1.1 400 Bad ")),
+                Odd::Garbled => {
+                    let _ = stream.write_all(b"\0\0\0\x11HTTP/1.1 400 Bad ");
+                    kept.push(stream);
+                }
                 Odd::Endless => {
                     let _ = stream.write_all(&[0xff; 64]);
                     kept.push(stream);
@@ -84,4 +100,18 @@ pub(crate) fn odd(path: &Path, odd: Odd) {
             }
         }
     });
+}
+
+/// The number of the question what an agent holds.
+const LIST: u8 = 11;
+
+/// What the agent at `real` answers to it.
+fn listing(real: &Path) -> Vec<u8> {
+    let mut stream = UnixStream::connect(real).unwrap();
+    stream.write_all(&[0, 0, 0, 1, LIST]).unwrap();
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).unwrap();
+    let mut reply = vec![0; u32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut reply).unwrap();
+    [&length[..], &reply].concat()
 }

@@ -113,6 +113,21 @@ impl Sshd {
         }
     }
 
+    /// Waits until nothing runs any more that it has started. The deadline is only there to fail at last.
+    pub(crate) fn wait_until_idle(&self) {
+        let mark = format!("HOME={}", self.home().display());
+        let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+        let daemon = i32::try_from(self.daemon.child.id()).unwrap();
+        let is_left = |pid: i32, parent: i32| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            parent == daemon || environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+        };
+        while parents().into_iter().any(|(pid, parent)| is_left(pid, parent)) {
+            assert!(std::time::Instant::now() < deadline, "something still runs after a minute:\n{}", self.log());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
     /// Kills it and starts it again at the same address, changed by `change`.
     pub(crate) fn restart(&mut self, change: impl FnOnce(&mut Spec)) {
         self.daemon.stop();
@@ -147,6 +162,11 @@ impl SshdFleet {
     /// Who all of them prove to be.
     pub(crate) fn host_key(&self) -> &PublicKey {
         self.daemons[0].host_key()
+    }
+
+    /// What the first daemon has logged so far.
+    pub(crate) fn log_of_first(&self) -> String {
+        self.daemons[0].log()
     }
 
     /// Starts them anew, each as somebody else than before.

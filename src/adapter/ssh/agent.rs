@@ -16,7 +16,7 @@ pub use russh::keys::agent::AgentIdentity as Held;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::ssh_key::encoding::Decode as _;
 use russh::keys::ssh_key::public::KeyData;
-use russh::keys::{Algorithm, Error as KeyError, HashAlg, PrivateKey, PublicKey, key};
+use russh::keys::{Algorithm, Error as KeyError, HashAlg, PublicKey, key};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
@@ -123,7 +123,7 @@ impl Agent {
 
     /// Signs logins with what it holds as `held`.
     pub(super) fn signer<'a>(&'a self, held: &'a Held) -> Signer<'a> {
-        Signer::Agent(self, held)
+        Signer { agent: self, held }
     }
 
     fn gone(&self, error: &io::Error) -> AgentError {
@@ -184,12 +184,10 @@ fn is_usable(algorithm: &Algorithm) -> bool {
     !matches!(algorithm, Algorithm::Dsa | Algorithm::Other(_))
 }
 
-/// Signs logins.
-pub(super) enum Signer<'a> {
-    /// An agent, with what it holds.
-    Agent(&'a Agent, &'a Held),
-    /// A key in memory.
-    Key(&'a PrivateKey),
+/// Signs logins by an agent, with what it holds.
+pub(super) struct Signer<'a> {
+    pub(super) agent: &'a Agent,
+    pub(super) held: &'a Held,
 }
 
 /// Why a login was not signed.
@@ -201,9 +199,6 @@ pub(super) enum Unsigned {
     /// The agent did not.
     #[error(transparent)]
     Agent(AgentError),
-    /// The key in memory cannot.
-    #[error("the key cannot sign: {0}")]
-    Key(String),
 }
 
 impl russh::Signer for Signer<'_> {
@@ -218,27 +213,8 @@ impl russh::Signer for Signer<'_> {
         hash: Option<HashAlg>,
         data: Vec<u8>,
     ) -> impl Future<Output = Result<Vec<u8>, Unsigned>> + Send {
-        async move {
-            match self {
-                Self::Agent(agent, held) => agent.sign(held, hash, data).await.map_err(Unsigned::Agent),
-                Self::Key(key) => append_signature(key, hash, data).map_err(Unsigned::Key),
-            }
-        }
+        async move { self.agent.sign(self.held, hash, data).await.map_err(Unsigned::Agent) }
     }
-}
-
-/// Appends the signature of `key` over `data`, as a login carries it.
-fn append_signature(key: &PrivateKey, hash: Option<HashAlg>, mut data: Vec<u8>) -> Result<Vec<u8>, String> {
-    use russh::keys::signature::Signer as _;
-    use russh::keys::ssh_key::encoding::Encode as _;
-    use russh::keys::ssh_key::private::KeypairData;
-    let signature = match key.key_data() {
-        KeypairData::Rsa(rsa) => (rsa, Some(hash.unwrap_or(HashAlg::Sha512))).try_sign(&data),
-        other => other.try_sign(&data),
-    };
-    let signature = signature.map_err(|error| error.to_string())?;
-    signature.encode_prefixed(&mut data).map_err(|error| error.to_string())?;
-    Ok(data)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::algorithms::nothing_in_common;
 use russh::ChannelOpenFailure;
 
 /// The step at which a connection is, or failed.
@@ -120,10 +121,7 @@ pub(super) fn plain(error: &std::io::Error) -> String {
 /// The library's errors in words that name what to look at.
 pub(super) fn told(error: &russh::Error) -> String {
     match error {
-        russh::Error::NoCommonAlgo { kind, theirs, .. } => {
-            let shown: Vec<&str> = theirs.iter().take(8).map(String::as_str).collect();
-            format!("no common {kind:?} algorithm; the host offers {}", shown.join(", ").to_lowercase())
-        }
+        russh::Error::NoCommonAlgo { kind, ours, theirs } => nothing_in_common(kind, ours, theirs),
         russh::Error::IO(error) => plain(error),
         russh::Error::HUP | russh::Error::Disconnect | russh::Error::SendError => {
             "the host closed the connection".to_owned()
@@ -133,11 +131,13 @@ pub(super) fn told(error: &russh::Error) -> String {
             "the host opens no session: does `MaxSessions` of its sshd allow one?".to_owned()
         }
         russh::Error::ChannelOpenFailure(reason) => format!("the host refuses it: {reason:?}"),
-        other => {
-            let text: String = other.to_string().chars().filter(|c| !c.is_control()).take(200).collect();
-            text.to_lowercase()
-        }
+        other => shown(&other.to_string(), 200),
     }
+}
+
+/// A host's words, in part: no more than `most` characters, and none that a terminal would obey.
+fn shown(text: &str, most: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(most).collect::<String>().to_lowercase()
 }
 
 /// Why a jump host does not open a connection to the host behind it.

@@ -154,7 +154,14 @@ impl Identities {
             if attempts.agent_is_down && matches!(identity, Identity::Agent { .. }) {
                 continue;
             }
-            match identity.prove(handle, user).await? {
+            let answer = match identity.prove(handle, user).await {
+                // Some hosts refuse a key and then hang up without a word.
+                Err(ConnectError::Unreachable { .. }) if handle.is_closed() && !attempts.refused.is_empty() => {
+                    return Err(failed(self.no_more_keys(&attempts, false)));
+                }
+                answer => answer?,
+            };
+            match answer {
                 Answer::Accepted => {
                     tracing::debug!(user, key = %identity.fingerprint(), "the host accepts the key");
                     self.accepted.store(index, Ordering::Relaxed);
@@ -164,7 +171,12 @@ impl Identities {
                     tracing::debug!(user, key = %identity.fingerprint(), "the host refuses the key");
                     attempts.refused.push(identity.told());
                     if methods.is_empty() && handle.is_closed() {
-                        return Err(self.cut_off(handle, &attempts).await.map_or_else(|error| error, failed));
+                        // One that says why it hangs up, or has refused a key before, has seen too many of them: that
+                        // is a refusal, and not to be tried again.
+                        let said_so = handle.await.is_ok();
+                        let is_refusal = said_so || attempts.refused.len() > 1;
+                        let broken = || broken(&russh::Error::Disconnect);
+                        return Err(if is_refusal { failed(self.no_more_keys(&attempts, said_so)) } else { broken() });
                     }
                     if partial {
                         attempts.refused.pop();
@@ -184,18 +196,12 @@ impl Identities {
         Err(failed(format!("{}{}", self.tried(&attempts), self.notes())))
     }
 
-    /// Why the host hung up on us. One that says so, or has refused a key before, has seen too many of them
-    /// (`MaxAuthTries`): that is a refusal, and not to be tried again.
-    async fn cut_off(&self, handle: &mut Handle<Verifier>, attempts: &Attempts) -> Result<String, ConnectError> {
-        let said_so = handle.await.is_ok();
-        let tried = attempts.refused.len();
-        if tried < 2 && !said_so {
-            return Err(broken(&russh::Error::Disconnect));
-        }
+    fn no_more_keys(&self, attempts: &Attempts, said_so: bool) -> String {
+        let (tried, all) = (attempts.refused.len(), self.list.len());
         let keys = if tried == 1 { "1 key".to_owned() } else { format!("{tried} keys") };
         let what = if said_so { "takes no more keys" } else { "closed the connection" };
-        let hint = if self.list.len() > 1 { "; name the right one with `-i` or `key`" } else { "" };
-        Ok(format!("the host {what} after {keys} of {} (`MaxAuthTries`){hint}{}", self.list.len(), self.notes()))
+        let hint = if all > 1 { "; name the right one with `-i` or `key`" } else { "" };
+        format!("the host {what} after {keys} of {all} (`MaxAuthTries`){hint}{}", self.notes())
     }
 
     fn tried(&self, attempts: &Attempts) -> String {
@@ -222,7 +228,7 @@ impl Identities {
     }
 
     fn notes(&self) -> String {
-        self.unusable.iter().fold(String::new(), |notes, note| notes + "; " + note)
+        self.unusable.iter().flat_map(|note| ["; ", note]).collect()
     }
 }
 
@@ -231,7 +237,9 @@ impl Identity {
         match self {
             Self::Key { key, certificate } => {
                 if let Some(certificate) = certificate {
-                    let answer = present(handle, user, certificate, &mut Signer::Key(key)).await?;
+                    let certificate = certificate.as_ref().clone();
+                    let answer = handle.authenticate_openssh_cert(user, Arc::clone(key), certificate).await;
+                    let answer = Answer::from(answer.map_err(|error| broken(&error))?);
                     if !answer.asks_for_more() {
                         return Ok(answer);
                     }
@@ -290,7 +298,7 @@ impl Identity {
     }
 }
 
-/// Shows a certificate to the host. The library's own way for keys in memory would sign with SHA-1 for RSA.
+/// Shows a certificate that an agent holds to the host.
 async fn present(
     handle: &mut Handle<Verifier>,
     user: &str,
@@ -306,7 +314,6 @@ fn signed(result: Result<AuthResult, Unsigned>) -> Result<Answer, ConnectError> 
         Ok(result) => Ok(result.into()),
         Err(Unsigned::Agent(error)) => Ok(Answer::Unsigned(error)),
         Err(Unsigned::Broken(_)) => Err(broken(&russh::Error::SendError)),
-        Err(error @ Unsigned::Key(_)) => Err(ConnectError::AuthFailed { why: error.to_string() }),
     }
 }
 

@@ -29,6 +29,7 @@
 //! well, and OpenSSH's are `sntrup761x25519` before 10.0, which the library lacks, and RSA wherever it has such a key.
 
 pub mod agent;
+mod algorithms;
 mod bastion;
 pub mod certificate;
 mod channel;
@@ -41,20 +42,20 @@ mod said;
 mod steps;
 mod wire;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use russh::SshId;
 use russh::client::{self, Handle};
 use russh::keys::Algorithm;
-use russh::{Preferred, cipher, compression};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::DropGuard;
 
+use algorithms::{CLIENT_ID, group_exchange, preferred};
 use bastion::Bastions;
 pub use channel::{Broken, Channel, Input, Message, Output};
 pub use error::{ConnectError, Distrust, Stage};
@@ -170,35 +171,15 @@ impl fmt::Debug for Connection {
 
 /// What we offer and accept, with the types of `known` host keys first.
 fn config(known: &[Algorithm], certificates: bool) -> Arc<client::Config> {
-    // Post-quantum key exchange first, as the library has it; no SHA-1 signatures, no compression.
-    let offered = Preferred::DEFAULT.key.iter().filter(|key| **key != Algorithm::Rsa { hash: None });
-    let is_known = |key: &Algorithm| match key {
-        Algorithm::Rsa { .. } => known.iter().any(|known| matches!(known, Algorithm::Rsa { .. })),
-        other => known.contains(other),
-    };
-    let (mut key, others): (Vec<Algorithm>, Vec<Algorithm>) = offered.cloned().partition(is_known);
-    key.extend(others);
-    let host_key_certificates = if certificates { Cow::Owned(key.clone()) } else { Cow::Borrowed(&[][..]) };
     Arc::new(client::Config {
+        client_id: SshId::Standard(CLIENT_ID.into()),
         window_size: WINDOW_BYTES,
         channel_buffer_size: CHANNEL_PACKETS,
         keepalive_interval: Some(KEEPALIVE),
         keepalive_max: 3,
         nodelay: true,
-        preferred: Preferred {
-            key: Cow::Owned(key),
-            host_key_certificates,
-            // AES-GCM before ChaCha20: hosts of this decade have AES in hardware.
-            cipher: Cow::Borrowed(&[
-                cipher::AES_256_GCM,
-                cipher::CHACHA20_POLY1305,
-                cipher::AES_256_CTR,
-                cipher::AES_192_CTR,
-                cipher::AES_128_CTR,
-            ]),
-            compression: Cow::Borrowed(&[compression::NONE]),
-            ..Preferred::DEFAULT
-        },
+        preferred: preferred(known, certificates),
+        gex: group_exchange(),
         ..client::Config::default()
     })
 }

@@ -22,6 +22,7 @@ use crate::cli::store;
 use crate::domain::document::Schema;
 use crate::domain::job::file::JobFile;
 use crate::domain::job::resolve::Overrides;
+use crate::domain::job::settings::Settled;
 use crate::domain::job::{Job, Source, Sudo, read};
 use crate::domain::plan;
 use crate::domain::quantity::Amount;
@@ -59,9 +60,9 @@ pub struct Args {
 /// What kept it from being tried.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let workspace = Workspace::open(&global)?;
-    let job = args.job(&workspace)?;
+    let (job, settled) = args.job(&workspace)?;
     let instances = args.select.find(&workspace, &job.targets).await?;
-    let targets: Vec<Target> = instances.iter().map(|instance| plan::target(&job, instance)).collect();
+    let targets = args.select.reach(&job, &settled, &instances)?;
     let runs = store::open(&global, Some(&workspace))?;
     let keyring = keys::load_keys(&job, &targets, &workspace.root).await?;
     let trust = known_hosts::trust(&job, &workspace.root, &runs)?;
@@ -96,7 +97,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
 }
 
 impl Args {
-    fn job(&self, workspace: &Workspace) -> Result<Job, Fail> {
+    fn job(&self, workspace: &Workspace) -> Result<(Job, Settled), Fail> {
         let Self { max_concurrency, sudo, .. } = self;
         let execution = Execution { max_concurrency: *max_concurrency, sudo: sudo.clone(), ..Execution::default() };
         let settings = self.login.settings().over(execution.settings());
@@ -108,7 +109,9 @@ impl Args {
             let name = "check".parse().map_err(|error| Fail::usage(format!("{error}")))?;
             JobFile::ad_hoc(name, Source::Command(vec!["true".to_owned()]))
         };
-        workspace.layers(request).resolve(file).map_err(refuse)
+        let layers = workspace.layers(request);
+        let settled = layers.settle(&file.settings);
+        Ok((layers.resolve(file).map_err(refuse)?, settled))
     }
 }
 

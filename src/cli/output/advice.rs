@@ -22,6 +22,11 @@ pub fn advice(step: Stage, why: &str, target: &Target) -> Option<String> {
         Stage::Connect if why.contains("lookup") || why.contains("name or service") => {
             "the name is not known to this machine's resolver".to_owned()
         }
+        Stage::Handshake if why.contains("offers ecdsa-") => {
+            "an ECDSA key is accepted once it is known: `sshjob trust import` of a known_hosts file that has it, or give \
+             the host an Ed25519 key (`ssh-keygen -A`)"
+                .to_owned()
+        }
         Stage::Handshake if why.contains("no common") => {
             "the host offers nothing that is safe to use: update its SSH server".to_owned()
         }

@@ -123,6 +123,13 @@ pub(super) fn jump(at: &At<'_>) -> Option<Vec<Hop>> {
     some_of(at, hops, "jump host")
 }
 
+/// Reads whose host certificates are believed.
+pub(super) fn authorities(at: &At<'_>) -> Option<Vec<Authority>> {
+    let what = "an authority: a public key as `ssh-ed25519 AAAA…`, or a file of such";
+    let authorities: Vec<Authority> = at.one_or_many(|at| at.convert(what))?;
+    some_of(at, authorities, "authority")
+}
+
 /// Reads a jump host: a word, or `{ host: …, key: … }` where it has keys of its own.
 fn hop(at: &At<'_>) -> Option<Hop> {
     let what = "a jump host: `[user@]host[:port]` or `{ host: bastion@10.0.0.5, key: keys/bastion.pem }`";
@@ -134,13 +141,6 @@ fn hop(at: &At<'_>) -> Option<Hop> {
     let keys = fields.get("key", keys);
     fields.finish();
     Some(Hop { keys: keys.map(|keys| keys.value).unwrap_or_default(), ..host?.value })
-}
-
-/// Reads whose host certificates are believed.
-pub(super) fn authorities(at: &At<'_>) -> Option<Vec<Authority>> {
-    let what = "an authority: a public key as `ssh-ed25519 AAAA…`, or a file of such";
-    let authorities: Vec<Authority> = at.one_or_many(|at| at.convert(what))?;
-    some_of(at, authorities, "authority")
 }
 
 /// Reads AWS region names.
