@@ -21,21 +21,24 @@ use crate::support::world::{World, json, said};
 /// What comes of each host that lies or stalls: its state, exit code or signal, reason, and whether output is missing.
 const TRICKS: &[(Deed, &str)] = &[
     (Deed::Behaves, "succeeded, exit 0"),
-    (Deed::SpeaksHttp, "unreachable: SSH handshake: the host closed the connection"),
+    (Deed::SpeaksHttp, "unreachable: SSH handshake: the host says `HTTP/1.1 400 Bad Request` instead of its version"),
     (Deed::DripsVersion, "unreachable: SSH handshake: no answer within 5s"),
     (Deed::HugePacket, "unreachable: SSH handshake: bad packet size: 4294967295"),
     (Deed::EmptyPacket, "unreachable: SSH handshake: the host closed the connection"),
     (Deed::DripsHandshake, "unreachable: SSH handshake: no answer within 5s"),
     (
         Deed::InventsAlgorithms,
-        "unreachable: SSH handshake: no common Kex algorithm; the host offers [2j]0;ownedsucceeded[2j]0;ownedsucceeded[2j]0;ownedsucceeded[2j], [2j]0;ownedsucceeded[2j]0;ownedsucceeded[2j]0;ownedsucceeded[2j], [2j]0;ownedsucceeded[2j]0;ownedsucceeded[2j]0;ownedsucceeded[2j], [2j]0;ownedsucceeded[2j]0;ownedsucceeded[2j]0;ownedsucceeded[2j], [2j]0;ownedsucceeded[2j]0;ownedsucceeded[2j]0;ownedsucceeded[2j], [2j]0;ownedsucceeded[2j]0;ownedsucceeded[2j]0;ownedsucceeded[2j], [2j]0;ownedsucceeded[2j]0;ownedsucceeded[2j]0;ownedsucceeded[2j], [2j]0;ownedsucceeded[2j]0;ownedsucceeded[2j]0;ownedsucceeded[2j]",
+        "unreachable: SSH handshake: no common key exchange: the host offers [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], 8 more; accepted are mlkem768x25519-sha256, curve25519-sha256, curve25519-sha256@libssh.org, diffie-hellman-group-exchange-sha256, diffie-hellman-group16-sha512, diffie-hellman-group15-sha512",
     ),
     (Deed::ForgesSignature, "unreachable: SSH handshake: wrong server signature"),
     (Deed::DripsLogin, "unreachable: authentication: no answer within 5s"),
     (Deed::ExtendsHugely, "unreachable: authentication: the host closed the connection"),
     (Deed::WelcomesUnasked, "unreachable: authentication: the host closed the connection"),
-    (Deed::WantsMore, "auth_failed: user USER: the host refuses the key KEY; it wants a second factor"),
-    (Deed::SaysGoodbye, "unreachable: authentication: the host closed the connection"),
+    (Deed::WantsMore, "auth_failed: user USER: the host accepts the key KEY, and wants another one as well"),
+    (
+        Deed::SaysGoodbye,
+        "auth_failed: user USER: the host takes no more keys after 1 key of 1 (`MaxAuthTries`); it says: [2J ]0;owned succeeded",
+    ),
     (Deed::DripsChannel, "unreachable: opening a channel: no answer within 5s"),
     (
         Deed::RefusesChannel,
@@ -46,11 +49,14 @@ const TRICKS: &[(Deed, &str)] = &[
     (Deed::EmptyPackets, "unreachable: opening a channel: the host closed the connection"),
     (Deed::TinyPackets, "succeeded, exit 0"),
     (Deed::OverflowsWindow, "succeeded, exit 0"),
-    (Deed::DripsCommand, "lost: connection"),
+    (Deed::DripsCommand, "lost: connection: no word of the script within 15s: does a login file hang?"),
     (Deed::RefusesTwice, "unreachable: nothing was started: the host refuses to run commands"),
     (Deed::AgreesTwice, "succeeded, exit 0"),
     (Deed::ForgesStatus, "lost: connection"),
-    (Deed::StatusOnly, "unreachable: nothing was started: the login shell ended with status 0"),
+    (
+        Deed::StatusOnly,
+        "unreachable: nothing was started: the login shell or a forced command ended with status 0 and said nothing: is it a shell, and does a login file exit?",
+    ),
     (Deed::StatusBeforeStart, "succeeded, exit 0"),
     (
         Deed::StartsTooEarly,
@@ -58,7 +64,7 @@ const TRICKS: &[(Deed, &str)] = &[
     ),
     (
         Deed::StartsAnother,
-        "unreachable: nothing was started: the login shell ended with status 0: 0123456789abcdef0123456789abcdef start output",
+        "unreachable: nothing was started: the login shell or a forced command ended with status 0: 0123456789abcdef0123456789abcdef start output",
     ),
     (Deed::ClosesUnstarted, "lost: connection"),
     (Deed::StatusBeforeOutput, "succeeded, exit 0"),
@@ -85,17 +91,23 @@ const TRICKS: &[(Deed, &str)] = &[
 
 /// What comes of each host that floods.
 const FLOODS: &[(Deed, &str)] = &[
-    (Deed::PrefacesForEver, "unreachable: SSH handshake: invalid ssh version string"),
+    (
+        Deed::PrefacesForEver,
+        "unreachable: SSH handshake: the host says `ait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wa` instead of its version",
+    ),
     (Deed::EndlessVersion, "unreachable: SSH handshake: invalid ssh version string"),
     (Deed::BeginsHandshakeForEver, "unreachable: SSH handshake: key exchange init failed"),
     (Deed::IgnoresInHandshake, "unreachable: SSH handshake: no answer within 6s"),
     (Deed::BannersForEver, "unreachable: authentication: no answer within 6s"),
     (Deed::ExtendsForEver, "unreachable: authentication: the host closed the connection"),
     (Deed::LikesKeyForEver, "unreachable: authentication: no answer within 6s"),
-    (Deed::OpensChannels, "lost: connection"),
-    (Deed::OpensChannelsDeaf, "lost: connection"),
-    (Deed::AsksForEver, "lost: connection"),
-    (Deed::NoiseForEver, "lost: connection"),
+    (Deed::OpensChannels, "lost: connection: no word of the script within 18s: does a login file hang?"),
+    (Deed::OpensChannelsDeaf, "lost: connection: no word of the script within 18s: does a login file hang?"),
+    (Deed::AsksForEver, "lost: connection: no word of the script within 18s: does a login file hang?"),
+    (
+        Deed::NoiseForEver,
+        "lost: connection: the host wrote more than 64 KiB before the script could start: see its login files",
+    ),
     (Deed::OutputForEver, "timed_out: ran longer than 6s; the host did not confirm that it ended"),
     (Deed::ChangesKeysForEver, "timed_out: ran longer than 6s; the host did not confirm that it ended"),
 ];
