@@ -1,5 +1,7 @@
 //! What a run would do: nothing is connected to, and nothing is written.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::context::{Format, Global};
@@ -12,7 +14,7 @@ use super::output::words::{Style, number};
 use crate::adapter::dir::Dir;
 use crate::domain::document::Schema;
 use crate::domain::instance::AddressKind;
-use crate::domain::job::Job;
+use crate::domain::job::{Hop, Job};
 use crate::domain::plan::plan;
 use crate::domain::run::Target;
 use crate::domain::script::sha256_hex;
@@ -25,6 +27,8 @@ struct DryRun<'a> {
     schema: Schema,
     job: &'a str,
     script: Script<'a>,
+    /// The user to become on the host by sudo.
+    sudo: Option<&'a str>,
     max_concurrency: u32,
     max_errors: Option<u32>,
     /// In the order in which they would start.
@@ -50,6 +54,8 @@ struct Row<'a> {
     why: &'static str,
     port: u16,
     user: &'a str,
+    /// The hosts that it goes through, in order.
+    via: Vec<String>,
     trust: &'static str,
     wave: usize,
 }
@@ -63,11 +69,12 @@ pub async fn show(
     script: &[u8],
     origin: &str,
     targets: &[Target],
+    project: &Path,
     runs: &Runs<Dir>,
     global: &Global,
 ) -> Result<Exit, Fail> {
     let (planned, batches) = plan(job, targets);
-    let trusted = known_hosts::trust(job, runs)?;
+    let trusted = known_hosts::trust(job, project, runs)?;
     let mut tasks = Vec::with_capacity(targets.len());
     for (wave, (from, to)) in planned.waves.iter().enumerate() {
         let (from, to) = (*from as usize, *to as usize);
@@ -80,6 +87,7 @@ pub async fn show(
                 why: why(job, target),
                 port: target.port,
                 user: &target.user,
+                via: target.jump.as_ref().unwrap_or(&job.login.jump).iter().map(Hop::to_string).collect(),
                 trust: trust(&trusted, target).await?,
                 wave: wave + 1,
             });
@@ -87,7 +95,8 @@ pub async fn show(
     }
     let script = Script { origin, sha256: sha256_hex(script), bytes: script.len() };
     let (max_concurrency, max_errors) = (planned.max_concurrency, planned.max_errors);
-    let dry = DryRun { schema: Schema::V1, job: job.name.as_str(), script, max_concurrency, max_errors, tasks };
+    let (schema, name, sudo) = (Schema::V1, job.name.as_str(), job.sudo.user());
+    let dry = DryRun { schema, job: name, script, sudo, max_concurrency, max_errors, tasks };
     let mut console = Console::new(global.color);
     if global.output == Format::Text {
         let text = text(&dry, planned.waves.len(), console.out_color());
@@ -106,10 +115,11 @@ fn text(dry: &DryRun<'_>, waves: usize, color: bool) -> String {
     let Script { origin, sha256, bytes } = &dry.script;
     let errors = dry.max_errors.map(|errors| format!(", stops after more than {}", number(errors as usize, "error")));
     let mut text = format!(
-        "job {}: script {} ({bytes} bytes, sha256 {}), {} at a time{}\n",
+        "job {}: script {} ({bytes} bytes, sha256 {}){}, {} at a time{}\n",
         dry.job,
         clean(origin),
         sha256.get(..12).unwrap_or(sha256),
+        dry.sudo.map(|user| format!(", as {user} by sudo")).unwrap_or_default(),
         dry.max_concurrency,
         errors.unwrap_or_default(),
     );
@@ -120,11 +130,12 @@ fn text(dry: &DryRun<'_>, waves: usize, color: bool) -> String {
             let address = row.address.map_or_else(
                 || Cell::styled("none", Style::Bad),
                 |address| {
-                    if row.port == 22 {
-                        clean(address).into()
-                    } else {
-                        format!("{}:{}", clean(address), row.port).into()
-                    }
+                    let at = match (row.port, address.contains(':')) {
+                        (22, _) => clean(address),
+                        (port, false) => format!("{}:{port}", clean(address)),
+                        (port, true) => format!("[{}]:{port}", clean(address)),
+                    };
+                    if row.via.is_empty() { at } else { format!("{at} via {}", clean(&row.via.join(", "))) }.into()
                 },
             );
             [
@@ -160,6 +171,7 @@ async fn trust(trust: &Trust<Dir>, target: &Target) -> Result<&'static str, Fail
         Basis::Anything => "off: any key",
         Basis::Pinned => "pinned",
         Basis::Vouched => "known",
+        Basis::Certified => "certificate of a known authority",
         Basis::FirstUse => "first use: its key will be pinned",
         Basis::Nothing => "unknown: it will be rejected",
     })

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::domain::authority::Authority;
 use crate::domain::job::settings::{Settings, Sourced};
 use crate::domain::job::{Hop, HostKeyPolicy, Mode, Sudo, User, read};
 use crate::domain::location::Location;
@@ -17,7 +18,7 @@ pub struct Login {
     /// Login user
     #[arg(short, long, value_parser = |text: &str| read::word(text, read::login))]
     pub user: Option<String>,
-    /// Private key; repeat to try several
+    /// Private key, or `agent` for all that the SSH agent holds; repeat to try several
     #[arg(short, long, value_name = "FILE")]
     pub identity: Vec<PathBuf>,
     /// SSH port where the inventory names none
@@ -32,6 +33,9 @@ pub struct Login {
     /// How a host key comes to be trusted
     #[arg(long, value_name = "pinned|strict|ca|off", value_parser = policy)]
     pub host_key: Option<HostKeyPolicy>,
+    /// Authority whose host certificates `--host-key ca` believes: its public key, or a file; repeat for several
+    #[arg(long, value_name = "FILE", value_parser = authority)]
+    pub host_ca: Vec<Authority>,
 }
 
 /// How to run.
@@ -51,9 +55,9 @@ pub struct Execution {
     #[arg(short, long)]
     pub detach: bool,
     /// Become this user on the host [default: root]
-    #[arg(long, value_name = "USER", num_args = 0..=1, require_equals = true, default_missing_value = "root")]
-    #[arg(value_parser = |text: &str| read::word(text, read::login))]
-    pub sudo: Option<String>,
+    #[arg(long, value_name = "USER", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = whom)]
+    pub sudo: Option<Sudo>,
     /// Set a variable in the script's environment; repeat for several
     #[arg(short, long, value_name = "K=V", value_parser = variable)]
     pub env: Vec<(String, String)>,
@@ -70,6 +74,7 @@ impl Login {
             jump: (!self.jump.is_empty()).then(|| Sourced::flag("--jump", self.jump.clone())),
             connect_timeout: self.connect_timeout.map(|span| Sourced::flag("--connect-timeout", span)),
             host_key: self.host_key.map(|policy| Sourced::flag("--host-key", policy)),
+            host_ca: (!self.host_ca.is_empty()).then(|| Sourced::flag("--host-ca", self.host_ca.clone())),
             ..Settings::default()
         }
     }
@@ -78,17 +83,13 @@ impl Login {
 impl Execution {
     /// What these flags say, `--env` excepted.
     pub fn settings(&self) -> Settings {
-        let sudo = self.sudo.as_deref().map(|user| match user {
-            "root" => Sudo::Root,
-            user => Sudo::User(user.to_owned()),
-        });
         let detached = Mode::Detached { unit: false, keep: Span(std::time::Duration::from_hours(7 * 24)) };
         Settings {
             max_concurrency: self.max_concurrency.map(|amount| Sourced::flag("--max-concurrency", amount)),
             max_errors: self.max_errors.map(|amount| Sourced::flag("--max-errors", Some(amount))),
             timeout: self.timeout.map(|span| Sourced::flag("--timeout", span)),
             mode: self.detach.then(|| Sourced::flag("--detach", detached)),
-            sudo: sudo.map(|sudo| Sourced::flag("--sudo", sudo)),
+            sudo: self.sudo.clone().map(|sudo| Sourced::flag("--sudo", sudo)),
             ..Settings::default()
         }
     }
@@ -111,6 +112,15 @@ fn hop(text: &str) -> Result<Hop, String> {
     Hop::try_from(text.to_owned()).map_err(|error| error.to_string())
 }
 
+/// A file is one of the folder one stands in; the project's may be elsewhere.
+fn authority(text: &str) -> Result<Authority, String> {
+    let authority = Authority::try_from(text.to_owned()).map_err(|error| error.to_string())?;
+    Ok(match authority {
+        Authority::File(path) => Authority::File(std::path::absolute(&path).unwrap_or(path)),
+        key @ Authority::Key(_) => key,
+    })
+}
+
 fn policy(text: &str) -> Result<HostKeyPolicy, String> {
     match text {
         "pinned" => Ok(HostKeyPolicy::Pinned),
@@ -118,6 +128,15 @@ fn policy(text: &str) -> Result<HostKeyPolicy, String> {
         "ca" => Ok(HostKeyPolicy::Ca),
         "off" => Ok(HostKeyPolicy::Off),
         _ => Err("`pinned`, `strict`, `ca` or `off`".to_owned()),
+    }
+}
+
+/// Whom to become; `true` and `false` as in a job file.
+pub fn whom(text: &str) -> Result<Sudo, String> {
+    match text {
+        "true" => Ok(Sudo::Root),
+        "false" => Ok(Sudo::No),
+        user => read::word(user, read::sudo),
     }
 }
 

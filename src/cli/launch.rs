@@ -9,10 +9,10 @@ use tokio::sync::{Notify, mpsc};
 use super::access;
 use super::context::Global;
 use super::exit::{Exit, Fail};
-use super::known_hosts;
 use super::output::console::Console;
 use super::output::print::{Options, print};
 use super::project::Workspace;
+use super::{keys, known_hosts};
 use crate::adapter::dir::Dir;
 use crate::adapter::ssh::Connector;
 use crate::domain::id::RunId;
@@ -54,11 +54,12 @@ pub struct Launch {
 ///
 /// # Errors
 /// What kept it from being started, or from being carried to its verdict.
-pub async fn launch(launch: Launch, workspace: &Workspace, runs: Runs<Dir>, global: &Global) -> Result<Exit, Fail> {
+pub async fn launch(mut launch: Launch, workspace: &Workspace, runs: Runs<Dir>, global: &Global) -> Result<Exit, Fail> {
     let width = launch.targets.iter().map(|target| target.instance.as_str().chars().count()).max().unwrap_or_default();
-    let keyring = access::load_keys(&launch.job, &workspace.root)?;
+    let keyring = keys::load_keys(&launch.job, &launch.targets, &workspace.root).await?;
     let secrets = access::resolve_secrets(&launch.job, &workspace.root)?;
-    let trust = known_hosts::trust(&launch.job, &runs)?;
+    known_hosts::freeze_authorities(&mut launch.job, &workspace.root)?;
+    let trust = known_hosts::trust(&launch.job, &workspace.root, &runs)?;
     if launch.job.login.host_key == HostKeyPolicy::Off {
         notice("warning: host keys are not checked (`host_key: off`); whoever answers is trusted");
     }
@@ -150,7 +151,7 @@ pub fn notice(text: &str) {
 }
 
 /// How hints call this program: with the store where it is not the usual one; `None` where there will be none.
-fn program(global: &Global) -> Option<String> {
+pub fn program(global: &Global) -> Option<String> {
     let usual = || "sshjob".to_owned();
     (!global.fleeting).then(|| global.store.as_ref().map_or_else(usual, |store| format!("sshjob --store {store}")))
 }

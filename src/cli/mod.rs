@@ -9,11 +9,13 @@ pub mod context;
 pub mod dry_run;
 pub mod exit;
 pub mod flags;
+pub mod keys;
 pub mod known_hosts;
 pub mod launch;
 pub mod output;
 pub mod project;
 pub mod select;
+pub mod ssh_config;
 pub mod store;
 
 use std::process::ExitCode;

@@ -9,16 +9,19 @@ use clap::Args;
 use super::access::not_yet;
 use super::exit::{Exit, Fail};
 use super::project::{Workspace, shown};
+use super::ssh_config::SshConfig;
 use crate::adapter::hosts::HostsFile;
 use crate::domain::diagnostic::{listed, nearest};
 use crate::domain::hostrange;
 use crate::domain::id::InstanceId;
 use crate::domain::instance::{AddressKind, Instance, InstanceState};
-use crate::domain::job::Targets;
 use crate::domain::job::resolve::Overrides;
-use crate::domain::job::settings::{Settings, Sourced};
+use crate::domain::job::settings::{Settings, Settled, Sourced};
+use crate::domain::job::{Job, Targets};
+use crate::domain::plan;
 use crate::domain::project::InventorySource;
 use crate::domain::quantity::Amount;
+use crate::domain::run::Target;
 use crate::domain::selector::{Host, Selector, TagFilter};
 use crate::port::InventoryError;
 
@@ -29,7 +32,8 @@ pub struct Select {
     /// Hosts whose tag K has value V: `K=A,B` (either), `K=web*`, `K!=V`, or `K` alone; repeat to ask for more
     #[arg(short, long, value_name = "K=V[,V]")]
     pub tag: Vec<TagFilter>,
-    /// Hosts by name, without an inventory: `web-1`, `node[1-5],db1`, `root@10.0.0.5:2222`
+    /// Hosts by name, without an inventory: `web-1`, `node[1-5],db1`, `root@10.0.0.5:2222`; for these `~/.ssh/config`
+    /// counts where nothing else says how to log in (`SSHJOB_SSH_CONFIG`: another file, or `none`)
     #[arg(short = 'w', long, value_name = "HOST[,HOST]")]
     pub host: Vec<String>,
     /// Leave these out: ids, addresses or names, with `*`, `?` and ranges
@@ -179,6 +183,23 @@ impl Select {
             Some(why) => fail.hint(why),
             None => fail,
         })
+    }
+
+    /// Where tasks of `job` on `instances` connect to; hosts that are named one by one as `~/.ssh/config` says, where
+    /// nothing more particular was `settled`.
+    ///
+    /// # Errors
+    /// Where that file cannot be read, or asks for what is not supported.
+    pub fn reach(&self, job: &Job, settled: &Settled, instances: &[Instance]) -> Result<Vec<Target>, Fail> {
+        let mut targets: Vec<Target> = instances.iter().map(|instance| plan::target(job, instance)).collect();
+        if !self.host.is_empty()
+            && let Some(config) = SshConfig::load()?
+        {
+            for (target, instance) in targets.iter_mut().zip(instances) {
+                config.apply(target, instance, settled)?;
+            }
+        }
+        Ok(targets)
     }
 
     fn unless_empty(&self, chosen: Vec<Instance>, fail: impl FnOnce() -> Fail) -> Result<Vec<Instance>, Fail> {

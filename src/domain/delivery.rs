@@ -11,6 +11,11 @@
 //! 3. exports the environment; `start.sh` writes the start marker to both outputs, and becomes the program by `exec`: the
 //!    process that the SSH server started, so that the server reports the program's own exit status or signal.
 //!
+//! To become another user, the command line first writes the token and `sudo`, so that what sudo itself says is known as
+//! such, and then runs all of this by `sudo -n`: in its place or as its child, its input passing through sudo or not, as
+//! the host's sudoers has it. The environment comes with the head, past what sudo takes away. Without a terminal sudo
+//! makes none, whatever `use_pty` says: so do versions 1.9.5 to 1.9.18.
+//!
 //! Standard input must stay open for as long as the program may run; the program itself reads from `/dev/null`.
 //!
 //! What it costs the host. Command: 6 forks (`dd`, two short-lived subshells, the watchdog, its `sleep`, the lifeline's
@@ -19,6 +24,7 @@
 //! process list before the program itself is.
 
 pub mod reply;
+pub mod sudo;
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -102,7 +108,7 @@ pub enum Undeliverable {
     #[error("`{0}` is not a variable's name: letters, digits and `_`, not starting with a digit or with `sshjob_`")]
     Name(String),
     /// It would need quoting on the command line.
-    #[error("`{0}` is not a user to become: letters, digits and `-_.`, not starting with `-`")]
+    #[error("`{0}` is not a user to become: letters, digits and `-_.@+`, at most 64, not starting with `-`")]
     User(String),
 }
 
@@ -204,9 +210,13 @@ impl Delivery {
         let become_user = match sudo {
             Sudo::No => String::new(),
             Sudo::Root => "sudo -n -- ".to_owned(),
-            Sudo::User(user) if is_user(user) => format!("sudo -n -u {user} -- "),
+            Sudo::User(user) if is_user_to_become(user) => format!("sudo -n -u {user} -- "),
             Sudo::User(user) => return Err(Undeliverable::User(shown(user.as_bytes()))),
         };
+        if *sudo != Sudo::No {
+            // The login user's home is often closed to others, and nothing runs well where it cannot look around.
+            before.extend_from_slice(b"cd . 2>/dev/null || cd 2>/dev/null || cd /\n");
+        }
         let size = args.iter().map(Vec::len).sum();
         if size > MAX_ARGUMENTS {
             return Err(Undeliverable::TooMuch(size));
@@ -260,7 +270,10 @@ impl Delivery {
         head.extend_from_slice(&self.after);
         head.extend_from_slice(mark.as_bytes());
         let program = COMMAND.trim_end().replace('\n', " ");
-        let command = format!("exec {}/bin/sh -c '{program}' sshjob {length} {token}", self.become_user);
+        // Whoever ends after this word and before ours is sudo, whatever language it speaks.
+        let announced = if self.become_user.is_empty() { String::new() } else { format!("echo {token} sudo; ") };
+        let become_user = &self.become_user;
+        let command = format!("{announced}exec {become_user}/bin/sh -c '{program}' sshjob {length} {token}");
         Ok(Parcel { command, head, script: Arc::clone(&self.script) })
     }
 }
@@ -317,10 +330,11 @@ fn is_variable(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-fn is_user(name: &str) -> bool {
+/// Whether a user of this name can be asked of sudo: the name needs no quoting in any login shell.
+pub fn is_user_to_become(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && !name.starts_with('-')
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@+".contains(&byte))
 }
 
 /// A text for messages: short, and nothing in it that a terminal would obey.
@@ -353,7 +367,7 @@ mod tests {
 
     #[test]
     fn command_line_survives_every_login_shell() {
-        for sudo in [Sudo::No, Sudo::Root, Sudo::User("app-1.x_y".into())] {
+        for sudo in [Sudo::No, Sudo::Root, Sudo::User("app-1.x_y@z+".into())] {
             let delivery = Delivery::new(Program::Command(&words(&["id", "it's"])), &sudo, SECOND).unwrap();
             let line = delivery.parcel(&Token::new([0xab; 16]), &[("A", b"b")]).unwrap().command;
             assert_eq!(line.matches('\'').count(), 2, "{line}");
@@ -363,11 +377,11 @@ mod tests {
             let (head, arguments) = line.rsplit_once("' sshjob ").unwrap();
             assert!(arguments.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b' '), "{line}");
             let become_user = match sudo {
-                Sudo::No => "exec /bin/sh -c '",
-                Sudo::Root => "exec sudo -n -- /bin/sh -c '",
-                Sudo::User(_) => "exec sudo -n -u app-1.x_y -- /bin/sh -c '",
+                Sudo::No => "exec /bin/sh -c '".to_owned(),
+                Sudo::Root => format!("echo {} sudo; exec sudo -n -- /bin/sh -c '", "ab".repeat(16)),
+                Sudo::User(_) => format!("echo {} sudo; exec sudo -n -u app-1.x_y@z+ -- /bin/sh -c '", "ab".repeat(16)),
             };
-            assert!(head.starts_with(become_user), "{line}");
+            assert!(head.starts_with(&become_user), "{line}");
         }
     }
 

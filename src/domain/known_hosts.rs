@@ -5,73 +5,18 @@
 //! that this program does not know are passed over, as OpenSSH does.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha1::Sha1;
+use ssh_key::Algorithm;
 use ssh_key::known_hosts::HostPatterns;
-use ssh_key::{Algorithm, HashAlg};
 
 use super::pattern::Pattern;
+pub use super::public_key::{InvalidPublicKey, PublicKey};
 use super::selector::Host;
 
 /// The port that names do not mention.
 const SSH_PORT: u16 = 22;
-
-/// A public host key, as `ssh-ed25519 AAAA…`: the type and the key, without a comment.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PublicKey {
-    text: String,
-    fingerprint: String,
-}
-
-impl PublicKey {
-    /// The key as text.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// Its fingerprint, `SHA256:…`.
-    pub fn fingerprint(&self) -> &str {
-        &self.fingerprint
-    }
-
-    /// Its type, as `ssh-ed25519`.
-    pub fn kind(&self) -> &str {
-        self.text.split(' ').next().unwrap_or_default()
-    }
-}
-
-impl fmt::Display for PublicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.fingerprint, self.kind())
-    }
-}
-
-/// Why a text is not a public key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{found}` is not a public key: {why}")]
-pub struct InvalidPublicKey {
-    found: String,
-    why: String,
-}
-
-impl FromStr for PublicKey {
-    type Err = InvalidPublicKey;
-
-    fn from_str(text: &str) -> Result<Self, InvalidPublicKey> {
-        let mut words = text.split_ascii_whitespace();
-        let text = format!("{} {}", words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let key = ssh_key::PublicKey::from_openssh(&text).map_err(|error| {
-            let found = text.chars().filter(|c| !c.is_control()).take(60).collect();
-            InvalidPublicKey { found, why: error.to_string() }
-        })?;
-        // Written anew: one key has one text, so that texts can be compared.
-        let text = key.to_openssh().unwrap_or(text);
-        Ok(Self { text, fingerprint: key.fingerprint(HashAlg::Sha256).to_string() })
-    }
-}
 
 /// Host keys of a file.
 #[derive(Debug, Clone, Default)]
@@ -129,6 +74,8 @@ pub struct Known {
     pub keys: Vec<PublicKey>,
     /// The keys that nobody may have any more.
     pub revoked: Vec<PublicKey>,
+    /// The keys of authorities that may say which keys it has.
+    pub authorities: Vec<PublicKey>,
 }
 
 /// The keys of a file host by host, and the lines that name no single host.
@@ -146,11 +93,24 @@ impl KnownHosts {
     /// # Errors
     /// The first line that cannot be read.
     pub fn parse(text: &str) -> Result<Self, InvalidLine> {
+        Self::parse_where(text, |_| true)
+    }
+
+    /// Reads the lines with a marker alone: revoked keys and authorities. Who believes no plain key of the file is not
+    /// to be stopped by what is wrong with one.
+    ///
+    /// # Errors
+    /// The first such line that cannot be read.
+    pub fn parse_marked(text: &str) -> Result<Self, InvalidLine> {
+        Self::parse_where(text, |line| line.starts_with('@'))
+    }
+
+    fn parse_where(text: &str, wanted: impl Fn(&str) -> bool) -> Result<Self, InvalidLine> {
         let mut entries = Vec::new();
         for (index, line) in text.lines().enumerate() {
             let number = index + 1;
             let line = line.trim_matches([' ', '\t', '\r']);
-            if line.is_empty() || line.starts_with('#') {
+            if line.is_empty() || line.starts_with('#') || !wanted(line) {
                 continue;
             }
             match read_line(number, line) {
@@ -166,6 +126,11 @@ impl KnownHosts {
         self.entries.extend(other.entries);
     }
 
+    /// Whether it names authorities, of whichever hosts.
+    pub fn has_authorities(&self) -> bool {
+        self.entries.iter().any(|entry| entry.marker == Marker::CertAuthority)
+    }
+
     /// What is known of `host` at `port`.
     pub fn of(&self, host: &str, port: u16) -> Known {
         let name = lookup_name(host, port);
@@ -174,7 +139,7 @@ impl KnownHosts {
             match entry.marker {
                 Marker::None => known.keys.push(entry.key.clone()),
                 Marker::Revoked => known.revoked.push(entry.key.clone()),
-                Marker::CertAuthority => {}
+                Marker::CertAuthority => known.authorities.push(entry.key.clone()),
             }
         }
         known
@@ -191,8 +156,12 @@ impl KnownHosts {
                     pass_over("its name is hashed; `--instance` says whose key it is".to_owned());
                     continue;
                 }
-                _ => {
-                    pass_over("a line with a marker pins no key".to_owned());
+                (Marker::Revoked, _) => {
+                    pass_over("a revoked key is no pin; known_hosts is where it is looked for".to_owned());
+                    continue;
+                }
+                (Marker::CertAuthority, _) => {
+                    pass_over("an authority's key is no pin; it belongs in known_hosts or `host_ca:`".to_owned());
                     continue;
                 }
             };
@@ -431,6 +400,7 @@ mod tests {
     fn import_names_hosts_as_w_does() {
         let file = format!(
             "web1,10.0.0.5 {ED}\n[web1]:2222,[::1]:2222 {ED}\nWEB1 {OTHER}\n*.x {ED}\n@revoked a {ED}\n\
+             @cert-authority *.x {ED}\n\
              |1|AAAAAAAAAAAAAAAAAAAAAAAAAAA=|AAAAAAAAAAAAAAAAAAAAAAAAAAA= {ED}\n[a]:0 {ED}\n"
         );
         let by_host = KnownHosts::parse(&file).unwrap().by_host();

@@ -3,6 +3,8 @@
 //! `now` is passed in. What is written to the store is defined here, field by field, as the types of
 //! [`run`], [`task`] and [`layout`].
 
+pub mod authority;
+pub mod certificate;
 pub mod decode;
 pub mod delivery;
 pub mod diagnostic;
@@ -18,10 +20,13 @@ pub mod location;
 pub mod pattern;
 pub mod plan;
 pub mod project;
+pub mod public_key;
 pub mod quantity;
 pub mod run;
 pub mod schedule;
 pub mod script;
 pub mod selector;
+pub mod ssh_config;
 pub mod task;
+pub mod trust;
 pub mod yaml;

@@ -1,7 +1,8 @@
 //! From a job and its targets to batches and waves.
 
+use super::diagnostic::quoted;
 use super::instance::Instance;
-use super::job::{Job, User};
+use super::job::{Job, User, read};
 use super::quantity::Amount;
 use super::run::{BatchTargets, Plan, Target};
 
@@ -24,6 +25,16 @@ pub fn target(job: &Job, instance: &Instance) -> Target {
         jump: None,
         keys: Vec::new(),
     }
+}
+
+/// Checks the user that a tag of the instance tells: whoever may tag it may write anything there.
+///
+/// # Errors
+/// That it is none.
+pub fn check_user(job: &Job, target: &Target) -> Result<(), String> {
+    let User::Tag { tag, .. } = &job.login.user else { return Ok(()) };
+    let checked = read::word(&target.user, read::login);
+    checked.map(drop).map_err(|why| format!("the tag {} tells no user: {why}", quoted(tag)))
 }
 
 /// Plans a run over `targets`, in their order: the canary first and alone, then the rest.
@@ -67,3 +78,24 @@ fn count(length: usize) -> u32 {
 
 /// How long after its start an unplanned run may still be planned: longer than any inventory takes to answer.
 pub const PLAN_WITHIN: std::time::Duration = std::time::Duration::from_mins(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::job::file::JobFile;
+    use crate::domain::job::resolve::Layers;
+
+    #[test]
+    fn user_of_a_tag_is_checked_and_the_reason_stays_short() {
+        let text = "targets: { hosts: a }\nrun: x\nuser: { tag: Login, default: me }\n";
+        let job = Layers::default().resolve(JobFile::parse(text, "x.yaml", "x").unwrap()).unwrap();
+        let [instance] = job.targets.selector.instances_of_hosts().try_into().unwrap();
+        let check = |user: &str| check_user(&job, &Target { user: user.to_owned(), ..target(&job, &instance) });
+        assert_eq!(check("me"), Ok(()));
+        for user in ["", " ", "a\u{1b}[2J", "a\nb", "-l", &"x".repeat(10_000)] {
+            let why = check(user).unwrap_err();
+            assert!(why.starts_with("the tag `Login` tells no user: ") && why.len() < 300, "{why}");
+            assert!(!why.contains(char::is_control), "{why}");
+        }
+    }
+}

@@ -99,7 +99,8 @@ pub struct Process {
 pub struct TaskRecord {
     /// Where the task stands.
     pub state: TaskState,
-    /// Why, in a few words: for `lost` one of `rebooted`, `killed`, `vanished`, `connection`, `worker`.
+    /// Why, in a few words: for `lost` one of `rebooted`, `killed`, `vanished`, `connection`, `worker`, after which a
+    /// colon and more may follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The exit status of the script, where it ended with one.

@@ -7,6 +7,7 @@ use super::trust::Trust;
 use crate::adapter::ssh::{ConnectError, Connection, Connector, Keyring, Stage, Steps, Stop};
 use crate::domain::job::{Hop, Job};
 use crate::domain::location::Location;
+use crate::domain::plan;
 use crate::domain::run::Target;
 use crate::domain::selector::HOST_SCOPE;
 use crate::domain::selector::Host;
@@ -45,6 +46,9 @@ impl<S: Store> Access<S> {
             let why = format!("the instance has no{wanted} address");
             return Err(ConnectError::Unreachable { stage: Stage::Connect, why });
         };
+        if let Err(why) = plan::check_user(job, target) {
+            return Err(ConnectError::AuthFailed { why });
+        }
         let jumps: Vec<Stop> = target
             .jump
             .as_ref()

@@ -75,10 +75,16 @@ async fn attempt<S: Store>(
 ) -> Result<(), (TaskState, String)> {
     let connected = access.connect(job, target, seen, steps).await;
     let connection = connected.map_err(|error| (state_of(&error), error.to_string()))?;
-    run_nothing(&connection, job, &Sudo::No).await?;
+    let tried = beyond_login(&connection, job, steps).await;
+    connection.close().await;
+    tried
+}
+
+async fn beyond_login(connection: &Connection, job: &Job, steps: &Steps) -> Result<(), (TaskState, String)> {
+    run_nothing(connection, job, &Sudo::No).await?;
     steps.mark(Stage::Shell);
     if job.sudo != Sudo::No {
-        run_nothing(&connection, job, &job.sudo).await?;
+        run_nothing(connection, job, &job.sudo).await?;
         steps.mark(Stage::Sudo);
     }
     Ok(())

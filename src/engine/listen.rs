@@ -15,6 +15,10 @@ use crate::domain::job::Job;
 use crate::domain::layout::Stream;
 use crate::domain::task::TaskState;
 
+/// A host that has not started the script in time is told that nothing more comes; what waits for input, as a login
+/// file that reads, then goes on at once, and it is certain that nothing was started.
+const LAST_CHANCE: Duration = Duration::from_secs(5);
+
 /// After its lifeline ends a script gets TERM, and 10 s later KILL; by then its status must have come.
 const END_WITHIN: Duration = Duration::from_secs(15);
 
@@ -62,6 +66,25 @@ impl From<DeliveryError> for Refusal {
     }
 }
 
+/// Who has the word before anything of ours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Speaker {
+    /// The login shell, or what the host runs in its place.
+    #[default]
+    LoginShell,
+    /// sudo, which the login shell has asked.
+    Sudo,
+}
+
+/// Why there may be more output than was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// A background process held the output open when we stopped listening.
+    Held,
+    /// The connection broke before the output had ended.
+    Cut,
+}
+
 /// What was heard of a script until the channel was done or given up.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
@@ -73,12 +96,42 @@ pub(super) struct Heard {
     pub(super) failure: Option<Refusal>,
     /// How the process ended.
     pub(super) status: Option<Status>,
+    /// Why we gave up waiting for the host to say anything that counts.
+    pub(super) given_up: Option<String>,
     /// We ended it, for a task that is now `timed_out` or `cancelled`.
     pub(super) ending: Option<TaskState>,
-    /// A background process held the output open when we stopped listening.
-    pub(super) trailing: bool,
-    /// The end of what a login shell printed before anything of ours.
+    /// Why there may be more output of a process that has ended.
+    pub(super) missing: Option<Missing>,
+    /// The end of what was printed before anything of ours.
     pub(super) noise: String,
+    /// Who printed it.
+    pub(super) speaker: Speaker,
+}
+
+impl Heard {
+    /// Notes that time is up; tells how much longer to wait for the host to say that it is over.
+    fn is_late(&mut self, patience: Duration) -> Duration {
+        if self.started {
+            self.ending = Some(TaskState::TimedOut);
+            return END_WITHIN;
+        }
+        let waited = patience.as_secs();
+        let who = if self.speaker == Speaker::Sudo { "sudo" } else { "a login file" };
+        self.given_up = Some(format!("no word of the script within {waited}s: does {who} hang?"));
+        LAST_CHANCE
+    }
+
+    /// Notes why nothing is started; tells whether that is all there is to hear.
+    fn is_refused(&mut self, refusal: DeliveryError) -> bool {
+        let ours = refusal == DeliveryError::Noise;
+        // Our own limit is not the host's word: what was handed over may start all the same.
+        if ours && self.delivered {
+            self.given_up = Some(refusal.to_string());
+        } else {
+            self.failure = Some(refusal.into());
+        }
+        ours
+    }
 }
 
 enum Phase {
@@ -90,6 +143,39 @@ enum Phase {
     Ending,
     /// The script has ended, its output is still open; this is when we stop listening at the latest.
     Trailing { limit: Instant },
+}
+
+/// Listens to both streams.
+struct Ears {
+    out: Reader,
+    err: Reader,
+}
+
+impl Ears {
+    /// Tells what of `bytes` the script printed, and notes what the host says of its start; `None` where nothing more
+    /// is worth listening to. `sending` says that not all of the delivery is on its way yet.
+    fn hear<'a>(&mut self, stream: Stream, bytes: &'a [u8], sending: bool, heard: &mut Heard) -> Option<&'a [u8]> {
+        let reader = if stream == Stream::Out { &mut self.out } else { &mut self.err };
+        let printed = match reader.feed(bytes) {
+            Ok(printed) => printed,
+            Err(refusal) => return (!heard.is_refused(refusal)).then_some(&[]),
+        };
+        if reader.started() && sending {
+            // What is not all on its way cannot run; what the host says of it is not true.
+            let lie = "the host claims that it started before all of it was sent";
+            heard.failure = Some(Refusal::Other(lie.to_owned()));
+            return None;
+        }
+        heard.started |= reader.started();
+        if self.out.asked_sudo() {
+            heard.speaker = Speaker::Sudo;
+        }
+        Some(printed)
+    }
+
+    fn noise(&self) -> String {
+        [self.err.noise(), self.out.noise()].into_iter().find(|noise| !noise.is_empty()).unwrap_or_default()
+    }
 }
 
 /// Takes what a script prints.
@@ -111,11 +197,12 @@ pub(super) async fn listen<S: Sink>(
     sink: &mut S,
 ) -> Heard {
     let Channel { input, mut output } = channel;
-    let (mut out, mut err) = (Reader::new(token), Reader::new(token));
+    let mut ears = Ears { out: Reader::new(token), err: Reader::new(token) };
     let mut heard = Heard::default();
     let mut phase = Phase::Delivering;
     let extra = Duration::from_secs((parcel.head.len() + parcel.script.len()) as u64 / DELIVERY_BYTES_PER_SECOND);
-    let mut deadline = Instant::now() + job.login.connect_timeout.0.saturating_mul(DELIVERY) + extra;
+    let patience = job.login.connect_timeout.0.saturating_mul(DELIVERY) + extra;
+    let mut deadline = Instant::now() + patience;
     let mut flush_at = Instant::now() + FLUSH_EVERY;
     let mut eof = false;
     let send = async {
@@ -141,15 +228,14 @@ pub(super) async fn listen<S: Sink>(
             }
             // Before what the host says: one that never pauses must not talk its way past a deadline.
             () = sleep_until(deadline) => match phase {
-                Phase::Delivering | Phase::Ending => break,
+                Phase::Ending => break,
                 Phase::Trailing { .. } => {
-                    heard.trailing = true;
+                    heard.missing = Some(Missing::Held);
                     break;
                 }
-                Phase::Running => {
-                    heard.ending = Some(TaskState::TimedOut);
+                Phase::Delivering | Phase::Running => {
+                    deadline = Instant::now() + heard.is_late(patience);
                     phase = Phase::Ending;
-                    deadline = Instant::now() + END_WITHIN;
                     input.end().await;
                 }
             },
@@ -158,27 +244,23 @@ pub(super) async fn listen<S: Sink>(
                 flush_at = Instant::now() + FLUSH_EVERY;
             }
             message = output.next() => match message {
-                None => break,
+                None => {
+                    heard.missing = heard.status.is_some().then_some(Missing::Cut);
+                    break;
+                }
+                Some(Message::Closed) => break,
                 Some(Message::Data(stream, bytes)) => {
-                    let reader = if stream == Stream::Out { &mut out } else { &mut err };
-                    match reader.feed(&bytes) {
-                        Ok(output) => sink.write(stream, output).await,
-                        Err(refusal) => {
-                            let ours = refusal == DeliveryError::Noise;
-                            // Our own limit is not the host's word: what was handed over may start all the same.
-                            if !(ours && heard.delivered) {
-                                heard.failure = Some(refusal.into());
-                            }
-                            if ours {
-                                break;
-                            }
-                        }
-                    }
-                    if !heard.started && (out.started() || err.started()) {
-                        heard.started = true;
+                    let had_started = heard.started;
+                    let Some(printed) = ears.hear(stream, &bytes, sending, &mut heard) else { break };
+                    sink.write(stream, printed).await;
+                    if heard.started && !had_started {
                         if matches!(phase, Phase::Delivering) {
                             phase = Phase::Running;
                             deadline = Instant::now() + job.timeout.0;
+                        } else if heard.given_up.is_some() {
+                            // Too late: the end of our input, which it has, ends it.
+                            heard.ending = Some(TaskState::TimedOut);
+                            deadline = Instant::now() + END_WITHIN;
                         }
                     }
                     if let Phase::Trailing { limit } = phase {
@@ -209,7 +291,7 @@ pub(super) async fn listen<S: Sink>(
             },
         }
     }
-    heard.noise = [err.noise(), out.noise()].into_iter().find(|noise| !noise.is_empty()).unwrap_or_default();
+    heard.noise = ears.noise();
     input.close().await;
     heard
 }

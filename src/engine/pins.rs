@@ -138,6 +138,36 @@ pub async fn import<S: Store>(
     Err(damaged(format!("it was changed {TRIES} times while it was being written")))
 }
 
+/// Adds `keys` to a pin that holds the key `by`, by which its host has proven them; returns how many were new.
+///
+/// A pin that no longer holds `by`, or is gone, is left alone: somebody has thought better of it. Keys that a host no
+/// longer announces stay: only people forget.
+///
+/// # Errors
+/// Where the store cannot be read or written, or the pin there is damaged.
+pub async fn add<S: Store>(runs: &Runs<S>, at: &Key, by: &PublicKey, keys: &[PublicKey]) -> Result<usize, StoreError> {
+    for _ in 0..TRIES {
+        let Some((pin, version)) = runs.read::<Pin>(at).await? else { return Ok(0) };
+        let mut all = keys_of(at, &pin)?;
+        let before = all.len();
+        for key in keys {
+            if all.len() < MAX_KEYS && all.contains(by) && !all.contains(key) {
+                all.push(key.clone());
+            }
+        }
+        let count = all.len().saturating_sub(before);
+        if count == 0 {
+            return Ok(0);
+        }
+        let pin = Pin { keys: all.iter().map(|key| key.as_str().to_owned()).collect(), ..pin };
+        if let Written::Done(_) = runs.swap(at, &version, &pin).await? {
+            return Ok(count);
+        }
+    }
+    let why = format!("it was changed {TRIES} times while it was being written");
+    Err(StoreError::Damaged { at: at.to_string(), why })
+}
+
 /// What is trusted after an import of `new`: with earlier imports, but never with what was merely first.
 fn merge(origin: &str, old: Vec<PublicKey>, new: &[PublicKey]) -> (Vec<PublicKey>, Imported) {
     if origin != IMPORTED {

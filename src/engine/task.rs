@@ -6,12 +6,13 @@ use super::access::Seen;
 use super::event::{Event, Head};
 use super::gate::Stop;
 use super::ledger::LedgerError;
-use super::listen::{Heard, Refusal, Status, listen};
+use super::listen::{Heard, Missing, Refusal, Speaker, Status, listen};
 use super::spool::Spool;
 use super::worker::{Batch, Worker};
 use crate::adapter::ssh::{self, ConnectError};
+use crate::domain::delivery::sudo::explain;
 use crate::domain::delivery::{Parcel, Token};
-use crate::domain::job::Job;
+use crate::domain::job::{Job, Sudo};
 use crate::domain::run::Target;
 use crate::domain::task::{TaskRecord, TaskState};
 use crate::port::Store;
@@ -67,17 +68,20 @@ impl<S: Store> Task<'_, S> {
         self.batch.ledger.record(&self.target.instance, record.clone()).await?;
         self.worker.tell(Event::TaskStarted { target: Arc::clone(self.target), attempt: self.attempt }).await;
         let job = &self.batch.run.job;
+        let (instance, bytes) = (&self.target.instance, parcel.head.len() + parcel.script.len());
+        tracing::debug!(%instance, bytes, sudo = job.sudo.user(), "delivering");
         let (runs, keys) = (self.worker.runs.clone(), self.batch.keys.clone());
         let mut spool = Spool::new(runs, keys, self.target.instance.clone(), self.attempt, job.max_output.0);
         let heard = listen(channel, &token, &parcel, job, &self.worker.gate, &mut spool).await;
-        drop(connection);
-        let spooled = spool.finish().await;
+        tracing::debug!(%instance, delivered = heard.delivered, started = heard.started, status = ?heard.status, "heard");
+        let (spooled, ()) = tokio::join!(spool.finish(), connection.close());
+        let cut = heard.missing == Some(Missing::Cut);
         record = judge(record, heard, job);
         record.finished_at = Some(self.worker.clock.now());
         tracing::info!(instance = %self.target.instance, attempt = self.attempt, state = %record.state, "ended");
         record.stdout_bytes = spooled.stdout_bytes;
         record.stderr_bytes = spooled.stderr_bytes;
-        record.truncated = spooled.truncated;
+        record.truncated = spooled.truncated || cut;
         if let Some(failure) = spooled.failure {
             let why = format!("output was not stored: {failure}");
             // A store that loses output would lose more of it on the next host.
@@ -153,36 +157,49 @@ pub(super) fn judge(mut record: TaskRecord, heard: Heard, job: &Job) -> TaskReco
     } else if state != TaskState::Lost {
         // Nothing ran after all.
         record.started_at = None;
-        record.exit_code = (state == TaskState::Failed).then_some(NO_PROGRAM);
+        record.exit_code = match (state, heard.status) {
+            (TaskState::Failed, Some(Status::Code(code))) if heard.speaker == Speaker::Sudo => Some(code),
+            (TaskState::Failed, _) => Some(NO_PROGRAM),
+            _ => None,
+        };
     }
     record
 }
 
 fn verdict(heard: &Heard, job: &Job) -> (TaskState, Option<String>) {
     if !heard.started {
-        return unstarted(heard);
+        return unstarted(heard, &job.sudo);
     }
     if let Some(state) = heard.ending {
-        let limit =
-            if state == TaskState::TimedOut { format!("ran longer than {}", job.timeout) } else { String::new() };
+        let limit = match (state, &heard.given_up) {
+            (TaskState::TimedOut, None) => format!("ran longer than {}", job.timeout),
+            (TaskState::TimedOut, Some(_)) => "ended, for it started too late: is a login file slow?".to_owned(),
+            _ => String::new(),
+        };
         let open = if heard.status.is_none() { "the host did not confirm that it ended" } else { "" };
         let reason = [limit.as_str(), open].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
         return (state, (!reason.is_empty()).then_some(reason));
     }
-    let trailing = heard.trailing.then(|| "a background process still holds the output open".to_owned());
+    let remark = heard.missing.map(|missing| match missing {
+        Missing::Held => "a background process still holds the output open".to_owned(),
+        Missing::Cut => "the connection broke after its end: output may be missing".to_owned(),
+    });
     match &heard.status {
         None => (TaskState::Lost, Some("connection".to_owned())),
-        Some(Status::Signal(_)) => (TaskState::Failed, trailing),
+        Some(Status::Signal(_)) => (TaskState::Failed, remark),
         Some(Status::Code(code)) => {
             let accepted = u8::try_from(*code).is_ok_and(|code| job.ok_exit_codes.contains(&code));
-            (if accepted { TaskState::Succeeded } else { TaskState::Failed }, trailing)
+            (if accepted { TaskState::Succeeded } else { TaskState::Failed }, remark)
         }
     }
 }
 
 /// The host never said that the script is about to start.
-fn unstarted(heard: &Heard) -> (TaskState, Option<String>) {
-    let noise = if heard.noise.is_empty() { String::new() } else { format!(": {}", heard.noise) };
+fn unstarted(heard: &Heard, sudo: &Sudo) -> (TaskState, Option<String>) {
+    let said = |nothing: &str| match heard.noise.as_str() {
+        "" => nothing.to_owned(),
+        noise => format!(": {noise}"),
+    };
     let never = heard.failure.is_some() || heard.status.is_some() || !heard.delivered;
     match (&heard.failure, &heard.status, heard.ending) {
         // What the host then says is how our own end of the delivery looked to it.
@@ -190,20 +207,29 @@ fn unstarted(heard: &Heard) -> (TaskState, Option<String>) {
         // The host was reached and cannot run this: trying again would not help, and no network is at fault.
         (Some(Refusal::NoProgram(why)), _, _) => (TaskState::Failed, Some(format!("nothing was started: {why}"))),
         (Some(Refusal::Other(why)), _, _) => (TaskState::Unreachable, Some(format!("nothing was started: {why}"))),
+        // Nor here: who answers is sudo.
+        (None, Some(Status::Code(code)), _) if heard.speaker == Speaker::Sudo => {
+            let why = explain(sudo, *code, &heard.noise);
+            (TaskState::Failed, Some(format!("nothing was started: {why}")))
+        }
         // Our part has ended, and its word never came: a login shell that does not do what it is told.
         (None, Some(Status::Code(code)), _) => {
-            let why = format!("nothing was started: the login shell ended with status {code}{noise}");
-            (TaskState::Unreachable, Some(why))
+            let said = said(" and said nothing: is it a shell, and does a login file exit?");
+            let why = format!("the login shell or a forced command ended with status {code}{said}");
+            (TaskState::Unreachable, Some(format!("nothing was started: {why}")))
         }
         (None, Some(Status::Signal(signal)), _) => {
-            let why = format!("nothing was started: the login shell was ended by signal {signal}{noise}");
-            (TaskState::Unreachable, Some(why))
+            let why = format!("signal {signal} ended the login shell or a forced command{}", said(""));
+            (TaskState::Unreachable, Some(format!("nothing was started: {why}")))
         }
         (None, None, _) if !heard.delivered => {
             let why = "nothing was started: the connection broke or stalled in mid-delivery".to_owned();
             (TaskState::Unreachable, Some(why))
         }
         // Everything was handed over and no word came: it may have started.
-        (None, None, _) => (TaskState::Lost, Some("connection".to_owned())),
+        (None, None, _) => {
+            let why = heard.given_up.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            (TaskState::Lost, Some(format!("connection{why}")))
+        }
     }
 }

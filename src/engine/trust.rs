@@ -7,14 +7,17 @@ use jiff::Timestamp;
 
 use super::access::Seen;
 use super::clock::Clock;
+use super::pins;
 use super::records::Runs;
-use crate::adapter::ssh::{Distrust, Expect, Expectation, HostKey};
+use crate::adapter::ssh::{Distrust, Expect, Expectation, HostKey, Learn};
 use crate::domain::id::InstanceId;
 use crate::domain::job::HostKeyPolicy;
-use crate::domain::known_hosts::{InvalidPublicKey, KnownHosts, PublicKey, identity};
+use crate::domain::known_hosts::{KnownHosts, PublicKey, identity};
 use crate::domain::layout::{self, Key};
 use crate::domain::run::{Pin, Target};
-use crate::domain::selector::HOST_SCOPE;
+use crate::domain::selector::{HOST_SCOPE, Host};
+pub use crate::domain::trust::Basis;
+use crate::domain::trust::{Evidence, Pinned, Presented, Rejection, Trusted};
 use crate::port::{Store, StoreError, Written};
 
 /// What [`Pin::origin`] says of a key that was trusted because it was the first.
@@ -23,93 +26,30 @@ pub const FIRST_USE: &str = "first use";
 /// What [`Pin::origin`] says of a key that someone vouched for.
 pub const IMPORTED: &str = "imported";
 
-/// Where the keys that `strict` believes stand.
-const VOUCHED: &str = "known_hosts or an import has";
-
 /// How often a pin may vanish between two looks before that is called a fault.
 const LOOKS: u32 = 5;
 
 /// Why a host key is not trusted. Nothing has been sent to the host then.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// It is another one than before: the host was built anew, or is not the one it says it is.
-    #[error("the host key is {found}; {what} {expected}", expected = join(.expected))]
-    Changed {
-        /// The instance, as `sshjob trust` names it.
-        instance: InstanceId,
-        /// The key that was presented.
-        found: PublicKey,
-        /// Where the others stand, as `pinned on first use is`.
-        what: &'static str,
-        /// The keys that are trusted.
-        expected: Vec<PublicKey>,
-    },
-    /// Nothing vouches for it, as `strict` demands.
-    #[error("the host key is {found}; neither known_hosts nor an imported pin has a key of `{instance}`")]
-    Unknown {
-        /// The instance, as `sshjob trust` names it.
-        instance: InstanceId,
-        /// The key that was presented.
-        found: PublicKey,
-    },
-    /// Nobody may have it any more.
-    #[error("the host key is {found}, which known_hosts marks as revoked")]
-    Revoked {
-        /// The key that was presented.
-        found: PublicKey,
-    },
-    /// It is not a key.
+    /// What is known of the host speaks against it.
     #[error(transparent)]
-    Unreadable(#[from] InvalidPublicKey),
-    /// It needs what is not built yet.
-    #[error("host certificates (`ca`): not yet in this version")]
-    NotYet,
+    Rejected(#[from] Rejection),
     /// It could not be found out.
     #[error("whether the host key is trusted cannot be found out: {0}{cause}", cause = cause(.0))]
     Store(#[from] StoreError),
 }
 
-impl TrustError {
-    /// What to do about it, where there is something.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Changed { found, expected, .. } if expected.iter().all(|key| key.kind() != found.kind()) => Some(
-                "only keys of other types are known of it; `sshjob trust import FILE` vouches for this one".to_owned(),
-            ),
-            Self::Changed { instance, what, .. } => {
-                let or = if *what == VOUCHED { "mend known_hosts or " } else { "" };
-                Some(format!("if the host was built anew, {or}`sshjob trust forget {instance}`"))
-            }
-            Self::Unknown { .. } => Some("`sshjob trust import FILE` vouches for it".to_owned()),
-            Self::Revoked { .. } | Self::Unreadable(_) | Self::NotYet | Self::Store(_) => None,
-        }
-    }
-}
-
 impl From<TrustError> for Distrust {
     fn from(error: TrustError) -> Self {
-        let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-        let why = format!("{error}{hint}");
         match error {
-            TrustError::Store(_) | TrustError::NotYet => Self::Unavailable(why),
-            _ => Self::Rejected(why),
+            TrustError::Store(_) => Self::Unavailable(error.to_string()),
+            TrustError::Rejected(rejection) => {
+                let hint = rejection.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+                Self::Rejected(format!("{rejection}{hint}"))
+            }
         }
     }
-}
-
-/// What a host key will be held against.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Basis {
-    /// Any key will do.
-    Anything,
-    /// The pin of an earlier use.
-    Pinned,
-    /// What someone vouched for: an import or `known_hosts`.
-    Vouched,
-    /// Nothing yet: the key will be pinned.
-    FirstUse,
-    /// Nothing, and so the key will be rejected.
-    Nothing,
 }
 
 /// Who is trusted.
@@ -118,26 +58,19 @@ pub struct Trust<S> {
     runs: Runs<S>,
     policy: HostKeyPolicy,
     known_hosts: Arc<KnownHosts>,
+    authorities: Arc<[PublicKey]>,
 }
 
 impl<S: Store> Trust<S> {
-    /// Trust by `policy`, with the pins of a store; `known_hosts` is what `strict` also believes.
-    pub const fn new(runs: Runs<S>, policy: HostKeyPolicy, known_hosts: Arc<KnownHosts>) -> Self {
-        Self { runs, policy, known_hosts }
-    }
-
-    /// Checks the key that `target` presents, as OpenSSH writes it. What is trusted on first use is pinned, durably,
-    /// when this returns.
-    ///
-    /// # Errors
-    /// Why it is not trusted.
-    pub async fn check(&self, target: &Target, key: &str, now: Timestamp) -> Result<(), TrustError> {
-        match self.policy {
-            HostKeyPolicy::Off => Ok(()),
-            HostKeyPolicy::Ca => Err(TrustError::NotYet),
-            HostKeyPolicy::Pinned => self.check_pinned(target, key.parse()?, now).await,
-            HostKeyPolicy::Strict => self.check_strict(target, key.parse()?).await,
-        }
+    /// Trust by `policy`, with the pins of a store. `known_hosts` is what `strict` also believes, and says which keys are
+    /// revoked; its authorities and these ones are what `ca` believes.
+    pub fn new(
+        runs: Runs<S>,
+        policy: HostKeyPolicy,
+        known_hosts: Arc<KnownHosts>,
+        authorities: impl IntoIterator<Item = PublicKey>,
+    ) -> Self {
+        Self { runs, policy, known_hosts, authorities: authorities.into_iter().collect() }
     }
 
     /// Says, when a connection is about to be made, what the key of `target` is held against; `seen` is told its
@@ -147,16 +80,32 @@ impl<S: Store> Trust<S> {
         Arc::new(move || {
             let (trust, target, seen) = (trust.clone(), Arc::clone(&target), Arc::clone(&seen));
             Box::pin(async move {
+                let evidence = trust.look(&target).await.map_err(|error| Distrust::from(TrustError::from(error)))?;
+                let (known, certificates) = (evidence.known_types(), evidence.wants_certificate());
                 let verify = move |key: HostKey| {
                     let _ = seen.set(key.fingerprint.clone());
-                    let checked =
-                        async move { trust.check(&target, &key.openssh, clock.now()).await.map_err(Distrust::from) };
-                    Box::pin(checked) as BoxFuture<'static, _>
+                    let judged = async move { trust.judge(&target, evidence, &key, clock.now()).await };
+                    Box::pin(judged) as BoxFuture<'static, _>
                 };
-                let (known, certificates, learn) = (Vec::new(), false, None);
-                Ok(Expectation { known, certificates, verify: Box::new(verify), learn })
+                Ok(Expectation { known, certificates, verify: Box::new(verify) })
             })
         })
+    }
+
+    /// Looks up what is known of `target` before it presents a key: at most one read of the store.
+    ///
+    /// # Errors
+    /// Where its pin cannot be read.
+    pub async fn look(&self, target: &Target) -> Result<Evidence, StoreError> {
+        let pinned = match self.policy {
+            HostKeyPolicy::Pinned | HostKeyPolicy::Strict => self.pinned(&pin_key(target)).await?,
+            HostKeyPolicy::Ca | HostKeyPolicy::Off => None,
+        };
+        let mut known = self.known_hosts.of(address(target), target.port);
+        if self.policy == HostKeyPolicy::Ca {
+            known.authorities.extend(self.authorities.iter().cloned());
+        }
+        Ok(Evidence { policy: self.policy, instance: pin_id(target), names: names(target), pinned, known })
     }
 
     /// What the key of `target` will be held against.
@@ -164,75 +113,83 @@ impl<S: Store> Trust<S> {
     /// # Errors
     /// Where its pin cannot be read.
     pub async fn basis(&self, target: &Target) -> Result<Basis, StoreError> {
-        let pinned = async || Ok::<_, StoreError>(self.pin(&pin_key(target)).await?.map(|(pin, _)| pin.origin));
-        Ok(match self.policy {
-            HostKeyPolicy::Off => Basis::Anything,
-            HostKeyPolicy::Ca => Basis::Nothing,
-            HostKeyPolicy::Pinned => match pinned().await?.as_deref() {
-                None => Basis::FirstUse,
-                Some(IMPORTED) => Basis::Vouched,
-                Some(_) => Basis::Pinned,
-            },
-            HostKeyPolicy::Strict if !self.known(target).keys.is_empty() => Basis::Vouched,
-            HostKeyPolicy::Strict => match pinned().await?.as_deref() {
-                Some(IMPORTED) => Basis::Vouched,
-                _ => Basis::Nothing,
-            },
-        })
+        Ok(self.look(target).await?.basis())
     }
 
-    async fn check_pinned(&self, target: &Target, found: PublicKey, now: Timestamp) -> Result<(), TrustError> {
+    /// Decides, by what was known of `target` before, on what it presents. What is trusted on first use is pinned,
+    /// durably, when this returns: the only write.
+    ///
+    /// # Errors
+    /// Why it is not trusted.
+    pub async fn accept(
+        &self,
+        target: &Target,
+        mut evidence: Evidence,
+        presented: &Presented,
+        now: Timestamp,
+    ) -> Result<(Trusted, Evidence), TrustError> {
         let key = pin_key(target);
         let first = Pin {
-            keys: vec![found.as_str().to_owned()],
+            keys: vec![presented.key.as_str().to_owned()],
             address: identity(address(target), target.port).to_string(),
             first_seen: now,
             origin: FIRST_USE.to_owned(),
         };
         for _ in 0..LOOKS {
-            if let Some((pin, expected)) = self.pin(&key).await? {
-                if expected.contains(&found) {
-                    return Ok(());
-                }
-                let what = if pin.origin == IMPORTED { "imported is" } else { "pinned on first use is" };
-                return Err(TrustError::Changed { instance: pin_id(target), found, what, expected });
+            let trusted = evidence.judge(presented, now)?;
+            if trusted != Trusted::First {
+                return Ok((trusted, evidence));
             }
             // Of any number of workers one wins; the others look at what it has pinned.
             if let Written::Done(_) = self.runs.create(&key, &first).await? {
-                return Ok(());
+                return Ok((trusted, evidence));
             }
+            evidence.pinned = self.pinned(&key).await?;
         }
         let why = format!("it came and went {LOOKS} times while it was looked at");
         Err(StoreError::Damaged { at: key.to_string(), why }.into())
     }
 
-    async fn check_strict(&self, target: &Target, found: PublicKey) -> Result<(), TrustError> {
-        let known = self.known(target);
-        if known.revoked.contains(&found) {
-            return Err(TrustError::Revoked { found });
+    async fn judge(
+        self,
+        target: &Target,
+        evidence: Evidence,
+        key: &HostKey,
+        now: Timestamp,
+    ) -> Result<Option<Learn>, Distrust> {
+        if self.policy == HostKeyPolicy::Off {
+            return Ok(None);
         }
-        let mut expected = known.keys;
-        // What was merely first is what `strict` does not believe.
-        if let Some((_, keys)) = self.pin(&pin_key(target)).await?.filter(|(pin, _)| pin.origin == IMPORTED) {
-            expected.extend(keys);
-        }
-        expected.dedup();
-        let instance = pin_id(target);
-        match expected {
-            expected if expected.contains(&found) => Ok(()),
-            expected if expected.is_empty() => Err(TrustError::Unknown { instance, found }),
-            expected => Err(TrustError::Changed { instance, found, what: VOUCHED, expected }),
-        }
+        let presented = Presented::read(&key.openssh, key.certificate.as_deref());
+        let presented = presented.map_err(|rejection| Distrust::from(TrustError::from(rejection)))?;
+        let (trusted, evidence) = self.accept(target, evidence, &presented, now).await?;
+        // What is vouched for elsewhere is kept up there.
+        let learns = matches!(trusted, Trusted::First | Trusted::Pinned);
+        Ok(learns.then(|| self.learn(target, evidence, presented.key)))
     }
 
-    fn known(&self, target: &Target) -> crate::domain::known_hosts::Known {
-        self.known_hosts.of(address(target), target.port)
+    /// Adds to the pin that `key` is in what else its host proves to have.
+    fn learn(self, target: &Target, evidence: Evidence, key: PublicKey) -> Learn {
+        let (at, instance) = (pin_key(target), evidence.instance);
+        let pinned = evidence.pinned.into_iter().flat_map(|pinned| pinned.keys);
+        let known = pinned.chain(evidence.known.revoked).chain([key.clone()]).map(|key| key.as_str().to_owned());
+        let tell = move |keys: Vec<HostKey>| {
+            let noted = async move {
+                let keys: Vec<PublicKey> = keys.iter().filter_map(|key| key.openssh.parse().ok()).collect();
+                match pins::add(&self.runs, &at, &key, &keys).await {
+                    Ok(0) => {}
+                    Ok(count) => tracing::info!(%instance, "pinned {count} more of its host keys, which it has proven"),
+                    Err(error) => tracing::warn!(%instance, "its further host keys could not be pinned: {error}"),
+                }
+            };
+            Box::pin(noted) as BoxFuture<'static, ()>
+        };
+        Learn { known: known.collect(), tell: Box::new(tell) }
     }
 
-    async fn pin(&self, key: &Key) -> Result<Option<(Pin, Vec<PublicKey>)>, StoreError> {
+    async fn pinned(&self, key: &Key) -> Result<Option<Pinned>, StoreError> {
         let Some((pin, _)) = self.runs.read::<Pin>(key).await? else { return Ok(None) };
-        let keys = keys_of(key, &pin)?;
-        Ok(Some((pin, keys)))
+        Ok(Some(Pinned { keys: keys_of(key, &pin)?, vouched: pin.origin == IMPORTED }))
     }
 }
 
@@ -266,8 +223,19 @@ fn address(target: &Target) -> &str {
     target.address.as_deref().unwrap_or_else(|| target.instance.as_str())
 }
 
-fn join(keys: &[PublicKey]) -> String {
-    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+/// What a certificate may call `target`: by its address, or by the id that the inventory has for it. A `Name` tag is
+/// anybody's to set.
+fn names(target: &Target) -> Vec<String> {
+    let mut names = vec![address(target).to_owned()];
+    let id = if target.account == HOST_SCOPE {
+        // A host of `-w` is called as it was typed; the port is no part of a name.
+        let known = identity(address(target), target.port).id();
+        known.and_then(|_| target.instance.as_str().parse::<Host>().ok()).map(|host| host.host)
+    } else {
+        Some(target.instance.to_string())
+    };
+    names.extend(id.filter(|id| !id.eq_ignore_ascii_case(address(target))));
+    names
 }
 
 fn cause(error: &StoreError) -> String {

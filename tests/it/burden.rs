@@ -21,7 +21,7 @@ const LINE_BYTES: usize = 1000;
 const MOST_MEMORY: u64 = 200 * 1024;
 
 /// The most memory that a process has used so far, in KiB (`VmHWM`, proc(5)); none where it has ended.
-fn peak_memory(child: &Child) -> Option<u64> {
+pub(super) fn peak_memory(child: &Child) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB").unwrap().parse().ok()

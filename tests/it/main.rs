@@ -2,20 +2,34 @@
 //!
 //! | module | proves |
 //! |---|---|
+//! | `algorithms` | that hosts with one algorithm each connect, or that both sides are named; what ssh-audit says of us |
 //! | `burden` | that floods of output take little memory, and what Ctrl-C does |
 //! | `cancel` | that a run which another process drives is ended on its hosts |
 //! | `check` | that `sshjob check` says how far one gets, why no further, and what to do |
 //! | `delivery` | that what is sent to a host arrives exactly or not at all, whatever shells are there, and ends as it must |
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
+//! | `hostile` | that a host that lies, floods or stalls ends in the right state, in bounded time and memory |
 //! | `program` | what the program itself does on real sshd hosts: documents and exit codes |
 //! | `project` | that the example jobs, their schema and the commands on them agree |
+//! | `round_trips` | how often a task waits for its host's answer |
+//! | `host_ca` | which host certificates are believed, of whom and for whom |
 //! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
 //! | `history` | what `runs`, `status`, `logs` and `prune` make of records, whole, gapped, damaged or half removed |
+//! | `retries` | what is kept of a task that waits for its next attempt, and what comes of it |
+//! | `identities` | that agents, certificates and several keys let us in, and what is said where they do not |
+//! | `ipv6` | that addresses of version six are reached and trusted however they are named |
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
 //! | `jump` | that every host on the way to a target is checked, and a bastion is spared |
+//! | `servers` | that Dropbear, asyncssh, paramiko and TinySSH servers do for jobs what OpenSSH does |
+//! | `rotation` | that a pinned host which gets new keys stays trusted, and what is learned of it |
+//! | `ssh_config` | that `~/.ssh/config` means to us what it means to ssh, and is obeyed for hosts that are named |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `validate` | every message about a job file or project file, compared whole |
+//! | `sudo` | whom one becomes by sudo, what is refused in which words, and that all of it ends |
 //! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
+//! | `wild` | what is said of hosts as they really are: every login shell, login, home and server setting |
+//! | `watchdog` | that nothing runs on where nobody listens any more, however that came about |
+//! | `wire` | that whatever byte of a connection is cut, flipped, late or last, the truth is told, and nothing starts twice |
 //! | `work` | that a run on real sshd hosts ends as it must, and nothing starts twice |
 
 #![allow(
@@ -32,6 +46,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod algorithms;
 mod burden;
 mod cancel;
 mod check;
@@ -39,18 +54,32 @@ mod crash;
 mod delivery;
 mod fleet;
 mod history;
+mod host_ca;
+mod hostile;
 mod hosts;
+mod identities;
+mod ipv6;
 mod jump;
 mod killed;
 mod output;
 mod program;
 mod project;
 mod readme;
+mod retries;
+mod rotation;
+mod round_trips;
 mod schema;
+mod secrets;
+mod servers;
 mod settle;
+mod ssh_config;
 mod store_contract;
 mod store_dir;
 mod store_memory;
+mod sudo;
 mod trust;
 mod validate;
+mod watchdog;
+mod wild;
+mod wire;
 mod work;

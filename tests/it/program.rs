@@ -134,7 +134,7 @@ fn flag_may_not_say_what_a_file_may_not() {
         (&["--connect-timeout", "0s"], "must be longer than 0s"),
         (&["-f", "0"], "must be at least 1 or 1%, found 0"),
         (&["--user=-oProxyCommand=x"], "is not a user name"),
-        (&["--sudo=a b"], "is not a user name"),
+        (&["--sudo=a b"], "is not a user to become"),
         (&["-e", "A B=c"], "is not the name of a variable"),
         // Two requests whose name was forgotten would be one run.
         (&["--id", ""], "a value is required"),
@@ -246,6 +246,8 @@ fn off_takes_any_key_pins_none_and_is_recorded() {
     let record = world.path().join(".local/state/sshjob/runs/adhoc").join(name).join("run.json");
     let record: Value = serde_json::from_slice(&fs::read(record).unwrap()).unwrap();
     assert_eq!(record["job"]["login"]["host_key"], "off", "{record:#}");
+    let status = String::from_utf8(ends(&world, 0, &["status", name]).stdout).unwrap();
+    assert!(status.contains("\nhost keys were not checked (`host_key: off`)\n"), "{status}");
 }
 
 #[test]

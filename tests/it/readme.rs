@@ -38,6 +38,9 @@ fn normal_line(line: &str) -> String {
         if time {
             return "TIME".to_owned();
         }
+        if word.len() == 5 && word.bytes().all(|b| b.is_ascii_digit()) {
+            return "PORT".to_owned();
+        }
         match word.split_once("127.0.0.1:") {
             Some((before, _)) => format!("{before}127.0.0.1:PORT"),
             None => word.to_owned(),

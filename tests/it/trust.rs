@@ -11,6 +11,7 @@ use sshjob::adapter::ssh::Distrust;
 use sshjob::domain::job::HostKeyPolicy;
 use sshjob::domain::known_hosts::KnownHosts;
 use sshjob::domain::run::Target;
+use sshjob::domain::trust::Presented;
 use sshjob::engine::pins::{Imported, Place, import};
 use sshjob::engine::records::Runs;
 use sshjob::engine::trust::{Basis, Trust, TrustError};
@@ -30,7 +31,7 @@ fn now() -> Timestamp {
 }
 
 fn trust<S: Store>(store: &S, policy: HostKeyPolicy, known_hosts: &str) -> Trust<S> {
-    Trust::new(Runs::new(store.clone()), policy, Arc::new(KnownHosts::parse(known_hosts).unwrap()))
+    Trust::new(Runs::new(store.clone()), policy, Arc::new(KnownHosts::parse(known_hosts).unwrap()), [])
 }
 
 fn instance(id: &str, address: &str) -> Target {
@@ -54,8 +55,12 @@ fn named(id: &str, address: &str, port: u16) -> Target {
 }
 
 async fn check<S: Store>(trust: &Trust<S>, target: &Target, key: &str) -> Result<(), String> {
-    let checked = trust.check(target, key, now()).await;
-    checked.map_err(|error| match Distrust::from(error) {
+    let checked = async {
+        let presented = Presented::read(key, None)?;
+        let evidence = trust.look(target).await?;
+        trust.accept(target, evidence, &presented, now()).await
+    };
+    checked.await.map(|_| ()).map_err(|error: TrustError| match Distrust::from(error) {
         Distrust::Rejected(why) => format!("rejected: {why}"),
         Distrust::Unavailable(why) => format!("unavailable: {why}"),
     })
@@ -182,12 +187,6 @@ async fn off_trusts_anyone_and_pins_nothing() {
 }
 
 #[tokio::test]
-async fn certificates_are_not_taken_for_keys() {
-    let checked = trust(&Memory::default(), HostKeyPolicy::Ca, "").check(&instance("i-0", "a"), ED, now()).await;
-    assert!(matches!(checked, Err(TrustError::NotYet)));
-}
-
-#[tokio::test]
 async fn imports_add_up() {
     let store = Memory::default();
     let runs = Runs::new(store);
@@ -273,6 +272,15 @@ fn command_refuses_what_it_cannot_read() {
         desk.trust("import -", ""),
         desk.trust("list", ""),
     ];
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+#[test]
+fn command_says_where_lines_with_a_marker_belong() {
+    let desk = Desk::new();
+    desk.write("hosts", &format!("@cert-authority *.x {ED}\n@revoked web1 {OTHER}\nweb1 {ED}\nweb1 {ECDSA}\n"));
+    desk.write("ca", &format!("@cert-authority *.x {ED}\n"));
+    let said = [desk.trust("import hosts", ""), desk.trust("import ca", ""), desk.trust("list", "")];
     insta::assert_snapshot!(said.join("\n"));
 }
 

@@ -120,7 +120,7 @@ fn project_file_with_errors_is_told_all_of_them() {
         project.path(),
         "sshjob.yaml",
         "inventory: hosts.yaml\nstore: ftp://x\nfunctions: { trigger: \"a b\" }\nhost_key: of\n\
-         address: privat\nregions: []\njobs: all\n",
+         address: privat\nregions: []\njobs: all\nhost_ca: [ssh-ed25519 AAAA, \"\"]\n",
     );
     assert_eq!(
         transcript(&sshjob(project.path(), &["validate"])),
@@ -139,7 +139,10 @@ fn project_file_with_errors_is_told_all_of_them() {
          error: unknown key `jobs`\n  --> sshjob.yaml:7:1\n\
          hint: known keys are `user`, `port`, `key`, `jump`, `sudo`, `mode`, `timeout`, `connect_timeout`, \
          `ok_exit_codes`, `max_output`, `hosts_per_worker`, `timezone`, `jitter`, `overlap`, `missed`, `deadline`, \
-         `notify`, `retries`, `rollout`, `regions`, `address`, `host_key`, `inventory`, `store`, `functions`\n"
+         `notify`, `retries`, `rollout`, `regions`, `address`, `host_key`, `host_ca`, `inventory`, `store`, `functions`\n\n\
+         error: `host_ca`: `ssh-ed25519 AAAA` is not a public key: length invalid\n  --> sshjob.yaml:8:11\n\n\
+         error: `host_ca`: an authority is wanted: a public key as `ssh-ed25519 AAAA…`, or a file of such\n  \
+         --> sshjob.yaml:8:29\n"
     );
 }
 

@@ -11,10 +11,15 @@ use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCerti
 
 /// Runs `command` by OpenSSH's client, which is given `input`, knows no host key and asks nothing.
 pub(crate) fn ssh(address: SocketAddr, key: &Path, command: &str, input: &[u8]) -> Output {
+    ssh_as(&super::sshd::user(), address, key, command, input)
+}
+
+/// As [`ssh`], as this user.
+pub(crate) fn ssh_as(user: &str, address: SocketAddr, key: &Path, command: &str, input: &[u8]) -> Output {
     let mut child = Command::new("ssh")
         .args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"])
         .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"])
-        .args(["-l", &super::sshd::user(), "-p", &address.port().to_string(), "-i"])
+        .args(["-l", user, "-p", &address.port().to_string(), "-i"])
         .arg(key)
         .args([&address.ip().to_string(), command])
         .stdin(Stdio::piped())

@@ -34,13 +34,21 @@ impl Login {
     /// Makes one.
     pub(crate) fn fresh() -> Self {
         let (folder, key) = (tempfile::tempdir().unwrap(), fresh());
-        write(&key, &folder.path().join("id_ed25519"));
+        write(&key, &folder.path().join("identity"));
         Self { folder, key }
+    }
+
+    /// The one in the file `path`, which `ssh-keygen` has made.
+    pub(crate) fn at(path: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = folder.path().join("identity");
+        std::fs::copy(path, &kept).unwrap();
+        Self { folder, key: PrivateKey::from_openssh(std::fs::read(path).unwrap()).unwrap() }
     }
 
     /// Where the private key is.
     pub(crate) fn path(&self) -> PathBuf {
-        self.folder.path().join("id_ed25519")
+        self.folder.path().join("identity")
     }
 
     /// The private key.

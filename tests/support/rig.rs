@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sshjob::adapter::ssh::{Connector, Identity, Keyring};
+use sshjob::domain::authority::Authority;
 use sshjob::domain::job::file::JobFile;
 use sshjob::domain::job::resolve::{Layers, Overrides};
 use sshjob::domain::job::{Job, Source};
@@ -94,6 +95,15 @@ pub(crate) fn request(job: Job, addresses: &[SocketAddr], id: &str) -> Request {
     Request { job, script, origin, actor, id: id.to_owned(), retry_of: None, targets }
 }
 
+/// Trust as the job says, on a machine without `known_hosts`.
+pub(crate) fn trust<S: Store>(store: &S, job: &Job) -> Trust<S> {
+    let authorities = job.login.host_ca.iter().map(|authority| match authority {
+        Authority::Key(key) => key.clone(),
+        Authority::File(path) => panic!("a job as frozen names no file: {}", path.display()),
+    });
+    Trust::new(Runs::new(store.clone()), job.login.host_key, Arc::default(), authorities)
+}
+
 /// Everything a worker needs; events come out at the other end.
 pub(crate) fn worker<S: Store>(store: &S, started: &Started, login: &Path) -> (Worker<S>, mpsc::Receiver<Event>) {
     let (events, heard) = mpsc::channel(100_000);
@@ -105,7 +115,7 @@ pub(crate) fn worker<S: Store>(store: &S, started: &Started, login: &Path) -> (W
         access: Access {
             connector: Connector::default(),
             keyring: Keyring::new([Identity::from(key)].into_iter().collect()),
-            trust: Trust::new(Runs::new(store.clone()), started.run.job.login.host_key, Arc::default()),
+            trust: trust(store, &started.run.job),
             clock: Clock,
         },
         secrets: Arc::default(),

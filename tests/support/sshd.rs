@@ -99,7 +99,33 @@ impl Sshd {
 
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
-        self.daemon.log.lock().unwrap().clone()
+        self.daemon.log()
+    }
+
+    /// Has it read its configuration again, as for `systemctl reload`: it listens anew when this returns, and what runs
+    /// goes on.
+    pub(crate) fn reload(&self) {
+        let listening = || self.log().matches("Server listening on ").count();
+        let before = listening();
+        self.daemon.signal(Signal::HUP);
+        while listening() < before + self.spec.addresses.len() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits until nothing runs any more that it has started. The deadline is only there to fail at last.
+    pub(crate) fn wait_until_idle(&self) {
+        let mark = format!("HOME={}", self.home().display());
+        let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+        let daemon = i32::try_from(self.daemon.child.id()).unwrap();
+        let is_left = |pid: i32, parent: i32| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            parent == daemon || environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+        };
+        while parents().into_iter().any(|(pid, parent)| is_left(pid, parent)) {
+            assert!(std::time::Instant::now() < deadline, "something still runs after a minute:\n{}", self.log());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 
     /// Kills it and starts it again at the same address, changed by `change`.
@@ -138,6 +164,11 @@ impl SshdFleet {
         self.daemons[0].host_key()
     }
 
+    /// What the first daemon has logged so far.
+    pub(crate) fn log_of_first(&self) -> String {
+        self.daemons[0].log()
+    }
+
     /// Starts them anew, each as somebody else than before.
     pub(crate) fn change_host_keys(&mut self) {
         self.daemons.iter_mut().for_each(|daemon| daemon.restart(|spec| spec.host_key = key::fresh()));
@@ -150,7 +181,7 @@ impl SshdFleet {
 }
 
 /// The process behind a daemon.
-struct Daemon {
+pub(super) struct Daemon {
     child: Child,
     log: Arc<Mutex<String>>,
 }
@@ -159,18 +190,19 @@ impl Daemon {
     fn start(spec: &Spec, folder: &Path) -> Self {
         let config = folder.join("sshd_config");
         std::fs::write(&config, configuration(spec, folder)).unwrap();
-        let mut child = command()
-            .args(["-D", "-e", "-f"])
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("`sshd` starts");
+        let mut command = command();
+        command.args(["-D", "-e", "-f"]).arg(&config);
+        Self::spawn(command, spec.addresses.len())
+    }
+
+    /// Starts `command`, which becomes an sshd with `expected` addresses; it listens when this returns.
+    pub(super) fn spawn(mut command: Command, expected: usize) -> Self {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("`sshd` starts");
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
         let (ready, listening) = mpsc::channel();
-        let (sink, expected) = (Arc::clone(&log), spec.addresses.len());
+        let sink = Arc::clone(&log);
         std::thread::spawn(move || {
             let (mut ready, mut open) = (Some(ready), 0);
             for line in stderr.lines().map_while(Result::ok) {
@@ -190,6 +222,16 @@ impl Daemon {
         daemon
     }
 
+    fn signal(&self, signal: Signal) {
+        let daemon = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(daemon, signal).unwrap();
+    }
+
+    /// What it has logged so far.
+    pub(super) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
     /// Kills the daemon and its descendants. Connections have sessions of their own, so a process group is not enough;
     /// the daemon stays in the test's, so that whoever kills the test kills it too.
     fn stop(&mut self) {
@@ -206,12 +248,15 @@ impl Daemon {
             doomed.extend(parents.iter().filter(|(_, it)| **it == parent).map(|(pid, _)| *pid));
             next += 1;
         }
-        for pid in doomed.into_iter().skip(1).filter_map(Pid::from_raw) {
+        let hold = |pid: Pid| {
             // A process that is held by a descriptor and still has its parent is the one that was listed.
-            let Ok(held) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            if parent(pid.as_raw_pid()) == parents.get(&pid.as_raw_pid()).copied() {
-                let _ = pidfd_send_signal(held, Signal::KILL);
-            }
+            let held = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+            (parent(pid.as_raw_pid()) == parents.get(&pid.as_raw_pid()).copied()).then_some(held)
+        };
+        // All are held before the first is killed, which takes the parent of others away.
+        let certain: Vec<_> = doomed.into_iter().skip(1).filter_map(Pid::from_raw).filter_map(hold).collect();
+        for process in certain {
+            let _ = pidfd_send_signal(process, Signal::KILL);
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -238,14 +283,18 @@ fn parent(pid: i32) -> Option<i32> {
 }
 
 /// `sshd` by its absolute path, which it needs to execute itself again.
-fn command() -> Command {
+pub(super) fn program() -> &'static str {
     let places = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd", "/sbin/sshd"];
     let place = places.into_iter().find(|place| Path::new(place).exists());
+    place.expect("`sshd` is installed: run `tests/run`, or install `openssh-server`")
+}
+
+fn command() -> Command {
     if geteuid().is_root() {
         // Root's daemon locks itself up here; only the system's own service creates it.
         std::fs::create_dir_all("/run/sshd").unwrap();
     }
-    Command::new(place.expect("`sshd` is installed: run `tests/run`, or install `openssh-server`"))
+    Command::new(program())
 }
 
 fn configuration(spec: &Spec, folder: &Path) -> String {
@@ -268,9 +317,7 @@ fn configuration(spec: &Spec, folder: &Path) -> String {
         "MaxStartups 10000".to_owned(),
         "LogLevel VERBOSE".to_owned(),
     ];
-    if knows_penalties() {
-        lines.push("PerSourcePenalties no".to_owned());
-    }
+    lines.extend(without_penalties());
     if spec.own_home {
         lines.push(format!("SetEnv HOME={}", folder.join("home").display()));
     }
@@ -284,6 +331,11 @@ fn is_locked() -> bool {
     let shadow = std::fs::read_to_string("/etc/shadow").unwrap_or_default();
     let user = user();
     shadow.lines().any(|line| line.strip_prefix(&user).is_some_and(|rest| rest.starts_with(":!")))
+}
+
+/// What keeps sshd from slowing down sources that fail, where it knows how to.
+pub(super) fn without_penalties() -> Option<String> {
+    knows_penalties().then(|| "PerSourcePenalties no".to_owned())
 }
 
 /// Whether this OpenSSH (9.8 or later) slows down sources that fail, and can be told not to.

@@ -27,6 +27,8 @@ pub enum Message {
     Refused,
     /// No more output will come.
     Eof,
+    /// Nothing more will come.
+    Closed,
 }
 
 /// A session channel, as two halves that can be used at the same time.
@@ -88,7 +90,7 @@ impl Input {
 }
 
 impl Output {
-    /// The next thing the host says; `None` when the channel is closed or the connection has broken.
+    /// The next thing the host says; `None` when the connection has broken, or nothing can come any more.
     pub async fn next(&mut self) -> Option<Message> {
         loop {
             return Some(match self.0.wait().await? {
@@ -99,7 +101,7 @@ impl Output {
                 ChannelMsg::ExitSignal { signal_name, .. } => Message::ExitSignal(name(&signal_name)),
                 ChannelMsg::Failure => Message::Refused,
                 ChannelMsg::Eof => Message::Eof,
-                ChannelMsg::Close => return None,
+                ChannelMsg::Close => Message::Closed,
                 _ => continue,
             });
         }

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::algorithms::nothing_in_common;
+use russh::ChannelOpenFailure;
+
 /// The step at which a connection is, or failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -118,31 +121,32 @@ pub(super) fn plain(error: &std::io::Error) -> String {
 /// The library's errors in words that name what to look at.
 pub(super) fn told(error: &russh::Error) -> String {
     match error {
-        russh::Error::NoCommonAlgo { kind, theirs, .. } => {
-            let shown: Vec<&str> = theirs.iter().take(8).map(String::as_str).collect();
-            format!("no common {kind:?} algorithm; the host offers {}", shown.join(", ").to_lowercase())
-        }
+        russh::Error::NoCommonAlgo { kind, ours, theirs } => nothing_in_common(kind, ours, theirs),
         russh::Error::IO(error) => plain(error),
         russh::Error::HUP | russh::Error::Disconnect | russh::Error::SendError => {
             "the host closed the connection".to_owned()
         }
         russh::Error::KeepaliveTimeout => "the host no longer answers".to_owned(),
-        russh::Error::ChannelOpenFailure(reason) => format!("the host refuses it: {reason:?}"),
-        other => {
-            let text: String = other.to_string().chars().filter(|c| !c.is_control()).take(200).collect();
-            text.to_lowercase()
+        russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed) => {
+            "the host opens no session: does `MaxSessions` of its sshd allow one?".to_owned()
         }
+        russh::Error::ChannelOpenFailure(reason) => format!("the host refuses it: {reason:?}"),
+        other => shown(&other.to_string(), 200),
     }
+}
+
+/// A host's words, in part: no more than `most` characters, and none that a terminal would obey.
+fn shown(text: &str, most: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(most).collect::<String>().to_lowercase()
 }
 
 /// Why a jump host does not open a connection to the host behind it.
 pub(super) fn not_forwarded(error: &russh::Error) -> String {
-    use russh::ChannelOpenFailure as Failure;
     let why = match error {
-        russh::Error::ChannelOpenFailure(Failure::AdministrativelyProhibited) => {
+        russh::Error::ChannelOpenFailure(ChannelOpenFailure::AdministrativelyProhibited) => {
             "it forbids forwarding (`AllowTcpForwarding` or `PermitOpen` of its sshd)".to_owned()
         }
-        russh::Error::ChannelOpenFailure(Failure::ConnectFailed) => {
+        russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed) => {
             "no connection (closed port, no route or unknown name)".to_owned()
         }
         other => told(other),

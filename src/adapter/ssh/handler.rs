@@ -3,25 +3,35 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use russh::client;
+use russh::client::{self, DisconnectReason};
 use russh::keys::ssh_key::public::KeyData;
-use russh::keys::{HashAlg, PublicKeyOrCertificate};
+use russh::keys::{PublicKey, PublicKeyOrCertificate};
+use tokio::sync::oneshot;
 
 use super::error::told;
-use super::{ConnectError, Expectation, HostKey, Learn, Stage, Steps, Verify};
+use super::learning::{Announced, host_key, unknown};
+use super::said::Said;
+use super::{ConnectError, HostKey, Learn, Stage, Steps, Verify};
+
+/// The smallest RSA key that a host may have.
+pub(super) const MIN_RSA_BITS: u32 = 2048;
 
 /// Judges the host key once; declines what a host asks of us.
 pub(super) struct Verifier {
     /// Taken by the first key exchange; later ones happen within the connection whose other end that one has proven.
     verify: Option<Verify>,
-    #[expect(dead_code, reason = "host key rotation is next")]
+    /// Taken by the first announcement of further keys: a host is asked for proof once.
     learn: Option<Learn>,
+    announce: Option<oneshot::Sender<Announced>>,
     steps: Arc<Steps>,
+    said: Arc<Said>,
 }
 
 impl Verifier {
-    pub(super) fn new(expectation: Expectation, steps: Arc<Steps>) -> Self {
-        Self { verify: Some(expectation.verify), learn: expectation.learn, steps }
+    /// Judges by `verify`; what the host then announces comes out at the other end. `said` hears what else it says.
+    pub(super) fn new(verify: Verify, steps: Arc<Steps>, said: Arc<Said>) -> (Self, oneshot::Receiver<Announced>) {
+        let (announce, announced) = oneshot::channel();
+        (Self { verify: Some(verify), learn: None, announce: Some(announce), steps, said }, announced)
     }
 }
 
@@ -66,21 +76,51 @@ impl client::Handler for Verifier {
         let Some(verify) = self.verify.take() else { return Ok(true) };
         let key = presented.public_key();
         if let KeyData::Rsa(rsa) = key.key_data()
-            && rsa.key_size() < 2048
+            && rsa.key_size() < MIN_RSA_BITS
         {
-            let why = format!("the host key is RSA with {} bits; at least 2048 are accepted", rsa.key_size());
+            let why = format!("the host key is RSA with {} bits; at least {MIN_RSA_BITS} are accepted", rsa.key_size());
             return Err(Stopped(ConnectError::HostKeyRejected { why }));
         }
         let unreadable =
             |error| Stopped(ConnectError::HostKeyRejected { why: format!("unreadable host key: {error}") });
-        let openssh = key.to_openssh().map_err(unreadable)?;
-        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
         let certificate = presented.certificate().map(|certificate| certificate.to_openssh().map_err(unreadable));
+        let key = HostKey { certificate: certificate.transpose()?, ..host_key(&key).map_err(unreadable)? };
         self.steps.mark(Stage::Handshake);
-        let judged = verify(HostKey { openssh, fingerprint, certificate: certificate.transpose()? }).await;
-        judged.map_err(|distrust| Stopped(distrust.into()))?;
+        match verify(key).await.map_err(|distrust| Stopped(distrust.into()))? {
+            Some(learn) => self.learn = Some(learn),
+            // Nobody waits for what nobody wants to know.
+            None => self.announce = None,
+        }
         self.steps.mark(Stage::HostKey);
         Ok(true)
+    }
+
+    async fn auth_banner(&mut self, banner: &str, _session: &mut client::Session) -> Result<(), Stopped> {
+        self.said.shows(banner);
+        Ok(())
+    }
+
+    async fn disconnected(&mut self, reason: DisconnectReason<Stopped>) -> Result<(), Stopped> {
+        match reason {
+            DisconnectReason::ReceivedDisconnect(info) => self.said.hangs_up(info.reason_code, &info.message),
+            DisconnectReason::Error(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    async fn openssh_ext_host_keys_announced(
+        &mut self,
+        keys: Vec<PublicKey>,
+        _session: &mut client::Session,
+    ) -> Result<(), Stopped> {
+        // Proof is asked for by another task: this one must go on to hear it.
+        if let (Some(learn), Some(announce)) = (self.learn.take(), self.announce.take()) {
+            let unknown = unknown(keys, &learn.known);
+            if !unknown.is_empty() {
+                let _ = announce.send(Announced { keys: unknown, tell: learn.tell });
+            }
+        }
+        Ok(())
     }
 
     decline! {

@@ -7,8 +7,8 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-pub use russh::keys::PrivateKey;
 use russh::keys::{Algorithm, Error, ssh_key};
+pub use russh::keys::{PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
 /// The longest key file: an RSA key of 16384 bits has 13 KiB.
@@ -122,13 +122,16 @@ pub fn load(path: &Path, passphrase: Option<&Zeroizing<String>>) -> Result<Priva
     let file = File::open(path).map_err(unreadable)?;
     let status = file.metadata().map_err(unreadable)?;
     let mode = status.mode() & 0o7777;
-    // As ssh does: whoever reads another user's key is not the one to change its permissions.
-    if mode & 0o077 != 0 && status.uid() == rustix::process::getuid().as_raw() && status.is_file() {
-        return Err(KeyError::TooOpen { origin, mode });
-    }
     // Never grown, which would leave copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_KEY_BYTES + 1));
     file.take(MAX_KEY_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    // As ssh does: whoever reads another user's key is not the one to change its permissions.
+    if mode & 0o077 != 0 && status.uid() == rustix::process::getuid().as_raw() && status.is_file() {
+        return Err(match parse(&origin, &bytes, None) {
+            Err(public @ KeyError::PublicKey { .. }) => public,
+            _ => KeyError::TooOpen { origin, mode },
+        });
+    }
     parse(&origin, &bytes, passphrase)
 }
 
@@ -173,6 +176,26 @@ pub fn parse(origin: &str, bytes: &[u8], passphrase: Option<&Zeroizing<String>>)
         }
         other => Err(KeyError::Unsupported { origin, what: format!("it is `{other}`") }),
     }
+}
+
+/// The public half of the private key in the file `path`, where it can be told without the passphrase: from the file
+/// itself, else from the one beside it with `.pub` at the end.
+pub fn public_half(path: &Path) -> Option<PublicKey> {
+    let read = |path: &Path| {
+        let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_BYTES + 1));
+        File::open(path).ok()?.take(MAX_KEY_BYTES as u64 + 1).read_to_string(&mut text).ok()?;
+        Some(text)
+    };
+    let public = |text: &str| PublicKey::from_openssh(text.trim()).ok();
+    let own = read(path).and_then(|text| match PrivateKey::from_openssh(text.trim()) {
+        Ok(key) => Some(key.public_key().clone()),
+        Err(_) => public(&text),
+    });
+    own.or_else(|| {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".pub");
+        public(&read(Path::new(&beside))?)
+    })
 }
 
 /// What a file looks like from outside.

@@ -6,36 +6,64 @@
 //! closes without either says nothing.
 //!
 //! Every host on the way is a [`Stop`] of its own: its own user, its own keys, and its own host key to be trusted.
+//!
+//! # Round trips
+//!
+//! From TCP to the exit status of a short command on an OpenSSH server, each waits for what the one before has brought:
+//!
+//! | | here | `ssh host true` |
+//! |---|---|---|
+//! | 1 | TCP | TCP |
+//! | 2 | version; theirs and their algorithms | the same |
+//! | 3 | algorithms and key exchange | the same |
+//! | 4 | service request and signed login | service request |
+//! | 5 | open a channel | which logins are there (`none`) |
+//! | 6 | command; leave to send | would this key do (the probe) |
+//! | 7 | input; output and exit status | signed login |
+//! | 8 | | open a channel |
+//! | 9 | | command; output and exit status |
+//!
+//! The sixth is OpenSSH's own: it lets nobody send input before the command has started. Each key that is refused, and
+//! the probe that asks whether a key of an agent is worth its owner's touch, costs one more. No key exchange is guessed
+//! ahead of the server's algorithms: that pays only where its first key exchange and its first host key are ours as
+//! well, and OpenSSH's are `sntrup761x25519` before 10.0, which the library lacks, and RSA wherever it has such a key.
 
+pub mod agent;
+mod algorithms;
 mod bastion;
+pub mod certificate;
 mod channel;
 mod error;
 mod handler;
 mod identity;
 pub mod key;
+mod learning;
+mod said;
 mod steps;
 mod wire;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use russh::SshId;
 use russh::client::{self, Handle};
 use russh::keys::Algorithm;
-use russh::{Preferred, cipher, compression};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::DropGuard;
 
+use algorithms::{CLIENT_ID, group_exchange, preferred};
 use bastion::Bastions;
 pub use channel::{Broken, Channel, Input, Message, Output};
 pub use error::{ConnectError, Distrust, Stage};
 use error::{not_forwarded, plain, told};
 use handler::Verifier;
 pub use identity::{Identities, Identity, Keyring};
+use learning::Learning;
+use said::Said;
 pub use steps::Steps;
 use wire::Severable;
 
@@ -94,15 +122,18 @@ pub struct Expectation {
     pub certificates: bool,
     /// Judges the key that is presented. It is trusted, durably, when this returns `Ok`.
     pub verify: Verify,
-    /// Told of further keys that the host has proven to have; none where nobody wants to know.
-    pub learn: Option<Learn>,
 }
 
-/// Judges a host key.
-pub type Verify = Box<dyn FnOnce(HostKey) -> BoxFuture<'static, Result<(), Distrust>> + Send>;
+/// Judges a host key; where it is trusted, says who wants to know of further keys that the host has.
+pub type Verify = Box<dyn FnOnce(HostKey) -> BoxFuture<'static, Result<Option<Learn>, Distrust>> + Send>;
 
-/// Hears of all keys that a host has, the trusted one included.
-pub type Learn = Box<dyn FnOnce(Vec<HostKey>) -> BoxFuture<'static, ()> + Send>;
+/// Wants to know of further keys that a trusted host has.
+pub struct Learn {
+    /// The keys of which nothing is to be learned, as OpenSSH writes them.
+    pub known: Vec<String>,
+    /// Hears of the others, once the host has proven to have them.
+    pub tell: Box<dyn FnOnce(Vec<HostKey>) -> BoxFuture<'static, ()> + Send>,
+}
 
 /// A host key as presented: proven by the key exchange to belong to the host, not yet trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,7 +154,9 @@ pub struct Connector {
 
 /// An authenticated connection. Dropping it severs it at once, whatever the host does.
 pub struct Connection {
-    handle: Handle<Verifier>,
+    handle: Arc<Handle<Verifier>>,
+    /// Asks for further host keys beside what the connection is for.
+    learning: Learning,
     /// Cuts the socket when dropped: the library's own task would wait for a host that no longer answers.
     _cut: DropGuard,
     /// The jump host that it goes through; it lasts as long as anything goes through it.
@@ -138,35 +171,15 @@ impl fmt::Debug for Connection {
 
 /// What we offer and accept, with the types of `known` host keys first.
 fn config(known: &[Algorithm], certificates: bool) -> Arc<client::Config> {
-    // Post-quantum key exchange first, as the library has it; no SHA-1 signatures, no compression.
-    let offered = Preferred::DEFAULT.key.iter().filter(|key| **key != Algorithm::Rsa { hash: None });
-    let is_known = |key: &Algorithm| match key {
-        Algorithm::Rsa { .. } => known.iter().any(|known| matches!(known, Algorithm::Rsa { .. })),
-        other => known.contains(other),
-    };
-    let (mut key, others): (Vec<Algorithm>, Vec<Algorithm>) = offered.cloned().partition(is_known);
-    key.extend(others);
-    let host_key_certificates = if certificates { Cow::Owned(key.clone()) } else { Cow::Borrowed(&[][..]) };
     Arc::new(client::Config {
+        client_id: SshId::Standard(CLIENT_ID.into()),
         window_size: WINDOW_BYTES,
         channel_buffer_size: CHANNEL_PACKETS,
         keepalive_interval: Some(KEEPALIVE),
         keepalive_max: 3,
         nodelay: true,
-        preferred: Preferred {
-            key: Cow::Owned(key),
-            host_key_certificates,
-            // AES-GCM before ChaCha20: hosts of this decade have AES in hardware.
-            cipher: Cow::Borrowed(&[
-                cipher::AES_256_GCM,
-                cipher::CHACHA20_POLY1305,
-                cipher::AES_256_CTR,
-                cipher::AES_192_CTR,
-                cipher::AES_128_CTR,
-            ]),
-            compression: Cow::Borrowed(&[compression::NONE]),
-            ..Preferred::DEFAULT
-        },
+        preferred: preferred(known, certificates),
+        gex: group_exchange(),
         ..client::Config::default()
     })
 }
@@ -238,19 +251,23 @@ async fn log_in(
     through: Option<Arc<Connection>>,
 ) -> Result<Connection, ConnectError> {
     let expectation = (host.expect)().await.map_err(ConnectError::from)?;
-    let (stream, cut) = Severable::new(stream);
+    let said = Arc::new(Said::default());
+    let (stream, cut) = Severable::new(stream, Arc::clone(&said));
     let config = config(&expectation.known, expectation.certificates);
-    let verifier = Verifier::new(expectation, Arc::clone(steps));
+    let (verifier, announced) = Verifier::new(expectation.verify, Arc::clone(steps), Arc::clone(&said));
     let handshake = client::connect_stream(config, stream, verifier);
     let mut handle = timeout_at(deadline, handshake)
         .await
         .map_err(|_| late(Stage::Handshake, within))?
-        .map_err(ConnectError::from)?;
+        .map_err(|error| said.explain(error.into(), &host.user))?;
     timeout_at(deadline, host.identities.authenticate(&mut handle, &host.user))
         .await
-        .map_err(|_| late(Stage::Authentication, within))??;
+        .map_err(|_| late(Stage::Authentication, within))?
+        .map_err(|error| said.explain(error, &host.user))?;
     steps.mark(Stage::Authentication);
-    Ok(Connection { handle, _cut: cut, _through: through })
+    let handle = Arc::new(handle);
+    let learning = Learning::start(announced, Arc::clone(&handle), host.to_string());
+    Ok(Connection { handle, learning, _cut: cut, _through: through })
 }
 
 fn late(stage: Stage, within: Duration) -> ConnectError {
@@ -269,6 +286,13 @@ impl Connection {
             Ok(Err(error)) => Err(ConnectError::Unreachable { stage, why: told(&error) }),
             Err(_) => Err(ConnectError::Unreachable { stage, why: format!("no answer within {within:?}") }),
         }
+    }
+
+    /// Severs it, and waits until what was learned on it is written down; what is not proven yet is not waited for.
+    pub async fn close(self) {
+        let Self { handle, learning, _cut: cut, _through: through } = self;
+        drop((cut, handle, through));
+        learning.finish().await;
     }
 
     fn is_closed(&self) -> bool {

@@ -1,12 +1,15 @@
-//! A stream that can be severed from outside.
+//! A stream that can be severed from outside, and overheard.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+
+use super::said::Said;
 
 /// A stream whose reads and writes fail from the moment its guard is dropped.
 ///
@@ -15,13 +18,14 @@ use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOw
 pub(super) struct Severable<S> {
     inner: S,
     severed: Pin<Box<WaitForCancellationFutureOwned>>,
+    said: Arc<Said>,
 }
 
 impl<S> Severable<S> {
-    /// Wraps `inner`; dropping the guard severs it.
-    pub(super) fn new(inner: S) -> (Self, DropGuard) {
+    /// Wraps `inner`; dropping the guard severs it. `said` hears how the host begins.
+    pub(super) fn new(inner: S, said: Arc<Said>) -> (Self, DropGuard) {
         let token = CancellationToken::new();
-        (Self { inner, severed: Box::pin(token.clone().cancelled_owned()) }, token.drop_guard())
+        (Self { inner, severed: Box::pin(token.clone().cancelled_owned()), said }, token.drop_guard())
     }
 
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -35,7 +39,10 @@ impl<S> Severable<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Severable<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check(cx)?;
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        self.said.greets(buf.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
     }
 }
 

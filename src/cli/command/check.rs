@@ -7,7 +7,8 @@ use crate::adapter::ssh::{Connector, Stage};
 use crate::cli::access;
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
-use crate::cli::flags::{Execution, Login};
+use crate::cli::flags::{Execution, Login, whom};
+use crate::cli::keys;
 use crate::cli::known_hosts;
 use crate::cli::launch::notice;
 use crate::cli::output::advice::advice;
@@ -21,6 +22,7 @@ use crate::cli::store;
 use crate::domain::document::Schema;
 use crate::domain::job::file::JobFile;
 use crate::domain::job::resolve::Overrides;
+use crate::domain::job::settings::Settled;
 use crate::domain::job::{Job, Source, Sudo, read};
 use crate::domain::plan;
 use crate::domain::quantity::Amount;
@@ -47,9 +49,9 @@ pub struct Args {
     #[arg(short = 'f', long, value_name = "N|N%", value_parser = |text: &str| read::word(text, read::positive_amount))]
     max_concurrency: Option<Amount>,
     /// Try to become this user on the host [default: root]
-    #[arg(long, value_name = "USER", num_args = 0..=1, require_equals = true, default_missing_value = "root")]
-    #[arg(value_parser = |text: &str| read::word(text, read::login))]
-    sudo: Option<String>,
+    #[arg(long, value_name = "USER", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = whom)]
+    sudo: Option<Sudo>,
 }
 
 /// Does it.
@@ -58,12 +60,12 @@ pub struct Args {
 /// What kept it from being tried.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let workspace = Workspace::open(&global)?;
-    let job = args.job(&workspace)?;
+    let (job, settled) = args.job(&workspace)?;
     let instances = args.select.find(&workspace, &job.targets).await?;
-    let targets: Vec<Target> = instances.iter().map(|instance| plan::target(&job, instance)).collect();
+    let targets = args.select.reach(&job, &settled, &instances)?;
     let runs = store::open(&global, Some(&workspace))?;
-    let keyring = access::load_keys(&job, &workspace.root)?;
-    let trust = known_hosts::trust(&job, &runs)?;
+    let keyring = keys::load_keys(&job, &targets, &workspace.root).await?;
+    let trust = known_hosts::trust(&job, &workspace.root, &runs)?;
     access::raise_open_files();
     let access = Access { connector: Connector::default(), keyring, trust, clock: Clock };
     let (planned, _) = plan::plan(&job, &targets);
@@ -95,7 +97,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
 }
 
 impl Args {
-    fn job(&self, workspace: &Workspace) -> Result<Job, Fail> {
+    fn job(&self, workspace: &Workspace) -> Result<(Job, Settled), Fail> {
         let Self { max_concurrency, sudo, .. } = self;
         let execution = Execution { max_concurrency: *max_concurrency, sudo: sudo.clone(), ..Execution::default() };
         let settings = self.login.settings().over(execution.settings());
@@ -107,7 +109,9 @@ impl Args {
             let name = "check".parse().map_err(|error| Fail::usage(format!("{error}")))?;
             JobFile::ad_hoc(name, Source::Command(vec!["true".to_owned()]))
         };
-        workspace.layers(request).resolve(file).map_err(refuse)
+        let layers = workspace.layers(request);
+        let settled = layers.settle(&file.settings);
+        Ok((layers.resolve(file).map_err(refuse)?, settled))
     }
 }
 

@@ -16,8 +16,8 @@ use crate::cli::select::Select;
 use crate::cli::store;
 use crate::domain::job::file::JobFile;
 use crate::domain::job::resolve::Overrides;
+use crate::domain::job::settings::Settled;
 use crate::domain::job::{Job, Source};
-use crate::domain::plan;
 use crate::engine::worker::deliver;
 
 /// Run a job, a command or a script now
@@ -70,7 +70,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         return Err(access::not_yet(&format!("`--via {}`", args.via)));
     }
     let workspace = Workspace::open(&global)?;
-    let job = args.job(&workspace, global.quiet)?;
+    let (job, settled) = args.job(&workspace, global.quiet)?;
     let (script, origin) = read_script(&job, &workspace)?;
     access::refuse_what_is_not_built(&job)?;
     // Refused here what no host could run: nothing has been started, and nothing is half done.
@@ -80,10 +80,10 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     if args.list_hosts {
         return hosts::show(&instances, job.targets.address, &global);
     }
-    let targets: Vec<_> = instances.iter().map(|instance| plan::target(&job, instance)).collect();
+    let targets = args.select.reach(&job, &settled, &instances)?;
     let runs = store::open(&global, Some(&workspace))?;
     if args.dry_run {
-        return dry_run::show(&job, &script, &origin, &targets, &runs, &global).await;
+        return dry_run::show(&job, &script, &origin, &targets, &workspace.root, &runs, &global).await;
     }
     if targets.is_empty() {
         // Only `--allow-empty` comes here.
@@ -96,8 +96,8 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
 }
 
 impl Args {
-    /// The job, complete: named, or made of the command line.
-    fn job(&self, workspace: &Workspace, quiet: bool) -> Result<Job, Fail> {
+    /// The job, complete: named, or made of the command line; and where its settings came from.
+    fn job(&self, workspace: &Workspace, quiet: bool) -> Result<(Job, Settled), Fail> {
         let mut request = Overrides {
             settings: self.login.settings().over(self.execution.settings()),
             env: self.execution.env.iter().cloned().collect::<BTreeMap<_, _>>(),
@@ -134,7 +134,9 @@ impl Args {
                 }
             },
         };
-        workspace.layers(request).resolve(file).map_err(refuse)
+        let layers = workspace.layers(request);
+        let settled = layers.settle(&file.settings);
+        Ok((layers.resolve(file).map_err(refuse)?, settled))
     }
 
     /// Who selects hosts and names a job that is none most likely meant a command.

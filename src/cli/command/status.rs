@@ -13,6 +13,7 @@ use crate::cli::output::{verdict, words};
 use crate::cli::store;
 use crate::domain::document::{EventDocument, RunSummary, between};
 use crate::domain::id::RunId;
+use crate::domain::job::HostKeyPolicy;
 use crate::domain::task::TaskState;
 use crate::engine::clock::Clock;
 use crate::engine::history::{RunView, Task, load, refresh};
@@ -114,7 +115,10 @@ async fn replay<S: Store>(
 fn text(console: &mut Console, view: &RunView, summary: &RunSummary) {
     let color = console.out_color();
     let mut text = verdict::line(summary, color);
-    text.push_str(&told(summary));
+    text.push_str(&told(summary, view.record.job.sudo.user()));
+    if view.record.job.login.host_key == HostKeyPolicy::Off {
+        text.push_str("host keys were not checked (`host_key: off`)\n");
+    }
     let mut tasks: Vec<&Task> = view.tasks.iter().collect();
     tasks.sort_by_key(|task| rank(task.record.state));
     let mut folded = Vec::new();
@@ -140,11 +144,12 @@ fn text(console: &mut Console, view: &RunView, summary: &RunSummary) {
     console.out(text);
 }
 
-/// Who asked for the run, when, and why.
-fn told(run: &RunSummary) -> String {
+/// Who asked for the run, when, why, and as whom.
+fn told(run: &RunSummary, sudo: Option<&str>) -> String {
     let mut parts = vec![format!("started {} by {}", instant(run.started_at), clean(&run.actor))];
     parts.extend(run.scheduled_for.map(|at| format!("scheduled for {}", instant(at))));
     parts.extend(run.retry_of.as_ref().map(|first| format!("a retry of {first}")));
+    parts.extend(sudo.map(|user| format!("as {user} by sudo")));
     format!("{}\n", parts.join(", "))
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::known_hosts;
+use crate::cli::launch::program;
 use crate::cli::output::console::Console;
 use crate::cli::output::json;
 use crate::cli::output::lines::clean;
@@ -140,7 +141,8 @@ async fn list<S: Store>(runs: &Runs<S>, global: &Global, console: &mut Console) 
             // One that is damaged must not hide the others; the host itself stays rejected.
             Err(error @ crate::port::StoreError::Damaged { .. }) => {
                 console.err(format!("warning: {}\n", clean(&error.to_string())));
-                console.err(format!("hint: `sshjob trust forget {}` removes it\n", place.instance));
+                let program = program(global).unwrap_or_else(|| "sshjob".to_owned());
+                console.err(format!("hint: `{program} trust forget {}` removes it\n", place.instance));
             }
             Err(error) => return Err(error.into()),
         }

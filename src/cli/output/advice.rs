@@ -22,6 +22,11 @@ pub fn advice(step: Stage, why: &str, target: &Target) -> Option<String> {
         Stage::Connect if why.contains("lookup") || why.contains("name or service") => {
             "the name is not known to this machine's resolver".to_owned()
         }
+        Stage::Handshake if why.contains("offers ecdsa-") => {
+            "an ECDSA key is accepted once it is known: `sshjob trust import` of a known_hosts file that has it, or give \
+             the host an Ed25519 key (`ssh-keygen -A`)"
+                .to_owned()
+        }
         Stage::Handshake if why.contains("no common") => {
             "the host offers nothing that is safe to use: update its SSH server".to_owned()
         }
@@ -30,6 +35,13 @@ pub fn advice(step: Stage, why: &str, target: &Target) -> Option<String> {
         }
         // The reason says what to do, as far as anybody knows.
         Stage::Connect | Stage::HostKey => return None,
+        Stage::Authentication if why.contains("nobody is there to give it") => {
+            format!(
+                "its sshd must take a key alone from `{user}`: `AuthenticationMethods publickey` in a `Match` block"
+            )
+        }
+        // The host says it itself.
+        Stage::Authentication if why.contains("it says: ") => return None,
         Stage::Authentication => format!(
             "is `{user}` the right user (`-u`: ec2-user, ubuntu, admin …), and is the key (`-i`) in its \
              authorized_keys?"
@@ -37,6 +49,7 @@ pub fn advice(step: Stage, why: &str, target: &Target) -> Option<String> {
         Stage::Channel | Stage::Shell => {
             format!("the login shell and start-up files of `{user}` must run a command that comes by SSH")
         }
+        Stage::Sudo if !why.contains("wants a password") => return None,
         Stage::Sudo => format!("a sudo rule with NOPASSWD lets `{user}` do it without being asked"),
     })
 }

@@ -186,11 +186,16 @@ impl<S: Store> Printer<S> {
         self.finish().await
     }
 
-    async fn task(&mut self, task: Finished) {
+    async fn task(&mut self, mut task: Finished) {
         self.counts.add(task.record.state);
         let by_itself = matches!(task.record.state, TaskState::Failed | TaskState::TimedOut);
         if by_itself && self.telling.is_none() {
             self.telling = Some(task.target.instance.to_string());
+        }
+        if matches!(self.form, Form::Text | Form::Group(_))
+            && let (Some(reason), Some(program)) = (&mut task.record.reason, &self.options.program)
+        {
+            *reason = verdict::advice(reason, program);
         }
         let scene = &mut self.scene;
         match &mut self.form {

@@ -9,6 +9,9 @@ const MAX_REFUSAL: usize = 1024;
 /// What follows the token in the start marker.
 const START: &[u8] = b" start\n";
 
+/// What follows the token where sudo is about to be asked.
+const SUDO: &[u8] = b" sudo\n";
+
 /// What follows the token in a refusal, before its code.
 const ERROR: &[u8] = b" error ";
 
@@ -66,6 +69,8 @@ pub struct Reader {
     noise: Vec<u8>,
     /// Where in `noise` the token may still begin.
     from: usize,
+    /// Where in `noise` the word ends with which sudo was asked.
+    sudo: Option<usize>,
     state: State,
 }
 
@@ -80,13 +85,20 @@ enum Line {
     None,
     Partial,
     Start(usize),
+    Sudo(usize),
     Error(DeliveryError),
 }
 
 impl Reader {
     /// A reader of a stream of the delivery that `token` names.
     pub fn new(token: &super::Token) -> Self {
-        Self { token: token.as_str().as_bytes().to_vec(), noise: Vec::new(), from: 0, state: State::Waiting }
+        Self {
+            token: token.as_str().as_bytes().to_vec(),
+            noise: Vec::new(),
+            from: 0,
+            sudo: None,
+            state: State::Waiting,
+        }
     }
 
     /// Takes the next packet and returns the part of it that the script wrote.
@@ -112,8 +124,8 @@ impl Reader {
                 self.noise.truncate(self.from);
                 self.refuse(error)
             }
-            Line::None | Line::Partial if self.noise.len() == MAX_NOISE => self.refuse(DeliveryError::Noise),
-            Line::None | Line::Partial => Ok(&[]),
+            _ if self.noise.len() == MAX_NOISE => self.refuse(DeliveryError::Noise),
+            _ => Ok(&[]),
         }
     }
 
@@ -122,10 +134,16 @@ impl Reader {
         matches!(self.state, State::Started)
     }
 
-    /// The last lines that came before the start marker, for people: what a refusing login shell had to say.
+    /// Whether the login shell was about to ask sudo.
+    pub fn asked_sudo(&self) -> bool {
+        self.sudo.is_some()
+    }
+
+    /// The last lines that came before the start marker, for people: what a refusing login shell or sudo had to say.
     pub fn noise(&self) -> String {
         const SHOWN: usize = 512;
-        let tail = self.noise.get(self.noise.len().saturating_sub(SHOWN)..).unwrap_or_default();
+        let from = self.noise.len().saturating_sub(SHOWN).max(self.sudo.unwrap_or_default());
+        let tail = self.noise.get(from..).unwrap_or_default();
         let text = String::from_utf8_lossy(tail);
         let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         text.trim().to_owned()
@@ -141,6 +159,10 @@ impl Reader {
         while let Some(rest) = self.noise.get(self.from..).filter(|rest| !rest.is_empty()) {
             match read_line(rest, &self.token) {
                 Line::None => self.from += 1,
+                Line::Sudo(length) => {
+                    self.from += length;
+                    self.sudo = Some(self.from);
+                }
                 Line::Start(length) => return Line::Start(self.from + length),
                 other => return other,
             }
@@ -157,6 +179,9 @@ fn read_line(text: &[u8], token: &[u8]) -> Line {
     if after.starts_with(START) {
         return Line::Start(token.len() + START.len());
     }
+    if after.starts_with(SUDO) {
+        return Line::Sudo(token.len() + SUDO.len());
+    }
     if let Some(refusal) = after.strip_prefix(ERROR) {
         let shown = refusal.get(..MAX_REFUSAL).unwrap_or(refusal);
         return match shown.iter().position(|byte| *byte == b'\n') {
@@ -165,7 +190,7 @@ fn read_line(text: &[u8], token: &[u8]) -> Line {
             None => Line::Partial,
         };
     }
-    if START.starts_with(after) || ERROR.starts_with(after) { Line::Partial } else { Line::None }
+    if [START, SUDO, ERROR].iter().any(|word| word.starts_with(after)) { Line::Partial } else { Line::None }
 }
 
 #[cfg(test)]
@@ -223,6 +248,18 @@ mod tests {
     }
 
     #[test]
+    fn word_before_sudo_is_known_and_what_came_before_it_is_not_sudos() {
+        let stream = format!("Welcome!\n{TOKEN} sudo\nsudo: no");
+        for size in [1, 7, usize::MAX] {
+            assert_eq!(read(stream.as_bytes(), &[size]), (Ok(Vec::new()), false, "sudo: no".to_owned()));
+        }
+        let mut reader = reader();
+        assert_eq!((reader.feed(stream.as_bytes()), reader.asked_sudo()), (Ok(&b""[..]), true));
+        assert_eq!(read(format!("{stream}{TOKEN} start\nout").as_bytes(), &[9]).0, Ok(b"out".to_vec()));
+        assert!(!super::tests::reader().asked_sudo());
+    }
+
+    #[test]
     fn refusals_say_what_to_do() {
         let said = |text: &str| read(format!("noise\n{TOKEN} error {text}\nrest").as_bytes(), &[5]);
         assert_eq!(said("cut").0, Err(DeliveryError::Cut));
@@ -256,6 +293,7 @@ mod tests {
             Just(TOKEN.as_bytes().to_vec()),
             Just(TOKEN.as_bytes()[..20].to_vec()),
             Just(b" start\n".to_vec()),
+            Just(b" sudo\n".to_vec()),
             Just(b" error ".to_vec()),
             Just(b"tool dd\n".to_vec()),
             Just(b"\n".to_vec()),

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::authority::Authority;
 use super::id::JobName;
 use super::instance::AddressKind;
 use super::location::Location;
@@ -172,6 +173,9 @@ pub struct Login {
     pub connect_timeout: Span,
     /// How a host key comes to be trusted.
     pub host_key: HostKeyPolicy,
+    /// Whose host certificates [`HostKeyPolicy::Ca`] believes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_ca: Vec<Authority>,
 }
 
 /// The login user.
@@ -255,6 +259,17 @@ pub enum Sudo {
     Root,
     /// This user.
     User(String),
+}
+
+impl Sudo {
+    /// The user to become; none where it is to stay the login user.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::No => None,
+            Self::Root => Some("root"),
+            Self::User(user) => Some(user),
+        }
+    }
 }
 
 /// Whether the process ends with the SSH channel.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use jiff::tz::TimeZoneDatabase;
 
 use super::{Hop, Mode, Notify, SecretRef, Sudo, User};
+use crate::domain::authority::Authority;
 use crate::domain::decode::At;
+use crate::domain::delivery::is_user_to_become;
 use crate::domain::diagnostic::{Diagnostic, Faults, Place, nearest, quoted};
 use crate::domain::hostrange;
 use crate::domain::location::Location;
@@ -117,8 +119,28 @@ pub(super) fn keys(at: &At<'_>) -> Option<Vec<Location>> {
 
 /// Reads the hosts to go through, in order.
 pub(super) fn jump(at: &At<'_>) -> Option<Vec<Hop>> {
-    let hops: Vec<Hop> = at.one_or_many(|at| at.convert("a jump host `[user@]host[:port]`"))?;
+    let hops: Vec<Hop> = at.one_or_many(hop)?;
     some_of(at, hops, "jump host")
+}
+
+/// Reads whose host certificates are believed.
+pub(super) fn authorities(at: &At<'_>) -> Option<Vec<Authority>> {
+    let what = "an authority: a public key as `ssh-ed25519 AAAA…`, or a file of such";
+    let authorities: Vec<Authority> = at.one_or_many(|at| at.convert(what))?;
+    some_of(at, authorities, "authority")
+}
+
+/// Reads a jump host: a word, or `{ host: …, key: … }` where it has keys of its own.
+fn hop(at: &At<'_>) -> Option<Hop> {
+    let what = "a jump host: `[user@]host[:port]` or `{ host: bastion@10.0.0.5, key: keys/bastion.pem }`";
+    if matches!(at.value(), Value::Scalar { .. }) {
+        return at.convert(what);
+    }
+    let mut fields = at.fields(what)?;
+    let host = fields.need("host", "write `[user@]host[:port]`", |at| at.convert::<Hop>("`[user@]host[:port]`"));
+    let keys = fields.get("key", keys);
+    fields.finish();
+    Some(Hop { keys: keys.map(|keys| keys.value).unwrap_or_default(), ..host?.value })
 }
 
 /// Reads AWS region names.
@@ -142,11 +164,18 @@ fn some_of<T>(at: &At<'_>, items: Vec<T>, what: &str) -> Option<Vec<T>> {
 }
 
 /// Reads whom to become: `false`, `true` or a user.
-pub(super) fn sudo(at: &At<'_>) -> Option<Sudo> {
+pub fn sudo(at: &At<'_>) -> Option<Sudo> {
     match at.value() {
         Value::Scalar { text, plain: true } if matches!(text.as_str(), "true" | "True" | "TRUE") => Some(Sudo::Root),
         Value::Scalar { text, plain: true } if matches!(text.as_str(), "false" | "False" | "FALSE") => Some(Sudo::No),
-        Value::Scalar { .. } => login(at).map(Sudo::User),
+        Value::Scalar { .. } => {
+            let user = at.text("a user name")?;
+            if !is_user_to_become(user) {
+                let wanted = "letters, digits and `-_.@+`, at most 64, not starting with `-`";
+                return at.fault(format_args!("{} is not a user to become: {wanted}", quoted(user)));
+            }
+            Some(Sudo::User(user.to_owned()))
+        }
         _ => at.wanted("`true`, `false` or a user name"),
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::file::JobFile;
-use super::settings::{Settings, Settled};
-use super::{Job, Login, Retries, Rollout, Schedule, Targets};
+use super::settings::{Origin, Settings, Settled};
+use super::{HostKeyPolicy, Job, Login, Retries, Rollout, Schedule, Targets};
 use crate::domain::diagnostic::Diagnostic;
 use crate::domain::quantity::Amount;
 use crate::domain::selector::{Host, Selector, TagFilter};
@@ -72,6 +72,7 @@ impl Layers {
             let both = Diagnostic::of_request(format!("`{name}` is a secret of job `{}`", job.name));
             wrong.push(both.hint("choose another name for the variable"));
         }
+        wrong.extend(unasked_authorities(&settled));
         if !wrong.is_empty() {
             return Err(wrong);
         }
@@ -106,6 +107,7 @@ impl Layers {
                 jump: settled.jump.value,
                 connect_timeout: settled.connect_timeout.value,
                 host_key: settled.host_key.value,
+                host_ca: settled.host_ca.value,
             },
             sudo: settled.sudo.value,
             mode: settled.mode.value,
@@ -126,4 +128,13 @@ impl Layers {
             notify: settled.notify.value,
         })
     }
+}
+/// Authorities that are named where nothing asks them: whoever named them took the host keys for vouched for.
+fn unasked_authorities(settled: &Settled) -> Option<Diagnostic> {
+    let (policy, authorities) = (&settled.host_key, &settled.host_ca);
+    let is_meant = matches!(authorities.origin, Origin::Flag(_)) || policy.origin == Origin::Default;
+    (policy.value != HostKeyPolicy::Ca && !authorities.value.is_empty() && is_meant).then(|| {
+        let message = "`host_ca` names authorities, and `host_key` is not `ca`: nobody would ask them";
+        authorities.diagnostic(message, Some("set `host_key: ca`, or `--host-key ca`"))
+    })
 }

@@ -93,8 +93,8 @@ struct JobFile {
     port: Option<u16>,
     /// The private key: `s3://bucket/path`, a file, or `agent`; a list while keys rotate.
     key: Option<OneOrMany<String>>,
-    /// Hosts to go through, in order: `[user@]host[:port]`.
-    jump: Option<OneOrMany<String>>,
+    /// Hosts to go through, in order: `[user@]host[:port]`, or with keys of its own `{ host: …, key: … }`.
+    jump: Option<OneOrMany<Hop>>,
     /// Whom to become on the host: `true` for the super-user, or a user name.
     sudo: Option<Sudo>,
     /// Whether the process ends with the SSH channel, or outlives it under a supervisor on the host.
@@ -254,6 +254,26 @@ struct UserTag {
     default: String,
 }
 
+/// A host to go through.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is there for its schema")]
+#[schemars(untagged)]
+enum Hop {
+    Word(String),
+    Map(HopMap),
+}
+
+/// A host to go through, with keys of its own.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is there for its schema")]
+#[schemars(deny_unknown_fields)]
+struct HopMap {
+    /// `[user@]host[:port]`.
+    host: String,
+    /// The private key for it; a list while keys rotate. Default: the job's.
+    key: Option<OneOrMany<String>>,
+}
+
 /// Whom to become on the host.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "it is there for its schema")]
@@ -341,6 +361,7 @@ mod tests {
             (&["rollout"], "rollout: { zzzzzzzz: 1 }"),
             (&["notify"], "notify: { zzzzzzzz: 1 }"),
             (&["user"], "user: { zzzzzzzz: 1 }"),
+            (&["jump"], "jump: { zzzzzzzz: 1 }"),
             (&["mode"], "mode: { zzzzzzzz: 1 }"),
             (&["mode", "detached"], "mode: { detached: { zzzzzzzz: 1 } }"),
         ] {

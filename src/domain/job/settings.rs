@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Hop, HostKeyPolicy, Missed, Mode, Notify, Overlap, RetryOn, Sudo, User, read};
+use crate::domain::authority::Authority;
 use crate::domain::decode::{At, Fields, Spanned};
 use crate::domain::diagnostic::{Diagnostic, Faults, Place};
 use crate::domain::instance::AddressKind;
@@ -122,6 +123,8 @@ settings! {
     jump: Vec<Hop>, "jump", Vec::new();
     /// How a host key comes to be trusted.
     host_key: HostKeyPolicy, "host_key", HostKeyPolicy::Pinned;
+    /// Whose host certificates are believed, where only certificates are.
+    host_ca: Vec<Authority>, "host_ca", Vec::new();
     /// TCP, SSH handshake and authentication together.
     connect_timeout: Span, "connect_timeout", seconds(10);
     /// Which address to connect to; none means private, else public.
@@ -236,6 +239,7 @@ impl Settings {
     /// Reads how host keys come to be trusted.
     pub(in crate::domain) fn read_trust(&mut self, fields: &mut Fields<'_>, file: &str) {
         self.host_key = fields.get("host_key", At::choice).map(|found| Sourced::in_file(file, found));
+        self.host_ca = fields.get("host_ca", read::authorities).map(|found| Sourced::in_file(file, found));
     }
 
     /// Reads the environment: `SSHJOB_` and the key in capitals. An empty variable says nothing.
@@ -266,6 +270,7 @@ impl Settings {
             key: "SSHJOB_KEY", read::keys;
             jump: "SSHJOB_JUMP", read::jump;
             host_key: "SSHJOB_HOST_KEY", At::choice;
+            host_ca: "SSHJOB_HOST_CA", read::authorities;
             connect_timeout: "SSHJOB_CONNECT_TIMEOUT", read::duration;
             address: "SSHJOB_ADDRESS", |at| at.choice().map(Some);
             regions: "SSHJOB_REGION", read::regions;

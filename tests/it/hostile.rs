@@ -1,0 +1,222 @@
+//! Hosts that lie, flood and stall: each ends in its own state, none succeeds that has not, and all in bounded memory.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use russh::keys::HashAlg;
+use serde_json::Value;
+use sshjob::domain::job::Source;
+use sshjob::domain::quantity::{Amount, Span};
+
+use crate::support::hostile::{Deed, Hostiles};
+use crate::support::key::Login;
+use crate::support::memory::Memory;
+use crate::support::rig;
+use crate::support::sshd::user;
+use crate::support::world::{World, json, said};
+
+/// What comes of each host that lies or stalls: its state, exit code or signal, reason, and whether output is missing.
+const TRICKS: &[(Deed, &str)] = &[
+    (Deed::Behaves, "succeeded, exit 0"),
+    (Deed::SpeaksHttp, "unreachable: SSH handshake: the host says `HTTP/1.1 400 Bad Request` instead of its version"),
+    (Deed::DripsVersion, "unreachable: SSH handshake: no answer within 5s"),
+    (Deed::HugePacket, "unreachable: SSH handshake: bad packet size: 4294967295"),
+    (Deed::EmptyPacket, "unreachable: SSH handshake: the host closed the connection"),
+    (Deed::DripsHandshake, "unreachable: SSH handshake: no answer within 5s"),
+    (
+        Deed::InventsAlgorithms,
+        "unreachable: SSH handshake: no common key exchange: the host offers [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], [2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J]0;ownedsucceeded[2J], 8 more; accepted are mlkem768x25519-sha256, curve25519-sha256, curve25519-sha256@libssh.org, diffie-hellman-group-exchange-sha256, diffie-hellman-group16-sha512, diffie-hellman-group15-sha512",
+    ),
+    (Deed::ForgesSignature, "unreachable: SSH handshake: wrong server signature"),
+    (Deed::DripsLogin, "unreachable: authentication: no answer within 5s"),
+    (Deed::ExtendsHugely, "unreachable: authentication: the host closed the connection"),
+    (Deed::WelcomesUnasked, "unreachable: authentication: the host closed the connection"),
+    (Deed::WantsMore, "auth_failed: user USER: the host accepts the key KEY, and wants another one as well"),
+    (
+        Deed::SaysGoodbye,
+        "auth_failed: user USER: the host takes no more keys after 1 key of 1 (`MaxAuthTries`); it says: [2J ]0;owned succeeded",
+    ),
+    (Deed::DripsChannel, "unreachable: opening a channel: no answer within 5s"),
+    (
+        Deed::RefusesChannel,
+        "unreachable: opening a channel: the host refuses it: Other { code: 99, reason: \"Unknown code 99\" }",
+    ),
+    (Deed::ConfirmsAnother, "unreachable: opening a channel: the host closed the connection"),
+    (Deed::ClosedWindow, "unreachable: nothing was started: the connection broke or stalled in mid-delivery"),
+    (Deed::EmptyPackets, "unreachable: opening a channel: the host closed the connection"),
+    (Deed::TinyPackets, "succeeded, exit 0"),
+    (Deed::OverflowsWindow, "succeeded, exit 0"),
+    (Deed::DripsCommand, "lost: connection: no word of the script within 15s: does a login file hang?"),
+    (Deed::RefusesTwice, "unreachable: nothing was started: the host refuses to run commands"),
+    (Deed::AgreesTwice, "succeeded, exit 0"),
+    (Deed::ForgesStatus, "lost: connection"),
+    (
+        Deed::StatusOnly,
+        "unreachable: nothing was started: the login shell or a forced command ended with status 0 and said nothing: is it a shell, and does a login file exit?",
+    ),
+    (Deed::StatusBeforeStart, "succeeded, exit 0"),
+    (
+        Deed::StartsTooEarly,
+        "unreachable: nothing was started: the host claims that it started before all of it was sent",
+    ),
+    (
+        Deed::StartsAnother,
+        "unreachable: nothing was started: the login shell or a forced command ended with status 0: 0123456789abcdef0123456789abcdef start output",
+    ),
+    (Deed::ClosesUnstarted, "lost: connection"),
+    (Deed::StatusBeforeOutput, "succeeded, exit 0"),
+    (Deed::SecondThoughts, "failed, exit 7"),
+    (Deed::StatusAfterClose, "failed, exit 7"),
+    (Deed::HalfStatus, "lost: connection"),
+    (Deed::Status256, "failed, exit 256"),
+    (Deed::StatusMinusOne, "failed, exit 4294967295"),
+    (Deed::InventsSignal, "failed, signal `2J0ownedsucceede`"),
+    (Deed::NamelessSignal, "failed, signal ``"),
+    (Deed::CutsOutput, "succeeded, exit 0: the connection broke after its end: output may be missing (truncated)"),
+    (Deed::OutputAfterEnd, "succeeded, exit 0"),
+    (Deed::OutputAfterClose, "succeeded, exit 0"),
+    (Deed::RefusesLate, "lost: connection"),
+    (Deed::EndsOutputOnly, "timed_out: ran longer than 3s; the host did not confirm that it ended"),
+    (Deed::DripsOutput, "timed_out: ran longer than 3s; the host did not confirm that it ended"),
+    (Deed::HalfData, "lost: connection"),
+    (Deed::LongPacket, "succeeded, exit 0"),
+    (Deed::OverlongPacket, "lost: connection"),
+    (Deed::ChangesIdentity, "succeeded, exit 0"),
+    (Deed::BeginsKeyChange, "timed_out: ran longer than 3s; the host did not confirm that it ended"),
+    (Deed::TurnsDeaf, "timed_out: ran longer than 3s; the host did not confirm that it ended"),
+];
+
+/// What comes of each host that floods.
+const FLOODS: &[(Deed, &str)] = &[
+    (
+        Deed::PrefacesForEver,
+        "unreachable: SSH handshake: the host says `ait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wa` instead of its version",
+    ),
+    (Deed::EndlessVersion, "unreachable: SSH handshake: invalid ssh version string"),
+    (Deed::BeginsHandshakeForEver, "unreachable: SSH handshake: key exchange init failed"),
+    (Deed::IgnoresInHandshake, "unreachable: SSH handshake: no answer within 6s"),
+    (Deed::BannersForEver, "unreachable: authentication: no answer within 6s"),
+    (Deed::ExtendsForEver, "unreachable: authentication: the host closed the connection"),
+    (Deed::LikesKeyForEver, "unreachable: authentication: no answer within 6s"),
+    (Deed::OpensChannels, "lost: connection: no word of the script within 18s: does a login file hang?"),
+    (Deed::OpensChannelsDeaf, "lost: connection: no word of the script within 18s: does a login file hang?"),
+    (Deed::AsksForEver, "lost: connection: no word of the script within 18s: does a login file hang?"),
+    (
+        Deed::NoiseForEver,
+        "lost: connection: the host wrote more than 64 KiB before the script could start: see its login files",
+    ),
+    (Deed::OutputForEver, "timed_out: ran longer than 6s; the host did not confirm that it ended"),
+    (Deed::ChangesKeysForEver, "timed_out: ran longer than 6s; the host did not confirm that it ended"),
+];
+
+/// No host may hold us for longer than this; the longest of our deadlines come to half of it.
+const BEARABLE: Duration = Duration::from_mins(2);
+
+/// The most memory that the program may ever have used, in KiB.
+const MOST_MEMORY: u64 = 100 * 1024;
+
+/// A world with these hosts, each named after its deed.
+fn beside(deeds: &[(Deed, &str)]) -> (World, Hostiles) {
+    let world = World::new(1);
+    let hosts = Hostiles::start(&deeds.iter().map(|(deed, _)| *deed).collect::<Vec<_>>());
+    for ((deed, _), at) in deeds.iter().zip(hosts.addresses()) {
+        world.add(&format!("{deed:?}"), *at, "Kind: hostile");
+    }
+    (world, hosts)
+}
+
+/// The one line that a task comes to.
+fn told(task: &Value) -> String {
+    let mut line = task["state"].as_str().unwrap().to_owned();
+    if let Some(code) = task["exit_code"].as_u64() {
+        write!(line, ", exit {code}").unwrap();
+    }
+    if let Some(signal) = task["signal"].as_str() {
+        write!(line, ", signal `{signal}`").unwrap();
+    }
+    if let Some(reason) = task["reason"].as_str() {
+        write!(line, ": {reason}").unwrap();
+    }
+    if task["truncated"] == true {
+        line.push_str(" (truncated)");
+    }
+    line
+}
+
+/// Holds what a run says of each host against what it should.
+#[track_caller]
+fn assert_told(deeds: &[(Deed, &str)], world: &World, output: &Output) {
+    let run = json(output);
+    let tasks = run["tasks"].as_array().unwrap();
+    let of = |deed: Deed| tasks.iter().find(|task| task["instance"] == format!("{deed:?}")).map(told);
+    let table = |line: &dyn Fn(&(Deed, &str)) -> String| {
+        deeds.iter().map(|row| format!("{:?}: {}\n", row.0, line(row))).collect::<String>()
+    };
+    let actual = table(&|(deed, _)| of(*deed).unwrap_or_default());
+    // What differs from tester to tester and from test to test.
+    let key = world.fleet().login().public().fingerprint(HashAlg::Sha256).to_string();
+    let actual = actual.replace(&key, "KEY").replace(&format!("`{}`", user()), "USER");
+    assert_eq!(actual, table(&|(_, line)| (*line).to_owned()));
+    assert!(!said(output).contains("panicked"), "{}", said(output));
+}
+
+#[test]
+fn host_that_lies_or_stalls_ends_as_it_must_within_its_deadlines() {
+    let (world, _hosts) = beside(TRICKS);
+    let begun = Instant::now();
+    let words = ["run", "-t", "Kind=hostile", "--connect-timeout", "5s", "--timeout", "3s", "-f", "100"];
+    let output = world.sshjob(&[&words[..], &["-o", "json", "--", "true"]].concat());
+    assert_told(TRICKS, &world, &output);
+    assert!(begun.elapsed() < BEARABLE, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn host_that_floods_ends_as_it_must_within_its_deadlines_and_in_little_memory() {
+    let (world, _hosts) = beside(FLOODS);
+    let begun = Instant::now();
+    let words = ["run", "-t", "Kind=hostile", "--connect-timeout", "6s", "--timeout", "6s", "-f", "100"];
+    // A pipe that nobody reads meanwhile would hold the program up.
+    let path = world.path().join("told");
+    let mut command = world.command(&[&words[..], &["-o", "json", "--", "true"]].concat());
+    let mut child = command.stdout(File::create(&path).unwrap()).spawn().unwrap();
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        peak = super::burden::peak_memory(&child).unwrap_or(0).max(peak);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let stdout = std::fs::read(path).unwrap();
+    assert_told(FLOODS, &world, &Output { stdout, ..child.wait_with_output().unwrap() });
+    assert!(begun.elapsed() < BEARABLE, "{:?}", begun.elapsed());
+    assert!((1..MOST_MEMORY).contains(&peak), "{peak} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundred_hostile_hosts_leave_four_hundred_others_unaffected() {
+    // Every fifth host is hostile, each in the next way.
+    let mut tricks = TRICKS[1..].iter().cycle();
+    let deeds: Vec<(Deed, &str)> =
+        (0..500).map(|n| if n % 5 == 4 { *tricks.next().unwrap() } else { (Deed::Behaves, "succeeded") }).collect();
+    let hosts = Hostiles::start(&deeds.iter().map(|(deed, _)| *deed).collect::<Vec<_>>());
+    let mut job = rig::job(Source::Command(vec!["true".to_owned()]));
+    job.rollout.max_concurrency = Amount::Count(100);
+    job.login.connect_timeout = Span(Duration::from_secs(8));
+    job.timeout = Span(Duration::from_secs(3));
+    let begun = Instant::now();
+    let request = rig::request(job, hosts.addresses(), "one");
+    let done = rig::run(&Memory::default(), request, &Login::fresh()).await.unwrap();
+    assert!(begun.elapsed() < BEARABLE, "{:?}", begun.elapsed());
+    let states: HashMap<String, String> =
+        done.tasks().into_iter().map(|(host, record, _)| (host, record.state.to_string())).collect();
+    let mut wrong = Vec::new();
+    for ((deed, line), at) in deeds.iter().zip(hosts.addresses()) {
+        let state = &states[&rig::target(*at).instance.to_string()];
+        if line.split([',', ':']).next() != Some(state) {
+            wrong.push(format!("{deed:?}: {state}"));
+        }
+    }
+    assert_eq!((states.len(), wrong), (500, Vec::<String>::new()));
+    assert_eq!(done.driven.verdict.counts.iter().map(|(_, count)| count).sum::<u32>(), 500);
+}
