@@ -5,6 +5,7 @@
 
 pub mod decode;
 pub mod delivery;
+pub mod detached;
 pub mod diagnostic;
 pub mod document;
 pub mod hostrange;

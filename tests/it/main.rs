@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `burden` | that floods of output take little memory, and what Ctrl-C does |
 //! | `delivery` | that what is sent to a host arrives exactly or not at all, whatever shells are there, and ends as it must |
+//! | `detached` | that a detached program runs once, that what is told of it is true, whoever is killed, and that it ends when asked to |
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
 //! | `program` | what the program itself does on real sshd hosts: documents and exit codes |
 //! | `project` | that the example jobs, their schema and the commands on them agree |
@@ -32,6 +33,7 @@ mod support;
 mod burden;
 mod crash;
 mod delivery;
+mod detached;
 mod fleet;
 mod history;
 mod hosts;
