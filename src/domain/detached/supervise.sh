@@ -62,9 +62,10 @@ sshjob_watcher=$!
 exec 3<>"$sshjob_dir/stdout" 4>"$sshjob_dir/stdout" 5<"$sshjob_dir/stdout" 3>&-
 exec 3<>"$sshjob_dir/stderr" 6>"$sshjob_dir/stderr" 7<"$sshjob_dir/stderr" 3>&-
 exec 8<>"$sshjob_dir/said"
-sshjob_pump out <&5 4>&- 5<&- 6>&- 7<&- 8>&- &
+# By `exec`: around a function, or a subshell, a shell may keep what it is to close, for afterwards.
+{ exec <&5 4>&- 5<&- 6>&- 7<&- 8>&-; sshjob_pump out; } &
 sshjob_out=$!
-sshjob_pump err <&7 4>&- 5<&- 6>&- 7<&- 8>&- &
+{ exec <&7 4>&- 5<&- 6>&- 7<&- 8>&-; sshjob_pump err; } &
 sshjob_err=$!
 exec 5<&- 7<&-
 
@@ -73,9 +74,10 @@ exec 5<&- 7<&-
 [ -z "$BASH_VERSION" ] || ! (set +o posix) || set +o posix
 {
   (
+    exec >&4 2>&6 4>&- 6>&- 8>&-
     eval "$sshjob_job"
     exec "$sshjob_setsid" /bin/sh -c "$sshjob_leader_text" sshjob-leader "$sshjob_dir" "$sshjob_mask" "$@"
-  ) >&4 2>&6 4>&- 6>&- 8>&-
+  )
   sshjob_status=$?
 } 2>&8
 exec 4>&- 6>&-
