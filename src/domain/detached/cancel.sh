@@ -40,15 +40,15 @@ sshjob_cancel() {
 # Tells of every process in group $1, or whose environment is readable and carries this attempt.
 sshjob_survivors() {
   sshjob_marked=
-  grep -qzx x </dev/null
-  [ $? -gt 1 ] && sshjob_scanned=no || sshjob_scanned=yes
+  sshjob_scanned=yes
+  echo x | grep -qz x || sshjob_scanned=no
   sshjob_marked=$(grep -lszxF "SSHJOB_RUN_ID=$2" /proc/[0-9]*/environ)
   [ -z "$sshjob_marked" ] || sshjob_marked=$(grep -lszxF "SSHJOB_INSTANCE=$3" $sshjob_marked)
   [ -z "$sshjob_marked" ] || sshjob_marked=$(grep -lszxF "SSHJOB_ATTEMPT=$4" $sshjob_marked)
   sshjob_leader=$1 sshjob_found=0
   for sshjob_process in /proc/[0-9]*; do
     sshjob_stat=
-    [ -r "$sshjob_process/stat" ] && read -r sshjob_stat <"$sshjob_process/stat" || continue
+    [ ! -r "$sshjob_process/stat" ] || read -r sshjob_stat <"$sshjob_process/stat"
     set -- ${sshjob_stat##*") "}
     case $1 in Z | X | '') continue ;; esac
     case " $3 $sshjob_marked " in

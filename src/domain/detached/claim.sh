@@ -15,8 +15,10 @@ if [ "$sshjob_owner" != "$sshjob_token" ]; then
 fi
 # Where the home could be written for one and not for the other, each finds the other and gives way.
 for sshjob_other in "$sshjob_home" "$sshjob_spare"; do
-  [ "$sshjob_other" != "$sshjob_root" ] && [ -d "$sshjob_other/$sshjob_at" ] || continue
-  ! sshjob_sound "$sshjob_other" || { sshjob_clear "$sshjob_dir"; sshjob_attach; }
+  if [ "$sshjob_other" != "$sshjob_root" ] && [ -d "$sshjob_other/$sshjob_at" ] && sshjob_sound "$sshjob_other"; then
+    sshjob_clear "$sshjob_dir"
+    sshjob_attach
+  fi
 done
 echo "$sshjob_token started"
 exec </dev/null >/dev/null 2>&1

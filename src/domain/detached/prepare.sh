@@ -16,7 +16,7 @@ read -r sshjob_host </proc/sys/kernel/hostname
 read -r sshjob_up sshjob_rest </proc/uptime
 read -r sshjob_stat </proc/$$/stat
 set -- ${sshjob_stat##*") "}
-[ -n "${20}" ] && [ -n "$sshjob_up" ] && [ -n "$sshjob_boot" ] || sshjob_refuse tool /proc
+if [ -z "${20}" ] || [ -z "$sshjob_up" ] || [ -z "$sshjob_boot" ]; then sshjob_refuse tool /proc; fi
 sshjob_count_ooms
 sshjob_self="$sshjob_token $$ ${20} $sshjob_boot $sshjob_up $sshjob_limit $sshjob_max $sshjob_ooms $sshjob_host"
 

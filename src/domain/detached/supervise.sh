@@ -5,12 +5,13 @@ sshjob_pump() {
   sshjob_left=$sshjob_max
   while [ "$sshjob_left" -gt 0 ]; do
     sshjob_flag=iflag=fullblock sshjob_block=$sshjob_left
-    [ "$sshjob_left" -lt 4096 ] || sshjob_flag= sshjob_block=4096
+    [ "$sshjob_left" -lt 4096 ] || sshjob_flag='' sshjob_block=4096
     [ "$sshjob_left" -lt 65536 ] || sshjob_block=65536
     sshjob_count=$((sshjob_left / sshjob_block))
     # "12+3 records in": whole blocks and others.
     sshjob_records=$(dd bs="$sshjob_block" count="$sshjob_count" $sshjob_flag 2>&1 >&3) || break
     sshjob_records=${sshjob_records%%" "*}
+    # shellcheck disable=SC2004 # `12+3` is a sum only where it is written out.
     case $sshjob_records in *[!0-9+]* | '') ;; *) [ $(($sshjob_records)) = "$sshjob_count" ] || return 0 ;; esac
     while read -r sshjob_key sshjob_rest; do
       [ "$sshjob_key" != pos: ] || sshjob_left=$((sshjob_max - sshjob_rest))
@@ -59,7 +60,9 @@ sshjob_over() {
 set -- $sshjob_self
 sshjob_watch "$2" "$3" &
 sshjob_watcher=$!
+# shellcheck disable=SC2094 # pipes, all
 exec 3<>"$sshjob_dir/stdout" 4>"$sshjob_dir/stdout" 5<"$sshjob_dir/stdout" 3>&-
+# shellcheck disable=SC2094
 exec 3<>"$sshjob_dir/stderr" 6>"$sshjob_dir/stderr" 7<"$sshjob_dir/stderr" 3>&-
 exec 8<>"$sshjob_dir/said"
 # By `exec`: around a function, or a subshell, a shell may keep what it is to close, for afterwards.
@@ -71,6 +74,7 @@ exec 5<&- 7<&-
 
 # Of a child that was ended by a signal a shell says so, in its own words; its status alone could be the child's own.
 # As /bin/sh, bash would keep quiet.
+# shellcheck disable=SC3040
 [ -z "$BASH_VERSION" ] || ! (set +o posix) || set +o posix
 {
   (

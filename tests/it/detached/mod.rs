@@ -1,5 +1,6 @@
 //! The real texts, run by real shells and fed through a pipe, as an SSH server would.
 
+mod killed;
 mod once;
 mod told;
 
@@ -117,7 +118,7 @@ impl Host {
         ];
         let detached = Detached::new(program, &Sudo::No, terms).unwrap();
         let answer = self.ask(detached.parcel(&token, attempt, &env).unwrap())?;
-        Ok(read_start(&token, &answer).unwrap_or_else(|error| panic!("{error}: {answer:?}")))
+        read_start(&token, &answer).map_err(|error| DeliveryError::Unknown(error.to_string()))
     }
 
     fn start(&self, script: &str, attempt: &Attempt) -> Result<Started, DeliveryError> {
@@ -185,12 +186,11 @@ impl Session {
     }
 }
 
+/// An attempt that no other test has.
 fn attempt(number: u32) -> Attempt {
-    Attempt {
-        run: "nightly-20261122T221500Z".parse().unwrap(),
-        instance: "-w:1%@+_.x".parse().unwrap(),
-        number,
-    }
+    let thread = format!("{:?}", std::thread::current().id()).replace(['(', ')'], "");
+    let instance = format!("-w:1%@+_.{}.{thread}", std::process::id());
+    Attempt { run: "nightly-20261122T221500Z".parse().unwrap(), instance: instance.parse().unwrap(), number }
 }
 
 fn token() -> Token {
