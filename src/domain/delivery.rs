@@ -45,11 +45,18 @@ pub const MAX_ARGUMENTS: usize = 1024 * 1024;
 pub const MARGIN: Duration = Duration::from_secs(5);
 
 const COMMAND: &str = include_str!("delivery/command.sh");
-const REFUSE: &str = include_str!("delivery/refuse.sh");
-const RECEIVE: &str = include_str!("delivery/receive.sh");
+pub(super) const REFUSE: &str = include_str!("delivery/refuse.sh");
+pub(super) const ALIVE: &str = include_str!("delivery/alive.sh");
+pub(super) const STOP: &str = include_str!("delivery/stop.sh");
+pub(super) const ROOM: &str = include_str!("delivery/room.sh");
+const PLACE: &str = include_str!("delivery/place.sh");
+pub(super) const RECEIVE: &str = include_str!("delivery/receive.sh");
 const WATCH: &str = include_str!("delivery/watch.sh");
 const START: &str = include_str!("delivery/start.sh");
 const WATCHDOG: &str = include_str!("delivery/watchdog.sh");
+
+/// The login user's home is often closed to others, and nothing runs well where it cannot look around.
+pub(super) const HOME_OF_ANOTHER: &[u8] = b"cd . 2>/dev/null || cd 2>/dev/null || cd /\n";
 
 /// Names one delivery; what the host writes on our behalf starts with it. 128 random bits in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,11 +135,14 @@ pub enum Program<'a> {
 
 /// What all hosts of a run are sent alike, checked once.
 pub struct Delivery {
-    script: Arc<[u8]>,
-    /// What comes before the exports and after them.
+    pub(super) script: Arc<[u8]>,
+    /// What comes before the exports.
     before: Vec<u8>,
-    after: Vec<u8>,
-    become_user: String,
+    /// What must be there before anything is made; for a script, also what it must turn out to be.
+    pub(super) needs: Vec<u8>,
+    /// What must be there once the environment is; then what to run, as `"$@"`.
+    pub(super) words: Vec<u8>,
+    pub(super) become_user: String,
     size: usize,
 }
 
@@ -160,33 +170,32 @@ impl Delivery {
     pub fn new(program: Program<'_>, sudo: &Sudo, timeout: Duration) -> Result<Self, Undeliverable> {
         let limit = timeout.saturating_add(MARGIN).as_secs().saturating_add(u64::from(timeout.subsec_nanos() > 0));
         let mut before = format!("sshjob_token=$2 sshjob_dir= sshjob_limit={limit} sshjob_watchdog=").into_bytes();
-        quote(&mut before, without_comments(WATCHDOG).as_bytes());
+        quote(&mut before, [ALIVE, STOP, WATCHDOG].map(without_comments).concat().as_bytes());
         before.push(b'\n');
         before.extend_from_slice(without_comments(REFUSE).as_bytes());
-        let mut after = Vec::new();
+        let (mut needs, mut words) = (Vec::new(), Vec::new());
         let (args, script) = match program {
             Program::Script { bytes, args } => {
                 let interpreter = interpreter(bytes)?;
                 let path = interpreter.program.as_bytes();
                 check(path, || "the interpreter".to_owned())?;
-                require(&mut before, "[ -f \"$1\" ] && [ -x \"$1\" ]", path);
+                require(&mut needs, "[ -f \"$1\" ] && [ -x \"$1\" ]", path);
                 if let Some(argument) = sought_by_env(&interpreter.program, interpreter.argument.as_deref()) {
-                    require(&mut after, "command -v \"$1\" >/dev/null", argument.as_bytes());
+                    require(&mut words, "command -v \"$1\" >/dev/null", argument.as_bytes());
                 }
                 let bytes_and_hash = format!("sshjob_bytes={} sshjob_sha256={}\n", bytes.len(), sha256_hex(bytes));
-                before.extend_from_slice(bytes_and_hash.as_bytes());
-                before.extend_from_slice(without_comments(RECEIVE).as_bytes());
-                after.extend_from_slice(b"set --");
-                push_word(&mut after, path);
+                needs.extend_from_slice(bytes_and_hash.as_bytes());
+                words.extend_from_slice(b"set --");
+                push_word(&mut words, path);
                 if let Some(argument) = &interpreter.argument {
                     check(argument.as_bytes(), || "the interpreter's argument".to_owned())?;
-                    push_word(&mut after, argument.as_bytes());
+                    push_word(&mut words, argument.as_bytes());
                 }
-                after.extend_from_slice(b" \"$sshjob_dir/script\"");
+                words.extend_from_slice(b" \"$sshjob_dir/script\"");
                 (args, Arc::clone(bytes))
             }
-            Program::Command(words) => {
-                let (program, args) = words.split_first().ok_or(Undeliverable::EmptyCommand)?;
+            Program::Command(line) => {
+                let (program, args) = line.split_first().ok_or(Undeliverable::EmptyCommand)?;
                 if program.is_empty() {
                     return Err(Undeliverable::EmptyCommand);
                 }
@@ -194,34 +203,31 @@ impl Delivery {
                     return Err(Undeliverable::Dash(shown(program)));
                 }
                 check(program, || "the command".to_owned())?;
-                require(&mut after, "command -v \"$1\" >/dev/null", program);
-                after.extend_from_slice(b"set --");
-                push_word(&mut after, program);
+                require(&mut words, "command -v \"$1\" >/dev/null", program);
+                words.extend_from_slice(b"set --");
+                push_word(&mut words, program);
                 (args, Arc::from([]))
             }
         };
         for (index, arg) in args.iter().enumerate() {
             check(arg, || format!("argument {}", index + 1))?;
-            push_word(&mut after, arg);
+            push_word(&mut words, arg);
         }
-        after.push(b'\n');
-        after.extend_from_slice(without_comments(START).as_bytes());
+        words.push(b'\n');
+        before.extend_from_slice(&needs);
+        if !script.is_empty() {
+            before.extend_from_slice([ROOM, PLACE, RECEIVE].map(without_comments).concat().as_bytes());
+        }
         before.extend_from_slice(without_comments(WATCH).as_bytes());
-        let become_user = match sudo {
-            Sudo::No => String::new(),
-            Sudo::Root => "sudo -n -- ".to_owned(),
-            Sudo::User(user) if is_user_to_become(user) => format!("sudo -n -u {user} -- "),
-            Sudo::User(user) => return Err(Undeliverable::User(shown(user.as_bytes()))),
-        };
+        let become_user = become_user(sudo)?;
         if *sudo != Sudo::No {
-            // The login user's home is often closed to others, and nothing runs well where it cannot look around.
-            before.extend_from_slice(b"cd . 2>/dev/null || cd 2>/dev/null || cd /\n");
+            before.extend_from_slice(HOME_OF_ANOTHER);
         }
         let size = args.iter().map(Vec::len).sum();
         if size > MAX_ARGUMENTS {
             return Err(Undeliverable::TooMuch(size));
         }
-        Ok(Self { script, before, after, become_user, size })
+        Ok(Self { script, before, needs, words, become_user, size })
     }
 
     /// Checks an environment before anything is sent anywhere.
@@ -254,28 +260,52 @@ impl Delivery {
     /// As [`Self::accepts`].
     pub fn parcel(&self, token: &Token, env: &[(&str, &[u8])]) -> Result<Parcel, Undeliverable> {
         self.accepts(env)?;
-        let mark = format!("#{token}");
-        let exports: usize = env.iter().map(|(name, value)| "export =\n".len() + name.len() + quoted_len(value)).sum();
-        let length = 2 * mark.len() + "\n".len() + self.before.len() + exports + self.after.len();
+        let (mark, start) = (format!("#{token}"), without_comments(START));
+        let length =
+            2 * mark.len() + "\n".len() + self.before.len() + exports_len(env) + self.words.len() + start.len();
         // Exactly as large as needed: a vector that grows leaves copies of secrets behind.
         let mut head = Zeroizing::new(Vec::with_capacity(length));
         head.extend_from_slice(mark.as_bytes());
         head.push(b'\n');
         head.extend_from_slice(&self.before);
-        for (name, value) in env {
-            head.extend_from_slice(format!("export {name}=").as_bytes());
-            quote(&mut head, value);
-            head.push(b'\n');
-        }
-        head.extend_from_slice(&self.after);
+        push_exports(&mut head, env);
+        head.extend_from_slice(&self.words);
+        head.extend_from_slice(start.as_bytes());
         head.extend_from_slice(mark.as_bytes());
-        let program = COMMAND.trim_end().replace('\n', " ");
-        // Whoever ends after this word and before ours is sudo, whatever language it speaks.
-        let announced = if self.become_user.is_empty() { String::new() } else { format!("echo {token} sudo; ") };
-        let become_user = &self.become_user;
-        let command = format!("{announced}exec {become_user}/bin/sh -c '{program}' sshjob {length} {token}");
-        Ok(Parcel { command, head, script: Arc::clone(&self.script) })
+        Ok(Parcel { command: command_line(&self.become_user, token, length), head, script: Arc::clone(&self.script) })
     }
+}
+
+/// What the command line begins with to become whom `sudo` says.
+pub(super) fn become_user(sudo: &Sudo) -> Result<String, Undeliverable> {
+    match sudo {
+        Sudo::No => Ok(String::new()),
+        Sudo::Root => Ok("sudo -n -- ".to_owned()),
+        Sudo::User(user) if is_user_to_become(user) => Ok(format!("sudo -n -u {user} -- ")),
+        Sudo::User(user) => Err(Undeliverable::User(shown(user.as_bytes()))),
+    }
+}
+
+/// The command line that, become whom it is to be, reads and runs a head of `length` bytes.
+pub(super) fn command_line(become_user: &str, token: &Token, length: usize) -> String {
+    let program = COMMAND.trim_end().replace('\n', " ");
+    // Whoever ends after this word and before ours is sudo, whatever language it speaks.
+    let announced = if become_user.is_empty() { String::new() } else { format!("echo {token} sudo; ") };
+    format!("{announced}exec {become_user}/bin/sh -c '{program}' sshjob {length} {token}")
+}
+
+/// Adds what gives a program its environment.
+pub(super) fn push_exports(text: &mut Vec<u8>, env: &[(&str, &[u8])]) {
+    for (name, value) in env {
+        text.extend_from_slice(format!("export {name}=").as_bytes());
+        quote(text, value);
+        text.push(b'\n');
+    }
+}
+
+/// How many bytes [`push_exports`] adds.
+pub(super) fn exports_len(env: &[(&str, &[u8])]) -> usize {
+    env.iter().map(|(name, value)| "export =\n".len() + name.len() + quoted_len(value)).sum()
 }
 
 /// Adds a refusal, naming `program`, unless `test` says that `$1` is there.
@@ -291,7 +321,7 @@ fn push_word(text: &mut Vec<u8>, word: &[u8]) {
 }
 
 /// Adds `bytes` as one word of `/bin/sh`: in single quotes, each of which within is closed, escaped and opened again.
-fn quote(text: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn quote(text: &mut Vec<u8>, bytes: &[u8]) {
     text.push(b'\'');
     for byte in bytes {
         match byte {
@@ -343,7 +373,7 @@ fn shown(bytes: &[u8]) -> String {
 }
 
 /// Comments are for readers of the source; a host's process list does without.
-fn without_comments(script: &str) -> String {
+pub(super) fn without_comments(script: &str) -> String {
     let lines = script.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.flat_map(|line| [line, "\n"]).collect()
 }

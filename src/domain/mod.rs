@@ -7,6 +7,7 @@ pub mod authority;
 pub mod certificate;
 pub mod decode;
 pub mod delivery;
+pub mod detached;
 pub mod diagnostic;
 pub mod document;
 pub mod hostrange;

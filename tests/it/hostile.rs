@@ -218,5 +218,5 @@ async fn hundred_hostile_hosts_leave_four_hundred_others_unaffected() {
         }
     }
     assert_eq!((states.len(), wrong), (500, Vec::<String>::new()));
-    assert_eq!(done.driven.verdict.counts.iter().map(|(_, count)| count).sum::<u32>(), 500);
+    assert_eq!(done.driven.verdict.unwrap().counts.iter().map(|(_, count)| count).sum::<u32>(), 500);
 }

@@ -7,6 +7,7 @@
 //! | `cancel` | that a run which another process drives is ended on its hosts |
 //! | `check` | that `sshjob check` says how far one gets, why no further, and what to do |
 //! | `delivery` | that what is sent to a host arrives exactly or not at all, whatever shells are there, and ends as it must |
+//! | `detached` | that a detached program runs once, that what is told of it is true, whoever is killed, and that it ends when asked to |
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
 //! | `hostile` | that a host that lies, floods or stalls ends in the right state, in bounded time and memory |
 //! | `program` | what the program itself does on real sshd hosts: documents and exit codes |
@@ -52,6 +53,7 @@ mod cancel;
 mod check;
 mod crash;
 mod delivery;
+mod detached;
 mod fleet;
 mod history;
 mod host_ca;

@@ -36,6 +36,9 @@ pub enum DeliveryError {
     /// The process that is to end the script could not be started.
     #[error("the host could not start the watchdog, without which nothing is run: is its process table full?")]
     Watchdog,
+    /// The process that is to watch over a detached program could not be started.
+    #[error("the host could not start the supervisor, without which nothing is run: is its process table full?")]
+    Supervisor,
     /// The script's interpreter, or the command's program, is not there.
     #[error("`{0}` is not on the host or not executable")]
     Program(String),
@@ -53,6 +56,7 @@ impl DeliveryError {
             ("hash", "") => Self::Hash,
             ("space", "") => Self::Space,
             ("watchdog", "") => Self::Watchdog,
+            ("supervisor", "") => Self::Supervisor,
             ("tool", name) => Self::Tool(name.to_owned()),
             ("program", name) => Self::Program(name.to_owned()),
             _ => Self::Unknown(text),

@@ -6,15 +6,6 @@ cd /
 echo up
 exec >/dev/null
 
-# Where the group is known to be gone the number may soon be another one's: `alive` asks for the start time, too.
-alive() {
-  stat=
-  while read -r line; do stat=$stat$line; done <"/proc/$leader/stat" || return 1
-  set -- ${stat##*") "}
-  group=$3
-  [ "${20}" = "$born" ] && [ "$1" != Z ] && [ "$1" != X ]
-}
-
 # The lifeline ends with the channel, however that comes about. Its reader holds it alone.
 exec 3<&0 </dev/null
 sleep "$limit" 3<&- &
@@ -27,15 +18,8 @@ wait "$timer" || wait "$lifeline"
 kill -KILL "$timer" "$lifeline"
 
 # A script that has ended is left in peace: what it started in the background lives on, as with plain ssh.
-if alive; then
-  [ "$group" = "$leader" ] && target=-$leader || target=$leader
-  kill -TERM "$target"
-  # Ten seconds to end in good order.
-  tries=50
-  while [ "$tries" -gt 0 ] && kill -0 "$target"; do
-    sleep 0.2 || sleep 1
-    tries=$((tries - 1))
-  done
-  [ "$tries" -gt 0 ] || kill -KILL "$target"
+if sshjob_alive "$leader" "$born"; then
+  [ "$sshjob_group" = "$leader" ] && target=-$leader || target=$leader
+  sshjob_stop "$target"
 fi
 [ -z "$dir" ] || rm -rf "$dir"

@@ -1,0 +1,71 @@
+# Tells where attempt $1 stands, and of its outputs at most $4 bytes each, from $2 and $3 on.
+sshjob_look() {
+  echo "$sshjob_token look $1"
+  if ! sshjob_find "$1" || ! cd "$sshjob_dir" || [ ! -r self ]; then
+    echo "$sshjob_token vanished"
+    return
+  fi
+  sshjob_from_out=$2 sshjob_from_err=$3 sshjob_most=$4
+  read -r sshjob_rest sshjob_pid sshjob_since sshjob_at_boot sshjob_began sshjob_rest sshjob_max sshjob_before sshjob_rest <self
+  read -r sshjob_leader sshjob_led sshjob_rest <leader
+  # Whoever is dead by now has written its status or never will: that order, and no other, tells the truth.
+  sshjob_supervised=no sshjob_running=no
+  ! sshjob_alive "$sshjob_pid" "$sshjob_since" || sshjob_supervised=yes
+  ! sshjob_alive "$sshjob_leader" "$sshjob_led" || sshjob_running=yes
+  [ "$sshjob_boot" = "$sshjob_at_boot" ] || sshjob_supervised=no sshjob_running=no
+  read -r sshjob_why sshjob_rest <why
+  read -r sshjob_now sshjob_rest </proc/uptime
+  [ "$sshjob_boot" = "$sshjob_at_boot" ] || sshjob_now=-
+  if [ -r status ]; then
+    read -r sshjob_kind sshjob_code sshjob_why sshjob_ended sshjob_after sshjob_rest <status
+    echo "$sshjob_token $sshjob_kind $sshjob_code $sshjob_why $sshjob_began $sshjob_ended $sshjob_now" \
+      "$sshjob_before $sshjob_after"
+  elif [ "$sshjob_boot" != "$sshjob_at_boot" ]; then
+    echo "$sshjob_token rebooted"
+  elif [ "$sshjob_supervised$sshjob_running" != nono ]; then
+    read -r sshjob_beat sshjob_rest <beat
+    echo "$sshjob_token running $sshjob_supervised $sshjob_began ${sshjob_beat:--} $sshjob_now"
+  else
+    sshjob_count_ooms
+    echo "$sshjob_token killed ${sshjob_why:--} $sshjob_before $sshjob_ooms"
+  fi
+  # Sizes come after the state: what ended has written all of it.
+  sshjob_sizes=$(LC_ALL=C ls -ln out err)
+  set -- ${sshjob_sizes##*"$sshjob_newline"}
+  sshjob_size=$5
+  set -- ${sshjob_sizes%%"$sshjob_newline"*}
+  sshjob_piece err "$sshjob_from_err" "$5"
+  sshjob_piece out "$sshjob_from_out" "$sshjob_size"
+}
+
+# Sends what file $1 of $3 bytes has from $2 on, beginning with the block that $2 lies in: so every `dd` finds it at once.
+sshjob_piece() {
+  sshjob_length=$(($3 - $2))
+  [ "$sshjob_length" -gt 0 ] || sshjob_length=0
+  [ "$sshjob_length" -le "$sshjob_most" ] || sshjob_length=$sshjob_most
+  sshjob_skip=$(($2 % 4096))
+  [ "$sshjob_length" != 0 ] || sshjob_skip=0
+  read -r sshjob_beyond sshjob_rest <"$1.rest"
+  echo "$sshjob_token $1 $3 ${sshjob_beyond:--} $sshjob_skip $sshjob_length"
+  [ "$sshjob_length" = 0 ] ||
+    dd bs=4096 skip=$(($2 / 4096)) count=$(((sshjob_skip + sshjob_length + 4095) / 4096)) <"$1" 2>/dev/null |
+    head -c $((sshjob_skip + sshjob_length))
+  echo
+}
+
+# Removes what is over and whose outcome is kept elsewhere.
+sshjob_forget() {
+  echo "$sshjob_token look $1"
+  if sshjob_find "$1"; then
+    rm -rf "$sshjob_dir/self" "$sshjob_dir"
+    rmdir "${sshjob_dir%/*}" "${sshjob_dir%/*/*}"
+  fi
+  echo "$sshjob_token vanished"
+}
+
+sshjob_newline='
+'
+read -r sshjob_boot </proc/sys/kernel/random/boot_id
+exec 3>&2 2>/dev/null </dev/null
+echo "$sshjob_token start" >&3
+echo "$sshjob_token start"

@@ -1,0 +1,54 @@
+# Runs in a session of its own. What ends it must not be an answer that nobody hears, nor a goodbye of the login.
+
+trap : HUP INT TERM PIPE
+sshjob_mask=$(umask)
+umask 077
+sshjob_job=$(dd bs="$sshjob_length" count=1 iflag=fullblock 2>/dev/null)
+case $sshjob_job in "#$sshjob_token"*"#$sshjob_token") ;; *) sshjob_refuse cut ;; esac
+sshjob_setsid=$(command -v setsid)
+for sshjob_tool in mkfifo mv; do
+  command -v "$sshjob_tool" >/dev/null || sshjob_refuse tool "$sshjob_tool"
+done
+
+# Who we are, before anybody can ask. Time is counted since boot: no clock that is set can touch it.
+read -r sshjob_boot </proc/sys/kernel/random/boot_id
+read -r sshjob_host </proc/sys/kernel/hostname
+read -r sshjob_up sshjob_rest </proc/uptime
+read -r sshjob_stat </proc/$$/stat
+set -- ${sshjob_stat##*") "}
+if [ -z "${20}" ] || [ -z "$sshjob_up" ] || [ -z "$sshjob_boot" ]; then sshjob_refuse tool /proc; fi
+sshjob_count_ooms
+sshjob_self="$sshjob_token $$ ${20} $sshjob_boot $sshjob_up $sshjob_limit $sshjob_max $sshjob_ooms $sshjob_host"
+
+sshjob_attach() {
+  echo "$sshjob_token attached"
+  exit
+}
+! sshjob_find "$sshjob_at" || sshjob_attach
+
+# All that will ever have to be written although the disk may be full by then has its room from the beginning.
+sshjob_blank='                                                                               '
+sshjob_prepare() {
+  [ -d "$sshjob_root" ] || mkdir "$sshjob_root" || return 1
+  sshjob_sound "$sshjob_root" && mkdir -p "$sshjob_dir" || return 1
+  mkfifo "$sshjob_dir/stdout" "$sshjob_dir/stderr" "$sshjob_dir/said" || return 1
+  for sshjob_file in leader why beat out.rest err.rest status.new; do
+    echo "$sshjob_blank" >"$sshjob_dir/$sshjob_file" || return 1
+  done
+  true >"$sshjob_dir/out" && true >"$sshjob_dir/err" || return 1
+  [ "$sshjob_bytes" = 0 ] || sshjob_fits >"$sshjob_dir/script" || return 1
+  echo "$sshjob_self" >"$sshjob_dir/self"
+}
+sshjob_clear() {
+  rm -rf "$@"
+  rmdir "$sshjob_root/${sshjob_at%/*}" "$sshjob_root/${sshjob_at%%/*}"
+} 2>/dev/null
+for sshjob_root in "$sshjob_home" "$sshjob_spare"; do
+  [ -n "$sshjob_root" ] || continue
+  sshjob_dir=$sshjob_root/${sshjob_at%/*}/.$sshjob_token
+  if sshjob_prepare 2>/dev/null; then break; fi
+  [ ! -d "$sshjob_dir" ] || sshjob_clear "$sshjob_dir"
+  sshjob_dir=
+done
+[ -n "$sshjob_dir" ] || sshjob_refuse space
+trap 'sshjob_clear "$sshjob_dir"' EXIT

@@ -1,0 +1,121 @@
+# Output comes by pipes: a script that opens /dev/stderr anew would empty a file. What is beyond the limit is counted.
+# A pump copies as it comes; only the last 4 KiB below the limit wait until they are complete.
+sshjob_pump() {
+  exec 3>>"$sshjob_dir/$1"
+  sshjob_left=$sshjob_max
+  while [ "$sshjob_left" -gt 0 ]; do
+    sshjob_flag=iflag=fullblock sshjob_block=$sshjob_left
+    [ "$sshjob_left" -lt 4096 ] || sshjob_flag='' sshjob_block=4096
+    [ "$sshjob_left" -lt 65536 ] || sshjob_block=65536
+    sshjob_count=$((sshjob_left / sshjob_block))
+    # "12+3 records in": whole blocks and others.
+    sshjob_records=$(dd bs="$sshjob_block" count="$sshjob_count" $sshjob_flag 2>&1 >&3) || break
+    sshjob_records=${sshjob_records%%" "*}
+    # shellcheck disable=SC2004 # `12+3` is a sum only where it is written out.
+    case $sshjob_records in *[!0-9+]* | '') ;; *) [ $(($sshjob_records)) = "$sshjob_count" ] || return 0 ;; esac
+    while read -r sshjob_key sshjob_rest; do
+      [ "$sshjob_key" != pos: ] || sshjob_left=$((sshjob_max - sshjob_rest))
+    done </proc/self/fdinfo/3
+  done
+  exec 3>&-
+  sshjob_count=$(wc -c)
+  set -- "$1" $sshjob_count
+  [ "$2" = 0 ] && [ "$sshjob_left" -le 0 ] || echo "$2" 1<>"$sshjob_dir/$1.rest"
+}
+
+sshjob_leads() {
+  read -r sshjob_leader sshjob_since sshjob_rest <"$sshjob_dir/leader" && sshjob_alive "$sshjob_leader" "$sshjob_since"
+}
+
+# Beats, and ends what takes too long. Outlives a supervisor that is killed for as long as there is something to watch.
+sshjob_watch() {
+  sshjob_nap=
+  trap 'kill "$sshjob_nap"; exit' TERM
+  sshjob_end=$((${sshjob_up%.*}${sshjob_up#*.} + sshjob_limit * 100))
+  while :; do
+    read -r sshjob_now sshjob_rest </proc/uptime
+    echo "$sshjob_now " 1<>"$sshjob_dir/beat"
+    sshjob_left=$((sshjob_end - ${sshjob_now%.*}${sshjob_now#*.}))
+    [ "$sshjob_left" -gt 0 ] || break
+    sshjob_left=$(((sshjob_left + 99) / 100))
+    [ "$sshjob_left" -lt 10 ] || sshjob_left=10
+    sleep "$sshjob_left" &
+    sshjob_nap=$!
+    wait "$sshjob_nap"
+    sshjob_nap=
+    sshjob_leads || sshjob_alive "$1" "$2" || exit
+  done
+  trap - TERM
+  sshjob_leads || exit
+  echo timed_out 1<>"$sshjob_dir/why"
+  sshjob_stop "-$sshjob_leader"
+}
+
+sshjob_over() {
+  sshjob_stat='x) Z'
+  [ ! -r "/proc/$1/stat" ] || read -r sshjob_stat <"/proc/$1/stat"
+  case ${sshjob_stat##*") "} in Z*) ;; *) return 1 ;; esac
+}
+
+set -- $sshjob_self
+sshjob_watch "$2" "$3" &
+sshjob_watcher=$!
+# shellcheck disable=SC2094 # pipes, all
+exec 3<>"$sshjob_dir/stdout" 4>"$sshjob_dir/stdout" 5<"$sshjob_dir/stdout" 3>&-
+# shellcheck disable=SC2094
+exec 3<>"$sshjob_dir/stderr" 6>"$sshjob_dir/stderr" 7<"$sshjob_dir/stderr" 3>&-
+exec 8<>"$sshjob_dir/said"
+# By `exec`: around a function, or a subshell, a shell may keep what it is to close, for afterwards.
+{ exec <&5 4>&- 5<&- 6>&- 7<&- 8>&-; sshjob_pump out; } &
+sshjob_out=$!
+{ exec <&7 4>&- 5<&- 6>&- 7<&- 8>&-; sshjob_pump err; } &
+sshjob_err=$!
+exec 5<&- 7<&-
+
+# Of a child that was ended by a signal a shell says so, in its own words; its status alone could be the child's own.
+# As /bin/sh, bash would keep quiet.
+# shellcheck disable=SC3040
+[ -z "$BASH_VERSION" ] || ! (set +o posix) || set +o posix
+{
+  (
+    exec >&4 2>&6 4>&- 6>&- 8>&-
+    eval "$sshjob_job"
+    exec "$sshjob_setsid" /bin/sh -c "$sshjob_leader_text" sshjob-leader "$sshjob_dir" "$sshjob_mask" "$@"
+  )
+  sshjob_status=$?
+} 2>&8
+exec 4>&- 6>&-
+echo >&8
+read -r sshjob_said <&8
+exec 8>&-
+if [ "$sshjob_status" -gt 256 ]; then
+  sshjob_status="signal $((sshjob_status - 256))"
+elif [ "$sshjob_status" -gt 128 ] && [ -n "$sshjob_said" ]; then
+  sshjob_status="signal $((sshjob_status - 128))"
+else
+  sshjob_status="exit $sshjob_status"
+fi
+read -r sshjob_up sshjob_rest </proc/uptime
+sshjob_count_ooms
+
+# Whoever was asked to end, ends with its whole group.
+read -r sshjob_why sshjob_rest <"$sshjob_dir/why"
+[ "$sshjob_why" = timed_out ] || kill -TERM "$sshjob_watcher"
+wait "$sshjob_watcher"
+
+# All that the program wrote is in the files before its end is told. What lives on may hold the pipes for ever.
+sshjob_tries=40
+while [ "$sshjob_tries" -gt 0 ] && ! { sshjob_over "$sshjob_out" && sshjob_over "$sshjob_err"; }; do
+  sleep 0.05 || sleep 1
+  sshjob_tries=$((sshjob_tries - 1))
+done
+
+read -r sshjob_why sshjob_rest <"$sshjob_dir/why"
+echo "$sshjob_status ${sshjob_why:-done} $sshjob_up $sshjob_ooms" 1<>"$sshjob_dir/status.new"
+sshjob_tries=60
+until mv "$sshjob_dir/status.new" "$sshjob_dir/status"; do
+  # A full process table empties; a directory that is gone stays so.
+  [ -d "$sshjob_dir" ] && [ "$sshjob_tries" -gt 0 ] || exit
+  sleep 1
+  sshjob_tries=$((sshjob_tries - 1))
+done

@@ -1,0 +1,192 @@
+//! Whoever is killed, and whatever becomes of the host: what is told is true, and nothing runs for ever.
+
+use super::*;
+
+const WAITING: &str = "#!/bin/sh\necho up; while [ ! -e go ]; do sleep 0.01; done; echo late";
+
+/// Starts a script and waits until it says that it is up.
+#[track_caller]
+fn up(host: &Host, script: &str, attempt: &Attempt) {
+    assert_eq!(host.start(script, attempt), Ok(Started::Now));
+    eventually("the script is up", || host.look(attempt, 0, 0, 9).out.bytes == b"up\n");
+}
+
+/// The words of a record in the attempt's directory.
+fn record(host: &Host, attempt: &Attempt, name: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(host.home_of(attempt).join(name)).unwrap();
+    text.lines().next().unwrap().split_whitespace().map(str::to_owned).collect()
+}
+
+fn kill(signal: &str, target: &str) {
+    assert!(Command::new("kill").args([signal, "--", target]).status().unwrap().success());
+}
+
+/// Changes one word of a record.
+fn forge(host: &Host, attempt: &Attempt, name: &str, word: usize, to: &str) {
+    let mut words = record(host, attempt, name);
+    to.clone_into(&mut words[word]);
+    std::fs::write(host.home_of(attempt).join(name), words.join(" ") + "\n").unwrap();
+}
+
+const KILLED: Verdict = Verdict::Killed { why: Why::Itself, out_of_memory: false };
+
+#[test]
+fn supervisor_that_is_killed_leaves_the_program_running_and_its_end_unknown() {
+    for (shell, host) in Host::of_every_shell() {
+        let one = attempt(1);
+        up(&host, WAITING, &one);
+        kill("-KILL", &record(&host, &one, "self")[1]);
+        eventually("nobody supervises", || matches!(host.verdict(&one), Verdict::Running { supervised: false, .. }));
+        std::fs::write(host.dir("home").join("go"), "").unwrap();
+        let found = host.wait(&one);
+        assert_eq!((found.verdict, found.out.bytes), (KILLED, b"up\nlate\n".to_vec()), "{shell}");
+    }
+}
+
+#[test]
+fn everything_that_is_killed_at_once_is_told() {
+    let (host, one) = (Host::new(), attempt(1));
+    up(&host, WAITING, &one);
+    kill("-KILL", &record(&host, &one, "self")[1]);
+    kill("-KILL", &format!("-{}", record(&host, &one, "leader")[0]));
+    assert_eq!(host.wait(&one).verdict, KILLED);
+    assert_eq!(host.start(WAITING, &one), Ok(Started::Before));
+}
+
+#[test]
+fn program_that_is_killed_ended_by_that_signal() {
+    let (host, one) = (Host::new(), attempt(1));
+    up(&host, WAITING, &one);
+    kill("-KILL", &record(&host, &one, "leader")[0]);
+    assert_eq!(how(&host.wait(&one).verdict), (signal(9), Why::Itself));
+}
+
+#[test]
+fn goodbye_to_the_session_reaches_nobody() {
+    let (host, one) = (Host::new(), attempt(1));
+    up(&host, WAITING, &one);
+    let supervisor = record(&host, &one, "self")[1].clone();
+    for signal in ["-HUP", "-INT", "-TERM", "-PIPE"] {
+        kill(signal, &supervisor);
+    }
+    std::fs::write(host.dir("home").join("go"), "").unwrap();
+    assert_eq!(how(&host.wait(&one).verdict), (How::Exit(0), Why::Itself));
+}
+
+#[test]
+fn host_that_was_restarted_is_told_from_one_where_the_program_was_killed() {
+    let (host, one) = (Host::new(), attempt(1));
+    up(&host, WAITING, &one);
+    let boot = record(&host, &one, "self")[3].clone();
+    forge(&host, &one, "self", 3, "11111111-2222-3333-4444-555555555555");
+    assert_eq!(host.verdict(&one), Verdict::Rebooted);
+    // A process of that number runs, and is not ours.
+    assert_eq!(host.cancel(&one).deed, cancel::Deed::Over);
+    forge(&host, &one, "self", 3, &boot);
+    std::fs::write(host.dir("home").join("go"), "").unwrap();
+    assert_eq!(how(&host.wait(&one).verdict), (How::Exit(0), Why::Itself));
+    forge(&host, &one, "self", 3, "11111111-2222-3333-4444-555555555555");
+    assert!(matches!(host.verdict(&one), Verdict::Ended { how: How::Exit(0), ago: None, .. }));
+}
+
+#[test]
+fn process_that_has_the_number_of_ours_is_not_ours() {
+    let (host, one) = (Host::new(), attempt(1));
+    up(&host, WAITING, &one);
+    for (name, word) in [("leader", 1), ("self", 2)] {
+        forge(&host, &one, name, word, "1");
+    }
+    assert_eq!(host.verdict(&one), KILLED);
+    let cancelled = host.cancel(&one);
+    assert_eq!(cancelled.deed, cancel::Deed::Over);
+    assert!(cancelled.survivors > 0, "it is found by its environment, and left alone");
+    std::fs::write(host.dir("home").join("go"), "").unwrap();
+    eventually("it has ended", || host.home_of(&one).join("status").exists());
+}
+
+#[test]
+fn directory_that_is_deleted_has_vanished() {
+    let (host, one) = (Host::new(), attempt(1));
+    up(&host, WAITING, &one);
+    let supervisor = record(&host, &one, "self")[1].clone();
+    std::fs::remove_dir_all(host.home_of(&one)).unwrap();
+    std::fs::write(host.dir("home").join("go"), "").unwrap();
+    eventually("its supervisor gives up", || !Path::new("/proc").join(&supervisor).exists());
+    assert_eq!(host.verdict(&one), Verdict::Vanished);
+}
+
+#[test]
+fn pump_that_is_killed_does_not_hang_the_program() {
+    let (host, one) = (Host::new(), attempt(1));
+    let script = "#!/bin/sh\necho up; while [ ! -e go ]; do sleep 0.01; done; yes | head -c 300000; echo $? >ended";
+    up(&host, script, &one);
+    let supervisor = record(&host, &one, "self")[1].clone();
+    // Whoever copies reads the pipe and is not of the program's group.
+    let leader = record(&host, &one, "leader")[0].clone();
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        let fields: Vec<&str> = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
+        let pid = process.file_name().into_string().unwrap();
+        let copies = fields.get(2) == Some(&&*supervisor) && pid != supervisor && stat.contains("(dd)");
+        if copies {
+            kill("-KILL", &pid);
+        }
+    }
+    std::fs::write(host.dir("home").join("go"), "").unwrap();
+    let found = host.wait(&one);
+    assert_eq!(how(&found.verdict), (How::Exit(0), Why::Itself));
+    assert!(found.out.dropped.is_some(), "what nobody stored is not passed over in silence: {leader}");
+}
+
+#[test]
+fn program_beyond_its_time_is_ended_with_its_group() {
+    for (shell, host) in Host::of_every_shell() {
+        let one = attempt(1);
+        let terms = Terms { timeout: Duration::from_millis(300), ..TERMS };
+        let script: Arc<[u8]> = Arc::from(*b"#!/bin/sh\ntail -f /dev/null & echo $!; wait");
+        host.start_on(&terms, Program::Script { bytes: &script, args: &[] }, &one).unwrap();
+        let found = host.wait(&one);
+        assert_eq!(how(&found.verdict), (signal(15), Why::TimedOut), "{shell}");
+        let child = String::from_utf8(found.out.bytes).unwrap();
+        assert!(!Path::new("/proc").join(child.trim()).exists(), "{shell}");
+    }
+}
+
+#[test]
+fn cancelled_program_ends_with_its_group_and_what_left_it_is_named() {
+    for (shell, host) in Host::of_every_shell() {
+        let one = attempt(1);
+        let script = "#!/bin/sh\ntail -f /dev/null & setsid tail -f /dev/null </dev/null >/dev/null 2>&1 &\n\
+                      setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo up; wait";
+        up(&host, script, &one);
+        let cancelled = host.cancel(&one);
+        let mut names: Vec<&str> = cancelled.named.iter().map(|survivor| &*survivor.name).collect();
+        names.sort_unstable();
+        assert_eq!(
+            (cancelled.deed, cancelled.survivors, cancelled.scanned),
+            (cancel::Deed::Signalled, 2, true),
+            "{shell}"
+        );
+        assert_eq!(names, ["sleep", "tail"], "{shell}");
+        assert_eq!(how(&host.verdict(&one)), (signal(15), Why::Cancelled), "{shell}");
+        for survivor in cancelled.named {
+            kill("-KILL", &survivor.pid.to_string());
+        }
+        eventually("nothing is left", || host.cancel(&one).survivors == 0);
+        assert_eq!(host.cancel(&one).deed, cancel::Deed::Over, "{shell}");
+        assert_eq!(host.cancel(&attempt(2)).deed, cancel::Deed::Vanished, "{shell}");
+    }
+}
+
+#[test]
+fn daemon_that_holds_the_output_does_not_hold_the_verdict() {
+    for (shell, host) in Host::of_every_shell() {
+        let one = attempt(1);
+        host.start("#!/bin/sh\nsetsid sh -c 'while [ ! -e go ]; do sleep 0.01; done; echo late' &\necho up", &one)
+            .unwrap();
+        let found = host.wait(&one);
+        assert_eq!((how(&found.verdict), found.out), ((How::Exit(0), Why::Itself), whole(b"up\n")), "{shell}");
+        std::fs::write(host.dir("home").join("go"), "").unwrap();
+        eventually("it still has a reader", || host.look(&one, 0, 0, 99).out.bytes == b"up\nlate\n");
+    }
+}

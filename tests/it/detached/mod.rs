@@ -1,0 +1,243 @@
+//! The real texts, run by real shells and fed through a pipe, as an SSH server would.
+
+mod killed;
+mod once;
+mod told;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sshjob::domain::delivery::reply::{DeliveryError, Reader};
+use sshjob::domain::delivery::{Parcel, Program, Token};
+use sshjob::domain::detached::collect::{Ask, Found, How, Piece, Verdict, Why};
+use sshjob::domain::detached::{Attempt, Detached, Started, Terms, Unreadable, cancel, collect, read_start};
+use sshjob::domain::job::Sudo;
+use tempfile::TempDir;
+
+/// Shells that stand at `/bin/sh` somewhere.
+const BIN_SHELLS: [&str; 5] = ["dash", "bash", "busybox", "ksh", "mksh"];
+
+/// More than any test takes, and few enough bytes to go beyond.
+const TERMS: Terms =
+    Terms { timeout: Duration::from_mins(10), max_output: 1 << 30, keep: Duration::from_hours(7 * 24) };
+
+/// A machine: a home, a place of last resort, and who plays which part.
+struct Host {
+    root: TempDir,
+    sh: PathBuf,
+    path: Option<PathBuf>,
+}
+
+impl Host {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        for dir in ["home", "spare", "bin"] {
+            std::fs::create_dir(root.path().join(dir)).unwrap();
+        }
+        Self { root, sh: "/bin/sh".into(), path: None }
+    }
+
+    /// The same with `shell` in the place of `/bin/sh`; `None`, said aloud, where it is not installed.
+    fn sh(mut self, shell: &str) -> Option<Self> {
+        let Some(program) = which(shell) else {
+            eprintln!("skipped: no `{shell}` on this machine; tests/run installs it");
+            return None;
+        };
+        // Multi-call programs and shells with several characters go by the name that they are called by.
+        self.sh = self.dir("sh");
+        symlink(program, &self.sh).unwrap();
+        Some(self)
+    }
+
+    /// All shells that are here in the place of `/bin/sh`.
+    fn of_every_shell() -> Vec<(&'static str, Self)> {
+        let hosts: Vec<_> = BIN_SHELLS.into_iter().filter_map(|shell| Some((shell, Self::new().sh(shell)?))).collect();
+        assert!(!hosts.is_empty(), "no shell was tried");
+        hosts
+    }
+
+    /// A `PATH` with these programs and no others.
+    fn only(mut self, programs: &[(&str, &Path)]) -> Self {
+        for (name, program) in programs {
+            symlink(program, self.dir("bin").join(name)).unwrap();
+        }
+        self.path = Some(self.dir("bin"));
+        self
+    }
+
+    fn dir(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// The directory of `attempt` in the home.
+    fn home_of(&self, attempt: &Attempt) -> PathBuf {
+        self.dir("home").join(".sshjob").join(attempt.to_string())
+    }
+
+    /// Starts what a parcel is for; nothing of its standard input is sent yet.
+    fn open(&self, mut parcel: Parcel) -> Session {
+        let (rest, token) = parcel.command.rsplit_once(' ').unwrap();
+        let (rest, length) = rest.rsplit_once(' ').unwrap();
+        let (head, job) = parcel.head.split_at(length.parse().unwrap());
+        let sh = self.sh.to_str().unwrap();
+        let head = replace(head, b"/bin/sh -c", format!("{sh} -c").as_bytes());
+        let head = replace(&head, b"/var/tmp/sshjob-", format!("{}/sshjob-", self.dir("spare").display()).as_bytes());
+        let line = format!("{} {} {token}", rest.replace("/bin/sh", sh), head.len());
+        parcel.head = [&head, job].concat().into();
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg(line);
+        // No variable of the test runner's reaches the host.
+        command.env_clear().env("PATH", self.path.clone().map_or_else(path, PathBuf::into_os_string));
+        command.env("HOME", self.dir("home")).current_dir(self.dir("home"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let byte = |n: usize| u8::from_str_radix(&token[2 * n..2 * n + 2], 16).unwrap();
+        let token = Token::new(std::array::from_fn(byte));
+        Session { child: command.spawn().unwrap(), parcel, token }
+    }
+
+    fn ask(&self, parcel: Parcel) -> Result<Vec<u8>, DeliveryError> {
+        let mut session = self.open(parcel);
+        session.send_all();
+        session.end()
+    }
+
+    fn start_on(&self, terms: &Terms, program: Program<'_>, attempt: &Attempt) -> Result<Started, DeliveryError> {
+        let token = token();
+        let (number, env) = (attempt.number.to_string(), attempt);
+        let env: [(&str, &[u8]); 4] = [
+            ("SSHJOB_RUN_ID", env.run.as_str().as_bytes()),
+            ("SSHJOB_INSTANCE", env.instance.as_str().as_bytes()),
+            ("SSHJOB_ATTEMPT", number.as_bytes()),
+            ("SECRET", b"hidden from files"),
+        ];
+        let detached = Detached::new(program, &Sudo::No, terms).unwrap();
+        let answer = self.ask(detached.parcel(&token, attempt, &env).unwrap())?;
+        read_start(&token, &answer).map_err(|error| DeliveryError::Unknown(error.to_string()))
+    }
+
+    fn start(&self, script: &str, attempt: &Attempt) -> Result<Started, DeliveryError> {
+        self.start_on(&TERMS, Program::Script { bytes: &Arc::from(script.as_bytes()), args: &[] }, attempt)
+    }
+
+    fn asked(&self, asks: &[Ask]) -> Result<Vec<Found>, Unreadable> {
+        let token = token();
+        let answer = self.ask(collect::parcel(&Sudo::No, &token, asks).unwrap()).unwrap();
+        assert!(answer.len() as u64 <= collect::max_answer(asks));
+        collect::read(&token, asks, &answer).inspect_err(|_| eprintln!("{}", String::from_utf8_lossy(&answer)))
+    }
+
+    fn look(&self, attempt: &Attempt, out: u64, err: u64, most: u32) -> Found {
+        self.asked(&[Ask::Look { attempt: attempt.clone(), out, err, most }]).unwrap().remove(0)
+    }
+
+    fn verdict(&self, attempt: &Attempt) -> Verdict {
+        self.look(attempt, 0, 0, 0).verdict
+    }
+
+    /// Looks until the attempt does not run any more, and then at all of its output.
+    #[track_caller]
+    fn wait(&self, attempt: &Attempt) -> Found {
+        eventually("it has ended", || !matches!(self.verdict(attempt), Verdict::Running { .. }));
+        self.look(attempt, 0, 0, collect::MAX_PIECE)
+    }
+
+    fn cancel(&self, attempt: &Attempt) -> cancel::Cancelled {
+        let token = token();
+        let answer = self.ask(cancel::parcel(&Sudo::No, &token, attempt).unwrap()).unwrap();
+        cancel::read(&token, attempt, &answer).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&answer)))
+    }
+}
+
+/// A channel.
+struct Session {
+    child: Child,
+    parcel: Parcel,
+    token: Token,
+}
+
+impl Session {
+    /// Sends; a host that has answered already reads no more.
+    fn send(&mut self, bytes: &[u8]) {
+        let _ = self.child.stdin.as_mut().unwrap().write_all(bytes);
+    }
+
+    fn send_all(&mut self) {
+        let (head, script) = (self.parcel.head.clone(), Arc::clone(&self.parcel.script));
+        self.send(&head);
+        self.send(&script);
+    }
+
+    /// Reads the answer to its end, while the channel stays open: nobody of the job's may hold it.
+    fn end(mut self) -> Result<Vec<u8>, DeliveryError> {
+        let stdin = self.child.stdin.take();
+        let output = self.child.wait_with_output().unwrap();
+        drop(stdin);
+        let (mut out, mut err) = (Reader::new(&self.token), Reader::new(&self.token));
+        err.feed(&output.stderr)?;
+        let answer = out.feed(&output.stdout)?.to_vec();
+        assert_eq!(out.started(), err.started(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(answer)
+    }
+}
+
+/// An attempt that no other test has.
+fn attempt(number: u32) -> Attempt {
+    let thread = format!("{:?}", std::thread::current().id()).replace(['(', ')'], "");
+    let instance = format!("-w:1%@+_.{}.{thread}", std::process::id());
+    Attempt { run: "nightly-20261122T221500Z".parse().unwrap(), instance: instance.parse().unwrap(), number }
+}
+
+fn token() -> Token {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).unwrap();
+    Token::new(random)
+}
+
+/// How a verdict says that it ended.
+#[track_caller]
+fn how(verdict: &Verdict) -> (How, Why) {
+    match verdict {
+        Verdict::Ended { how, why, .. } => (*how, *why),
+        other => panic!("{other:?}"),
+    }
+}
+
+const fn signal(number: u8) -> How {
+    How::Signal { number, out_of_memory: false }
+}
+
+fn whole(bytes: &[u8]) -> Piece {
+    Piece { bytes: bytes.to_vec(), stored: bytes.len() as u64, dropped: None }
+}
+
+#[expect(clippy::disallowed_methods, reason = "where this machine's programs are")]
+fn path() -> OsString {
+    std::env::var_os("PATH").unwrap()
+}
+
+fn which(program: &str) -> Option<PathBuf> {
+    std::env::split_paths(&path()).map(|dir| dir.join(program)).find(|candidate| candidate.is_file())
+}
+
+/// Waits for what another process brings about; the deadline is only there to fail at last.
+#[track_caller]
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within a minute: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn replace(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    match text.windows(from.len()).position(|window| window == from) {
+        Some(at) => [&text[..at], to, &replace(&text[at + from.len()..], from, to)].concat(),
+        None => text.to_vec(),
+    }
+}

@@ -1,0 +1,120 @@
+//! Whatever happens at the start, an attempt runs once or never.
+
+use std::sync::Barrier;
+
+use super::*;
+
+/// A script that leaves one line for each time that it runs.
+const TRACE: &str = "#!/bin/sh\necho ran >>trace";
+
+fn traces(host: &Host) -> usize {
+    std::fs::read_to_string(host.dir("home").join("trace")).unwrap_or_default().lines().count()
+}
+
+#[test]
+fn attempt_that_is_started_from_everywhere_at_once_runs_once() {
+    for (shell, host) in Host::of_every_shell() {
+        for number in 1..=4 {
+            let (one, gate) = (attempt(number), Barrier::new(5));
+            let started: Vec<_> = std::thread::scope(|scope| {
+                let start = || {
+                    gate.wait();
+                    host.start(TRACE, &one)
+                };
+                let starts: Vec<_> = (0..5).map(|_| scope.spawn(start)).collect();
+                starts.into_iter().map(|start| start.join().unwrap()).collect()
+            });
+            let count = |answer| started.iter().filter(|it| **it == Ok(answer)).count();
+            assert_eq!((count(Started::Now), count(Started::Before)), (1, 4), "{shell}: {started:?}");
+            assert_eq!(how(&host.wait(&one).verdict), (How::Exit(0), Why::Itself), "{shell}");
+            assert_eq!(traces(&host), usize::try_from(number).unwrap(), "{shell}");
+        }
+        let left = std::fs::read_dir(host.home_of(&attempt(1)).parent().unwrap()).unwrap().count();
+        assert_eq!(left, 4, "{shell}: nothing but the attempts is left");
+    }
+}
+
+/// A machine whose every tool may, at its `n`-th call by anyone, kill the shell that called it: before it does its work
+/// or after.
+fn killing_at(n: usize, after: bool) -> Host {
+    let host = Host::new();
+    let (count, home) = (host.dir("count"), host.dir("home"));
+    for tool in
+        ["dd", "mkdir", "mkfifo", "mv", "rm", "rmdir", "setsid", "sha256sum", "sleep", "find", "wc", "ls", "head"]
+    {
+        let real = which(tool).unwrap();
+        let work = if after { format!("{} \"$@\"", real.display()) } else { ":".to_owned() };
+        // Only what belongs to this host is ever killed: an orphan's parent is somebody else's.
+        let text = format!(
+            "#!/bin/sh\necho >>{count}\nif [ \"$(wc -l <{count})\" = {n} ]; then\n{work}\n\
+             grep -qzxF HOME={home} /proc/$PPID/environ && kill -KILL $PPID\nexit 1\nfi\nexec {real} \"$@\"\n",
+            count = count.display(),
+            home = home.display(),
+            real = real.display(),
+        );
+        let stand_in = host.dir("bin").join(tool);
+        std::fs::write(&stand_in, text.replace("wc -l", &format!("{} -l", which("wc").unwrap().display()))).unwrap();
+        std::fs::set_permissions(&stand_in, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let mut dirs = host.dir("bin").into_os_string();
+    dirs.push(":");
+    dirs.push(path());
+    Host { path: Some(dirs.into()), ..host }
+}
+
+#[test]
+fn start_that_is_killed_at_any_step_runs_once_or_never_and_the_state_says_so() {
+    let (mut ran, mut never, mut lost) = (0, 0, 0);
+    for n in 1.. {
+        let mut calls = 0;
+        for after in [false, true] {
+            let (mut host, one) = (killing_at(n, after), attempt(1));
+            let first = host.start(TRACE, &one);
+            calls = calls.max(std::fs::read_to_string(host.dir("count")).unwrap().lines().count());
+            // Whoever does not know whether it started, starts it again.
+            host.path = None;
+            let second = host.start(TRACE, &one);
+            let found = host.wait(&one);
+            let traces = traces(&host);
+            let case = format!("{n}, after: {after}: {first:?} {second:?} {found:?} {traces}");
+            assert!(traces <= 1, "{case}");
+            assert!(first != Ok(Started::Now) || second == Ok(Started::Before), "{case}");
+            match found.verdict {
+                Verdict::Ended { how: How::Exit(0), .. } => assert_eq!(traces, 1, "{case}"),
+                Verdict::Killed { .. } => lost += 1,
+                ref other => panic!("{other:?}: {case}"),
+            }
+            ran += usize::from(first == Ok(Started::Now));
+            never += usize::from(second == Ok(Started::Now));
+        }
+        if calls < n {
+            break;
+        }
+    }
+    println!("killed: {ran} had started, {never} had not and were started again, {lost} were lost");
+    assert!(ran > 0 && never > 0 && lost > 0);
+}
+
+#[test]
+fn start_that_is_cut_anywhere_runs_never_and_leaves_nothing() {
+    let host = Host::new();
+    let script: Arc<[u8]> = Arc::from(format!("{TRACE}\n# {}\n", "x".repeat(20_000)).into_bytes());
+    let detached = Detached::new(Program::Script { bytes: &script, args: &[] }, &Sudo::No, &TERMS).unwrap();
+    let whole = detached.parcel(&token(), &attempt(1), &[("SECRET", b"hidden")]).unwrap();
+    let announced: usize = whole.command.rsplit(' ').nth(1).unwrap().parse().unwrap();
+    let (head, all) = (whole.head.len(), whole.head.len() + script.len());
+    let steps = (0..20).map(|n| all * n / 20);
+    for cut in steps.chain([1, announced - 100, announced + 200, head - 1, head, head + 1, all - 1]) {
+        let mut session = host.open(detached.parcel(&token(), &attempt(1), &[("SECRET", b"hidden")]).unwrap());
+        // What the tests put into the head moves all that comes after it.
+        let (sent, moved) = (session.parcel.head.clone(), session.parcel.head.len() - head);
+        let sent = [&sent[..], &script[..]].concat();
+        let cut = if cut < announced { cut } else { cut + moved };
+        session.send(&sent[..cut]);
+        drop(session.child.stdin.take());
+        let expected = if cut < head + moved { DeliveryError::Cut } else { DeliveryError::Hash };
+        assert_eq!(session.end(), Err(expected), "cut at {cut} of {all}");
+    }
+    assert_eq!((traces(&host), host.verdict(&attempt(1))), (0, Verdict::Vanished));
+    eventually("nothing is left behind", || std::fs::read_dir(host.dir("home").join(".sshjob")).unwrap().count() == 0);
+}
