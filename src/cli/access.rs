@@ -67,7 +67,10 @@ pub fn not_yet(what: &str) -> Fail {
 pub fn refuse_what_is_not_built(job: &Job) -> Result<(), Fail> {
     use crate::domain::job::Mode;
     let needs = [
-        (job.mode != Mode::Attached, "detached mode (`mode: detached`, `-d`)"),
+        (
+            matches!(job.mode, Mode::Detached { unit: true, .. }),
+            "a systemd unit (`mode: { detached: { unit: true } }`)",
+        ),
         (job.notify.is_some(), "notifications (`notify:`)"),
     ];
     match needs.into_iter().find(|(needed, _)| *needed) {

@@ -5,22 +5,28 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use super::access;
-use super::context::Global;
+use super::command::status;
+use super::context::{Format, Global};
+use super::detached::Care;
 use super::exit::{Exit, Fail};
 use super::output::console::Console;
 use super::output::print::{Options, print};
+use super::output::{json, verdict};
 use super::project::Workspace;
 use super::{keys, known_hosts};
 use crate::adapter::dir::Dir;
 use crate::adapter::ssh::Connector;
+use crate::domain::document::EventDocument;
 use crate::domain::id::RunId;
 use crate::domain::job::{HostKeyPolicy, Job};
+use crate::domain::quantity::Span;
 use crate::domain::run::Target;
 use crate::engine::access::Access;
 use crate::engine::clock::{self, Clock};
-use crate::engine::drive::drive;
+use crate::engine::drive::{Driven, drive};
 use crate::engine::gate::{Gate, Stop};
 use crate::engine::records::Runs;
 use crate::engine::start::{Request, StartError, start};
@@ -48,6 +54,8 @@ pub struct Launch {
     pub retry_of: Option<RunId>,
     /// Whether identical output is shown once.
     pub group: bool,
+    /// How long to wait for detached scripts to end.
+    pub wait: Option<Span>,
 }
 
 /// Runs it, shows what happens, and returns how the process is to end.
@@ -89,9 +97,15 @@ pub async fn launch(mut launch: Launch, workspace: &Workspace, runs: Runs<Dir>, 
         gate: gate.clone(),
         batch_ended: Arc::new(Notify::new()),
     };
-    let options =
-        Options { format: global.output, group: launch.group, quiet: global.quiet, width, program: program(global) };
-    let printer = tokio::spawn(print(heard, options, Console::new(global.color), runs));
+    let options = Options {
+        format: global.output,
+        group: launch.group,
+        quiet: global.quiet,
+        width,
+        program: program(global),
+        awaited: launch.wait.is_some(),
+    };
+    let printer = tokio::spawn(print(heard, options, Console::new(global.color), runs.clone()));
     let interrupts = tokio::spawn(obey_interrupts(gate.clone()));
     let driven = drive(&worker, &started).await;
     interrupts.abort();
@@ -101,11 +115,33 @@ pub async fn launch(mut launch: Launch, workspace: &Workspace, runs: Runs<Dir>, 
     match driven {
         // What ran is told; what it said is not all there.
         Ok(driven) if matches!(driven.stop, Some(Stop::Store(_))) => Ok(shown.exit.min(Exit::Unavailable)),
+        Ok(Driven { verdict: None, .. }) if let Some(wait) = launch.wait => {
+            wait_for(&runs, &started.run.run, wait.0, shown.exit, global).await
+        }
         Ok(_) => Ok(shown.exit),
         // Interrupted while another process drives the run: it goes on there.
         Err(WorkError::Fenced) if gate.stopped() == Some(&Stop::Cancelled) => Ok(Exit::Interrupted),
         Err(error) => Err(not_driven(&error, &started.run.run)),
     }
+}
+
+/// Waits for detached scripts to end, then shows how the run stands; `exit` is what it comes to if they run on.
+async fn wait_for(runs: &Runs<Dir>, run: &RunId, wait: Duration, exit: Exit, global: &Global) -> Result<Exit, Fail> {
+    if let Some(mut care) = Care::of(runs, run, global).await? {
+        care.watch(Some(Instant::now() + wait)).await?;
+    }
+    let mut console = Console::new(global.color);
+    let view = status::current(runs, run, &mut console).await?;
+    if global.output == Format::Ndjson {
+        let summary = view.summary();
+        let event = if view.verdict.is_some() { EventDocument::run_finished } else { EventDocument::run_released };
+        json::line(&mut console, &event(summary));
+    } else {
+        let shown = status::Args { run: run.to_string(), wait: false };
+        status::show(&shown, global.output, runs, &mut console).await?;
+    }
+    let verdict = view.verdict.as_ref();
+    Ok(verdict.map_or(exit, |it| verdict::exit(it.state, it.reason.as_deref(), &it.counts)))
 }
 
 /// The first Ctrl-C, or a first SIGTERM, starts no more tasks and ends those that run; the second leaves at once.

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod command;
 pub mod context;
+pub mod detached;
 pub mod dry_run;
 pub mod exit;
 pub mod flags;

@@ -85,15 +85,6 @@ impl fmt::Display for TaskState {
     }
 }
 
-/// A detached script's process, in its host's words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    /// What the host calls itself.
-    pub hostname: String,
-    /// The process id there.
-    pub pid: u32,
-}
-
 /// What is known of a task. Sizes are in bytes and count what the host sent, also beyond `max_output`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskRecord {
@@ -129,9 +120,9 @@ pub struct TaskRecord {
     /// Whether output beyond `max_output` was dropped.
     #[serde(default)]
     pub truncated: bool,
-    /// Where a detached script runs, since its host has said so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub process: Option<Process>,
+    /// Whether the host has said that a detached script runs there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirmed: bool,
     /// The fingerprint of the host key that was seen, as `SHA256:…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_key: Option<String>,
@@ -152,9 +143,17 @@ impl TaskRecord {
             stdout_bytes: 0,
             stderr_bytes: 0,
             truncated: false,
-            process: None,
+            confirmed: false,
             host_key: None,
         }
+    }
+
+    /// Whether this tells more than `other` of the same attempt of a detached script.
+    pub fn is_beyond(&self, other: &Self) -> bool {
+        let bytes = |record: &Self| (record.stdout_bytes, record.stderr_bytes);
+        other.state == TaskState::Running
+            && self.attempt == other.attempt
+            && (self.state.is_final() || bytes(self) > bytes(other))
     }
 
     /// The same task, ended in `state` at `now` because of `reason`.

@@ -15,7 +15,7 @@ use super::records::Runs;
 use crate::domain::id::{InstanceId, RunId};
 use crate::domain::layout::{Key, RunKeys};
 use crate::domain::run::Outcomes;
-use crate::domain::task::{TaskRecord, TaskState};
+use crate::domain::task::TaskRecord;
 use crate::port::{Store, StoreError, Version, Written};
 
 /// Records that wait for the write under way; more make their tasks wait.
@@ -150,10 +150,7 @@ impl<S: Store> Writer<S> {
     fn adopt(&mut self, found: Outcomes) {
         for (instance, record) in found.tasks {
             let ours = self.outcomes.tasks.get(&instance);
-            let collected = |ours: &TaskRecord| {
-                ours.state == TaskState::Running && ours.process.is_some() && ours.attempt == record.attempt
-            };
-            if ours.is_some_and(collected) {
+            if ours.is_some_and(|ours| record.is_beyond(ours)) {
                 self.outcomes.tasks.insert(instance, record);
             }
         }

@@ -1,17 +1,20 @@
 //! One attempt on one host: connect, check the key, note the intent, deliver, listen, and say how it ended.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::access::Seen;
 use super::event::{Event, Head};
 use super::gate::Stop;
 use super::ledger::LedgerError;
 use super::listen::{Heard, Missing, Refusal, Speaker, Status, listen};
+use super::question::{Answer, ask};
 use super::spool::Spool;
-use super::worker::{Batch, Worker};
+use super::worker::{Batch, Shipment, Worker};
 use crate::adapter::ssh::{self, ConnectError};
 use crate::domain::delivery::sudo::explain;
 use crate::domain::delivery::{Parcel, Token};
+use crate::domain::detached::{self, read_start};
 use crate::domain::job::{Job, Sudo};
 use crate::domain::run::Target;
 use crate::domain::task::{TaskRecord, TaskState};
@@ -19,6 +22,12 @@ use crate::port::Store;
 
 /// The exit status of a shell that finds no program of that name (POSIX, 2.8.2).
 const NO_PROGRAM: u32 = 127;
+
+/// How long a host may take to answer that a detached script runs.
+const START_WITHIN: Duration = Duration::from_secs(30);
+
+/// More than any answer to a start has.
+const MAX_START_ANSWER: u64 = 1024;
 
 /// One attempt on one host.
 pub(super) struct Task<'a, S> {
@@ -70,6 +79,11 @@ impl<S: Store> Task<'_, S> {
         let job = &self.batch.run.job;
         let (instance, bytes) = (&self.target.instance, parcel.head.len() + parcel.script.len());
         tracing::debug!(%instance, bytes, sudo = job.sudo.user(), "delivering");
+        if let Shipment::Detached(_) = self.batch.shipment {
+            let record = self.launch(record, channel, &token, &parcel).await;
+            connection.close().await;
+            return Ok(Attempt { record, stdout: Head::default(), stderr: Head::default() });
+        }
         let (runs, keys) = (self.worker.runs.clone(), self.batch.keys.clone());
         let mut spool = Spool::new(runs, keys, self.target.instance.clone(), self.attempt, job.max_output.0);
         let heard = listen(channel, &token, &parcel, job, &self.worker.gate, &mut spool).await;
@@ -93,6 +107,31 @@ impl<S: Store> Task<'_, S> {
             record.reason = Some(record.reason.map_or_else(|| why.clone(), |reason| format!("{reason}; {why}")));
         }
         Ok(Attempt { record, stdout: spooled.stdout, stderr: spooled.stderr })
+    }
+
+    /// Starts a detached script; its host answers at once, and then it runs without us.
+    async fn launch(
+        &self,
+        mut record: TaskRecord,
+        channel: ssh::Channel,
+        token: &Token,
+        parcel: &Parcel,
+    ) -> TaskRecord {
+        let job = &self.batch.run.job;
+        let answer = ask(channel, token, parcel, job, &self.worker.gate, MAX_START_ANSWER, START_WITHIN).await;
+        let Answer { heard, bytes } = answer;
+        if heard.started {
+            record.confirmed = read_start(token, &bytes).is_ok();
+        } else {
+            let judged = judge(record.clone(), heard, job);
+            if judged.state != TaskState::Lost {
+                return TaskRecord { finished_at: Some(self.worker.clock.now()), ..judged };
+            }
+        }
+        // Where the host has not confirmed it the collector finds out what is true.
+        let (instance, attempt) = (&self.target.instance, self.attempt);
+        tracing::info!(%instance, attempt, confirmed = record.confirmed, "started");
+        record
     }
 
     async fn connect(&self, record: &mut TaskRecord) -> Result<(ssh::Connection, ssh::Channel), ConnectError> {
@@ -123,7 +162,13 @@ impl<S: Store> Task<'_, S> {
         let secrets = self.worker.secrets.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let env: Vec<(&str, &[u8])> =
             ours.chain(env).chain(secrets).map(|(name, value)| (name, value.as_bytes())).collect();
-        let parcel = self.batch.delivery.parcel(&token, &env);
+        let parcel = match &self.batch.shipment {
+            Shipment::Attached(delivery) => delivery.parcel(&token, &env),
+            Shipment::Detached(detached) => {
+                let (run, instance) = (run.run.clone(), self.target.instance.clone());
+                detached.parcel(&token, &detached::Attempt { run, instance, number: self.attempt }, &env)
+            }
+        };
         parcel.map(|parcel| (token, parcel)).map_err(|error| error.to_string())
     }
 

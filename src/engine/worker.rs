@@ -19,7 +19,8 @@ use super::ledger::{Ledger, LedgerError};
 use super::records::{Runs, damaged};
 use super::task::{Attempt, Task};
 use crate::domain::delivery::{Delivery, Program, Undeliverable};
-use crate::domain::job::{Job, Source};
+use crate::domain::detached::{Detached, Terms};
+use crate::domain::job::{Job, Mode, Source};
 use crate::domain::layout::{self, Key, RunKeys};
 use crate::domain::run::{Claim, RunRecord, Target};
 use crate::domain::script::sha256_hex;
@@ -84,7 +85,7 @@ impl From<LedgerError> for WorkError {
 pub(super) struct Batch {
     pub(super) run: RunRecord,
     pub(super) keys: RunKeys,
-    pub(super) delivery: Delivery,
+    pub(super) shipment: Shipment,
     pub(super) ledger: Ledger,
 }
 
@@ -108,7 +109,7 @@ impl<S: Store> Worker<S> {
         let run = self.runs.run(&batch.run).await?.ok_or_else(|| missing(keys.run()))?;
         let targets = self.runs.targets(&batch.run, batch.batch).await?;
         let targets = targets.ok_or_else(|| missing(keys.targets(batch.batch)))?;
-        let delivery = self.delivery(&run).await?;
+        let shipment = self.shipment(&run).await?;
         let nonce = clock::nonce()?;
         let ours = Claim { nonce: nonce.clone(), expires_at, holder: crate::adapter::process::this() };
         let claimed = claim::claim(&self.runs, &keys.claim(batch.batch), &ours, self.clock.now(), lapsed).await?;
@@ -116,7 +117,7 @@ impl<S: Store> Worker<S> {
             return Err(WorkError::Held(by));
         }
         let (ledger, known) = Ledger::open(self.runs.clone(), &batch.run, batch.batch, &nonce).await?;
-        let batch = Arc::new(Batch { run, keys, delivery, ledger });
+        let batch = Arc::new(Batch { run, keys, shipment, ledger });
         let mut tasks = JoinSet::new();
         for target in targets.targets {
             let target = Arc::new(target);
@@ -153,13 +154,13 @@ impl<S: Store> Worker<S> {
     }
 
     /// What is sent to every host: the frozen bytes, whatever has become of the file since.
-    async fn delivery(&self, run: &RunRecord) -> Result<Delivery, StoreError> {
+    async fn shipment(&self, run: &RunRecord) -> Result<Shipment, StoreError> {
         let key = layout::blob(&run.script.sha256);
         let object = self.runs.store().get(&key).await?.ok_or_else(|| damaged(&key, "it does not exist"))?;
         if sha256_hex(&object.bytes) != run.script.sha256 {
             return Err(damaged(&key, "its content does not have the hash in its name"));
         }
-        deliver(&run.job, &object.bytes.into()).map_err(|error| damaged(&key, error.to_string()))
+        pack(&run.job, &object.bytes.into()).map_err(|error| damaged(&key, error.to_string()))
     }
 
     fn skipped(&self, record: TaskRecord) -> TaskRecord {
@@ -261,11 +262,19 @@ impl<S: Store> Worker<S> {
     }
 }
 
-/// Prepares what `job` runs for delivery.
+/// What every host is sent.
+pub enum Shipment {
+    /// A program that ends with the channel.
+    Attached(Delivery),
+    /// A program that outlives it.
+    Detached(Detached),
+}
+
+/// Prepares what `job` runs for its hosts.
 ///
 /// # Errors
 /// Why it would not run as meant on any host.
-pub fn deliver(job: &Job, script: &Arc<[u8]>) -> Result<Delivery, Undeliverable> {
+pub fn pack(job: &Job, script: &Arc<[u8]>) -> Result<Shipment, Undeliverable> {
     let args: Vec<Vec<u8>> = job.args.iter().map(|arg| arg.clone().into_bytes()).collect();
     let words_and_args: Vec<Vec<u8>>;
     let program = match &job.source {
@@ -275,7 +284,13 @@ pub fn deliver(job: &Job, script: &Arc<[u8]>) -> Result<Delivery, Undeliverable>
             Program::Command(&words_and_args)
         }
     };
-    Delivery::new(program, &job.sudo, job.timeout.0)
+    match &job.mode {
+        Mode::Attached => Delivery::new(program, &job.sudo, job.timeout.0).map(Shipment::Attached),
+        Mode::Detached { keep, .. } => {
+            let terms = Terms { timeout: job.timeout.0, max_output: job.max_output.0, keep: keep.0 };
+            Detached::new(program, &job.sudo, &terms).map(Shipment::Detached)
+        }
+    }
 }
 
 /// How long to wait before another attempt; `None` where there is none to make.

@@ -23,7 +23,7 @@ use crate::support::tale::{Captured, Tale, console, never, ran, verdict};
 const RUN: &str = "hello-20261122T221500Z-1f2e3d";
 
 fn options(format: Format) -> Options {
-    Options { format, group: false, quiet: false, width: 5, program: Some("sshjob".to_owned()) }
+    Options { format, group: false, quiet: false, width: 5, awaited: false, program: Some("sshjob".to_owned()) }
 }
 
 /// Shows `events` on `console`.

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::cli::access::actor;
 use crate::cli::command::status;
 use crate::cli::context::Global;
+use crate::cli::detached::Care;
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::launch::notice;
 use crate::cli::output::console::Console;
@@ -43,6 +44,13 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         return Ok(Exit::Success);
     }
     control::cancel(&runs, &run, &actor()).await?;
+    if let Some(mut care) = Care::of(&runs, &run, &global).await? {
+        let round = care.end().await?;
+        if !round.troubles.is_empty() {
+            return Err(Fail::new(Exit::Unavailable, format!("run `{run}`: not every host was told to end its task"))
+                .hint(format!("`sshjob cancel {run}` tries again where it was not")));
+        }
+    }
     let deadline = Instant::now() + WITHIN;
     while status::current(&runs, &run, &mut console).await?.verdict.is_none() {
         if Instant::now() >= deadline {

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::cli::context::{Format, Global};
+use crate::cli::detached::Care;
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::output::console::Console;
 use crate::cli::output::copy::{copy, is_silent, marked, warn_if_cut};
@@ -68,7 +69,26 @@ impl Args {
 /// What kept it from being done.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let runs = store::open_here(&global)?;
-    show(&args, global.output, &runs, &mut Console::new(global.color)).await
+    let run = store::find(&runs, &args.run).await?;
+    let mut console = Console::new(global.color);
+    current(&runs, &run, &mut console).await?;
+    let care = match Care::of(&runs, &run, &global).await {
+        Ok(care) => care,
+        Err(fail) => {
+            console.err(format!("warning: the hosts are not asked: {}\n", fail.message));
+            None
+        }
+    };
+    let Some(mut care) = care else { return show(&args, global.output, &runs, &mut console).await };
+    if !args.follow {
+        care.look().await?;
+        return show(&args, global.output, &runs, &mut console).await;
+    }
+    // One fetches what the other shows.
+    let fetching = tokio::spawn(async move { care.watch(None).await });
+    let shown = show(&args, global.output, &runs, &mut console).await;
+    fetching.abort();
+    shown
 }
 
 /// Shows output that is in `runs`.

@@ -73,6 +73,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         id: args.id,
         retry_of: Some(id),
         group: args.group,
+        wait: None,
     };
     launch(launched, &workspace, runs, &global).await
 }

@@ -18,7 +18,7 @@ use crate::domain::job::file::JobFile;
 use crate::domain::job::resolve::Overrides;
 use crate::domain::job::settings::Settled;
 use crate::domain::job::{Job, Source};
-use crate::engine::worker::deliver;
+use crate::engine::worker::pack;
 
 /// Run a job, a command or a script now
 ///
@@ -74,8 +74,8 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let (script, origin) = read_script(&job, &workspace)?;
     access::refuse_what_is_not_built(&job)?;
     // Refused here what no host could run: nothing has been started, and nothing is half done.
-    let delivery = deliver(&job, &script.clone().into());
-    delivery.map_err(|error| Fail::usage(format!("job `{}`: {error}", job.name)))?;
+    let packed = pack(&job, &script.clone().into());
+    packed.map_err(|error| Fail::usage(format!("job `{}`: {error}", job.name)))?;
     let instances = args.select.find(&workspace, &job.targets).await?;
     if args.list_hosts {
         return hosts::show(&instances, job.targets.address, &global);
@@ -90,8 +90,8 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         notice("nothing matched, so nothing was run");
         return Ok(Exit::Success);
     }
-    let Args { id, group, .. } = args;
-    let launched = Launch { job, script, origin, targets, id, retry_of: None, group };
+    let Args { id, group, wait, .. } = args;
+    let launched = Launch { job, script, origin, targets, id, retry_of: None, group, wait };
     launch(launched, &workspace, runs, &global).await
 }
 

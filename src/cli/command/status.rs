@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cli::context::{Format, Global};
+use crate::cli::detached::Care;
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::output::console::Console;
 use crate::cli::output::json::{self, Listing};
@@ -43,7 +44,21 @@ pub struct Args {
 /// What kept it from being done.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let runs = store::open_here(&global)?;
-    show(&args, global.output, &runs, &mut Console::new(global.color)).await
+    let run = store::find(&runs, &args.run).await?;
+    let mut console = Console::new(global.color);
+    current(&runs, &run, &mut console).await?;
+    // Who cannot log in to the hosts may still see what is known of them.
+    match Care::of(&runs, &run, &global).await {
+        Ok(None) => {}
+        Ok(Some(mut care)) if args.wait => {
+            care.watch(None).await?;
+        }
+        Ok(Some(mut care)) => {
+            care.look().await?;
+        }
+        Err(fail) => console.err(format!("warning: the hosts are not asked: {}\n", fail.message)),
+    }
+    show(&args, global.output, &runs, &mut console).await
 }
 
 /// Shows a run that is in `runs`. Returns what the run itself would have returned, where it is finished.

@@ -41,6 +41,8 @@ pub struct Options {
     pub quiet: bool,
     /// The length of the longest host name, where it is known: status lines line up from the first on.
     pub width: usize,
+    /// Whether a run that goes on without us is waited for, and its end shown by others.
+    pub awaited: bool,
     /// How hints call this program, as `sshjob --store DIR`; none where there are to be no hints.
     pub program: Option<String>,
 }
@@ -259,6 +261,7 @@ impl<S: Store> Printer<S> {
         let summary = self.summary();
         let console = &mut self.scene.console;
         match (self.form, &summary) {
+            _ if self.released.is_some() && self.options.awaited => {}
             (Form::Json(writer), Some(summary)) => writer.finish(console, summary),
             (Form::Ndjson, Some(summary)) if self.verdict.is_some() => {
                 json::line(console, &EventDocument::run_finished(summary.clone()));
