@@ -290,3 +290,155 @@ fn number(word: &str) -> Result<u64, Unreadable> {
     let digits = word.bytes().all(|byte| byte.is_ascii_digit());
     word.parse().ok().filter(|_| digits).ok_or(Unreadable("holds a number that is none"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::collect::{Ask, How, Verdict, Why};
+    use super::*;
+
+    const TOKEN: &str = "07070707070707070707070707070707";
+
+    fn attempt(number: u32) -> Attempt {
+        Attempt { run: "a-20261122T221500Z".parse().unwrap(), instance: "web-1".parse().unwrap(), number }
+    }
+
+    fn asks() -> Vec<Ask> {
+        vec![Ask::Look { attempt: attempt(1), out: 4099, err: 0, most: 4 }, Ask::Forget(attempt(2))]
+    }
+
+    /// An answer to [`asks`], every line with its token.
+    fn answer(state: &str, err: &str, out: &str, last: &str) -> Vec<u8> {
+        let skipped = "x".repeat(3);
+        format!(
+            "{TOKEN} look a-20261122T221500Z/web-1/1\n{TOKEN} {state}\n{TOKEN} err {err}\n\n\
+             {TOKEN} out {out}\n{skipped}data\n{TOKEN} look a-20261122T221500Z/web-1/2\n{TOKEN} vanished\n{TOKEN} {last}\n"
+        )
+        .into_bytes()
+    }
+
+    const ENDED: &str = "exit 3 done 10.00 12.50 20.00 0 0";
+
+    fn read(answer: &[u8]) -> Result<Vec<collect::Found>, Unreadable> {
+        collect::read(&Token::new([7; 16]), &asks(), answer)
+    }
+
+    #[test]
+    fn answer_is_read_to_its_last_word() {
+        let found = read(&answer(ENDED, "0 - 0 0", "4103 17 3 4", "end")).unwrap();
+        let [first, second] = &found[..] else { panic!("{found:?}") };
+        let expected = Verdict::Ended {
+            how: How::Exit(3),
+            why: Why::Itself,
+            took: Duration::from_millis(2500),
+            ago: Some(Duration::from_millis(7500)),
+        };
+        assert_eq!((&first.verdict, &first.out.bytes[..], first.out.dropped), (&expected, &b"data"[..], Some(17)));
+        assert_eq!(second.verdict, Verdict::Vanished);
+    }
+
+    #[test]
+    fn verdicts_are_what_the_words_say() {
+        let verdict = |state: &str| read(&answer(state, "0 - 0 0", "4103 - 3 4", "end")).map(|mut it| it.remove(0).verdict);
+        let second = Duration::from_secs(1);
+        let running = |supervised, beat| Verdict::Running { elapsed: 2 * second, supervised, beat };
+        assert_eq!(verdict("running yes 1.00 2.00 3.00"), Ok(running(true, Some(second))));
+        assert_eq!(verdict("running no 1.00 - 3.00"), Ok(running(false, None)));
+        assert_eq!(verdict("rebooted"), Ok(Verdict::Rebooted));
+        assert_eq!(verdict("killed - - -"), Ok(Verdict::Killed { why: Why::Itself, out_of_memory: false }));
+        assert_eq!(verdict("killed cancelled 1 2"), Ok(Verdict::Killed { why: Why::Cancelled, out_of_memory: true }));
+        for (before, after, out_of_memory) in [("1", "2", true), ("2", "2", false), ("-", "2", false)] {
+            let ended = verdict(&format!("signal 9 timed_out 1.00 2.00 - {before} {after}"));
+            let how = How::Signal { number: 9, out_of_memory };
+            assert_eq!(ended, Ok(Verdict::Ended { how, why: Why::TimedOut, took: second, ago: None }));
+        }
+        let wrong = [
+            "", "running", "running yes 1.00 2.00", "running yes 1.00 2.00 -", "running maybe 1.00 2.00 3.00",
+            "running yes 1.00 2.00 3.00 4.00", "exit 256 done 1.00 2.00 3.00 0 0", "exit -1 done 1.00 2.00 3.00 0 0",
+            "exit +1 done 1.00 2.00 3.00 0 0", "exit 0 fine 1.00 2.00 3.00 0 0", "exit 0 done 1 2 3 0 0", "exit 0 done",
+            "signal 0 done 1.00 2.00 3.00 0 0", "quit 0 done 1.00 2.00 3.00 0 0", "killed", "rebooted twice", "exit",
+        ];
+        for state in wrong {
+            assert!(verdict(state).is_err(), "{state}");
+        }
+    }
+
+    #[test]
+    fn answer_that_says_anything_else_is_not_believed() {
+        let wrong = [
+            answer(ENDED, "0 - 0 0", "4103 - 3 4", "end\n"),
+            answer(ENDED, "0 - 0 0", "4103 - 3 4", "fin"),
+            answer(ENDED, "1 - 0 0", "4103 - 3 4", "end"),
+            answer(ENDED, "0 - 0 0", "4103 - 3 3", "end"),
+            answer(ENDED, "0 - 0 0", "4104 - 3 5", "end"),
+            answer(ENDED, "0 - 0 0", "4103 - 2 4", "end"),
+            answer(ENDED, "0 - 0 0", "4103 - 3 18446744073709551615", "end"),
+            answer(ENDED, "0 - 0 0", "4103 - 3 4", "end").replace_all(b"web-1", b"web-2"),
+            answer(ENDED, "0 - 0 0", "4103 - 3 4", "end").replace_all(b"0707 look", b"0708 look"),
+        ];
+        for answer in wrong {
+            assert!(read(&answer).is_err(), "{}", String::from_utf8_lossy(&answer));
+        }
+    }
+
+    trait ReplaceAll {
+        fn replace_all(&self, from: &[u8], to: &[u8]) -> Vec<u8>;
+    }
+
+    impl ReplaceAll for Vec<u8> {
+        fn replace_all(&self, from: &[u8], to: &[u8]) -> Vec<u8> {
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            text(self).replace(&text(from), &text(to)).into_bytes()
+        }
+    }
+
+    #[test]
+    fn start_is_known_by_one_line_alone() {
+        let token = Token::new([7; 16]);
+        let read = |rest: &str| read_start(&token, format!("{TOKEN}{rest}").as_bytes());
+        assert_eq!((read(" started\n"), read(" attached\n")), (Ok(Started::Now), Ok(Started::Before)));
+        for rest in ["", " started", " started\nx", " attached\n\n", "started\n"] {
+            assert!(read(rest).is_err(), "{rest:?}");
+        }
+        assert!(read_start(&token, b"").is_err());
+    }
+
+    #[test]
+    fn survivors_are_named_whatever_they_call_themselves() {
+        let (token, one) = (Token::new([7; 16]), attempt(1));
+        let read = |rest: &[u8]| {
+            let head = format!("{TOKEN} look {one}\n{TOKEN} signalled\n{TOKEN} survivor 12 a ");
+            cancel::read(&token, &one, &[head.as_bytes(), rest].concat())
+        };
+        let end = |count: u32| format!("\n{TOKEN} survivors {count} yes\n{TOKEN} end\n").into_bytes();
+        let cancelled = read(&[&b"b\x1b\xff"[..], &end(1)].concat()).unwrap();
+        assert_eq!((cancelled.survivors, &*cancelled.named[0].name), (1, "a b\u{fffd}"));
+        assert!(read(&end(2)).is_err() && read(b"").is_err());
+    }
+
+    #[test]
+    fn parcel_has_exactly_the_size_that_was_reserved_and_shows_no_secret() {
+        let terms = Terms { timeout: Duration::MAX, max_output: u64::MAX, keep: Duration::ZERO };
+        let script: std::sync::Arc<[u8]> = std::sync::Arc::from(*b"echo");
+        let detached = Detached::new(Program::Script { bytes: &script, args: &[] }, &Sudo::Root, &terms).unwrap();
+        let parcel = detached.parcel(&Token::new([1; 16]), &attempt(1), &[("PASS", b"hid'den")]).unwrap();
+        assert_eq!(parcel.head.len(), parcel.head.capacity());
+        assert!(!format!("{parcel:?}{}", parcel.command).contains("hid"));
+        let numbers = "sshjob_limit=1000000000 sshjob_max=1152921504606846976 sshjob_keep=1 ";
+        assert!(String::from_utf8(parcel.head.to_vec()).unwrap().contains(numbers));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_strange_to_be_read(noise in proptest::collection::vec(any::<u8>(), 0..200), at in 0..400_usize) {
+            let mut bytes = answer(ENDED, "0 - 0 0", "4103 17 3 4", "end");
+            let at = at.min(bytes.len());
+            let tail = bytes.split_off(at);
+            let cut = read(&bytes);
+            prop_assert!(cut.is_err() || tail.is_empty());
+            bytes.extend_from_slice(&noise);
+            let _ = (read(&noise), read(&bytes), cancel::read(&Token::new([7; 16]), &attempt(1), &bytes));
+        }
+    }
+}

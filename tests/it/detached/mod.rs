@@ -1,7 +1,9 @@
 //! The real texts, run by real shells and fed through a pipe, as an SSH server would.
 
 mod killed;
+mod left;
 mod once;
+mod server;
 mod told;
 
 use std::ffi::OsString;

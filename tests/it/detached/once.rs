@@ -116,3 +116,27 @@ fn start_that_is_cut_anywhere_runs_never_and_leaves_nothing() {
     assert_eq!((traces(&host), host.verdict(&attempt(1))), (0, Verdict::Vanished));
     eventually("nothing is left behind", || std::fs::read_dir(host.dir("home").join(".sshjob")).unwrap().count() == 0);
 }
+
+#[test]
+fn channel_that_is_killed_at_any_moment_leaves_an_attempt_that_runs_once() {
+    let host = Host::new();
+    let script: Arc<[u8]> = Arc::from(*b"#!/bin/sh\necho ran >>trace; echo out; echo err >&2");
+    let detached = Detached::new(Program::Script { bytes: &script, args: &[] }, &Sudo::No, &TERMS).unwrap();
+    for number in 1..=20 {
+        let one = attempt(number);
+        let mut session = host.open(detached.parcel(&token(), &one, &[]).unwrap());
+        session.send_all();
+        // Whatever has happened by then: the moment decides nothing that is asserted.
+        let moment = Instant::now() + Duration::from_micros(700 * u64::from(number));
+        while Instant::now() < moment {
+            std::thread::yield_now();
+        }
+        let group = rustix::process::Pid::from_child(&session.child);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = session.end();
+        host.start(std::str::from_utf8(&script).unwrap(), &one).unwrap();
+        let found = host.wait(&one);
+        assert_eq!((how(&found.verdict), found.out, found.err), ((How::Exit(0), Why::Itself), whole(b"out\n"), whole(b"err\n")));
+        assert_eq!(traces(&host), usize::try_from(number).unwrap());
+    }
+}
