@@ -159,3 +159,20 @@ fn machine_with_nothing_but_busybox_is_enough() {
     let found = host.wait(&one);
     assert_eq!((how(&found.verdict), found.out.dropped), ((signal(15), Why::Cancelled), Some(1)));
 }
+
+#[test]
+fn full_disk_costs_output_and_not_the_verdict() {
+    for (shell, host) in Host::of_every_shell() {
+        let Some(host) = host.small("512k") else { return };
+        let one = attempt(1);
+        let script = "#!/bin/sh\nhead -c 1000000 /dev/zero; echo err >&2; echo more 2>/dev/null >file; exit 7";
+        assert_eq!(host.start(script, &one), Ok(Started::Now), "{shell}");
+        let found = host.wait(&one);
+        assert_eq!(how(&found.verdict), (How::Exit(7), Why::Itself), "{shell}");
+        assert!(found.out.dropped.is_some() && found.out.stored < 512 * 1024, "{shell}: {}", found.out.stored);
+        assert!(found.out.bytes.iter().all(|byte| *byte == 0), "{shell}");
+        // Not even a start has room here, and what is elsewhere is as good.
+        assert_eq!(host.start("#!/bin/sh\necho spare", &attempt(2)), Ok(Started::Now), "{shell}");
+        assert_eq!(host.wait(&attempt(2)).out, whole(b"spare\n"), "{shell}");
+    }
+}

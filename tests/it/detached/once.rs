@@ -37,7 +37,7 @@ fn attempt_that_is_started_from_everywhere_at_once_runs_once() {
 /// A machine whose every tool may, at its `n`-th call by anyone, kill the shell that called it: before it does its work
 /// or after.
 fn killing_at(n: usize, after: bool) -> Host {
-    let host = Host::new();
+    let mut host = Host::new();
     let (count, home) = (host.dir("count"), host.dir("home"));
     for tool in ["dd", "mkdir", "mkfifo", "mv", "rm", "rmdir", "setsid", "sha256sum", "sleep", "find", "wc", "ls", "head"] {
         let real = which(tool).unwrap();
@@ -57,7 +57,8 @@ fn killing_at(n: usize, after: bool) -> Host {
     let mut dirs = host.dir("bin").into_os_string();
     dirs.push(":");
     dirs.push(path());
-    Host { path: Some(dirs.into()), ..host }
+    host.path = Some(dirs.into());
+    host
 }
 
 #[test]
