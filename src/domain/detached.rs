@@ -4,7 +4,7 @@
 //! marker; what follows the marker is our own answer, [`read_start`], [`collect`] or [`cancel`]. The channel is held by
 //! nobody and ends at once.
 //!
-//! To start, the head launches (`launch.sh`) a *supervisor* in a session of its own, which itself receives the job
+//! To start, the head launches (`launch.sh`, or `unit.sh` by systemd) a *supervisor* in a session of its own, which itself receives the job
 //! (environment and words, framed by the token as the head is) and the script, so that no end of the channel can come
 //! between what has been received and what is done with it:
 //!
@@ -43,7 +43,9 @@ use super::job::Sudo;
 
 const ROOTS: &str = include_str!("detached/roots.sh");
 const OOMS: &str = include_str!("detached/ooms.sh");
+const HEAR: &str = include_str!("detached/hear.sh");
 const LAUNCH: &str = include_str!("detached/launch.sh");
+const UNIT: &str = include_str!("detached/unit.sh");
 const PREPARE: &str = include_str!("detached/prepare.sh");
 const CLAIM: &str = include_str!("detached/claim.sh");
 const SUPERVISE: &str = include_str!("detached/supervise.sh");
@@ -81,6 +83,8 @@ pub struct Terms {
     pub max_output: u64,
     /// How long the directory stays when nobody collects it; counted in whole minutes.
     pub keep: Duration,
+    /// Whether the supervisor is a transient unit of systemd's; for those that become root only.
+    pub unit: bool,
 }
 
 /// What all hosts of a detached run are sent alike, checked once.
@@ -88,6 +92,7 @@ pub struct Detached {
     delivery: Delivery,
     facts: String,
     supervisor: Vec<u8>,
+    launch: &'static str,
 }
 
 impl Detached {
@@ -96,6 +101,9 @@ impl Detached {
     /// # Errors
     /// Why it would not run as meant on any host.
     pub fn new(program: Program<'_>, sudo: &Sudo, terms: &Terms) -> Result<Self, Undeliverable> {
+        if terms.unit && *sudo != Sudo::Root {
+            return Err(Undeliverable::Unit);
+        }
         let delivery = Delivery::new(program, sudo, terms.timeout)?;
         let limit = terms.timeout.as_secs().saturating_add(u64::from(terms.timeout.subsec_nanos() > 0));
         let facts = format!(
@@ -115,7 +123,7 @@ impl Detached {
         let mut supervisor = b"sshjob_supervisor=".to_vec();
         quote(&mut supervisor, &text);
         supervisor.push(b'\n');
-        Ok(Self { delivery, facts, supervisor })
+        Ok(Self { delivery, facts, supervisor, launch: if terms.unit { UNIT } else { LAUNCH } })
     }
 
     /// Checks an environment before anything is sent anywhere.
@@ -140,14 +148,17 @@ impl Detached {
         let mut head = format!("{mark}\nsshjob_token=$2 sshjob_dir=\n").into_bytes();
         head.extend_from_slice(without_comments(REFUSE).as_bytes());
         head.extend_from_slice(needs);
-        let facts = format!("sshjob_facts='sshjob_token={token} sshjob_dir= sshjob_at={attempt} sshjob_length={job} {}", self.facts);
+        let facts = format!(
+            "sshjob_facts='sshjob_token={token} sshjob_dir= sshjob_at={attempt} sshjob_length={job} {}",
+            self.facts
+        );
         head.extend_from_slice(facts.as_bytes());
         if !script.is_empty() {
             head.extend_from_slice(b" '\"sshjob_bytes=$sshjob_bytes sshjob_sha256=$sshjob_sha256\"'");
         }
         head.extend_from_slice(b"\n'\n");
         head.extend_from_slice(&self.supervisor);
-        head.extend_from_slice(without_comments(LAUNCH).as_bytes());
+        head.extend_from_slice([HEAR, self.launch].map(without_comments).concat().as_bytes());
         head.extend_from_slice(mark.as_bytes());
         let command = command_line(become_user, token, head.len());
         // Exactly as large as needed: a vector that grows leaves copies of secrets behind.
@@ -340,7 +351,8 @@ mod tests {
 
     #[test]
     fn verdicts_are_what_the_words_say() {
-        let verdict = |state: &str| read(&answer(state, "0 - 0 0", "4103 - 3 4", "end")).map(|mut it| it.remove(0).verdict);
+        let verdict =
+            |state: &str| read(&answer(state, "0 - 0 0", "4103 - 3 4", "end")).map(|mut it| it.remove(0).verdict);
         let second = Duration::from_secs(1);
         let running = |supervised, beat| Verdict::Running { elapsed: 2 * second, supervised, beat };
         assert_eq!(verdict("running yes 1.00 2.00 3.00"), Ok(running(true, Some(second))));
@@ -354,10 +366,23 @@ mod tests {
             assert_eq!(ended, Ok(Verdict::Ended { how, why: Why::TimedOut, took: second, ago: None }));
         }
         let wrong = [
-            "", "running", "running yes 1.00 2.00", "running yes 1.00 2.00 -", "running maybe 1.00 2.00 3.00",
-            "running yes 1.00 2.00 3.00 4.00", "exit 256 done 1.00 2.00 3.00 0 0", "exit -1 done 1.00 2.00 3.00 0 0",
-            "exit +1 done 1.00 2.00 3.00 0 0", "exit 0 fine 1.00 2.00 3.00 0 0", "exit 0 done 1 2 3 0 0", "exit 0 done",
-            "signal 0 done 1.00 2.00 3.00 0 0", "quit 0 done 1.00 2.00 3.00 0 0", "killed", "rebooted twice", "exit",
+            "",
+            "running",
+            "running yes 1.00 2.00",
+            "running yes 1.00 2.00 -",
+            "running maybe 1.00 2.00 3.00",
+            "running yes 1.00 2.00 3.00 4.00",
+            "exit 256 done 1.00 2.00 3.00 0 0",
+            "exit -1 done 1.00 2.00 3.00 0 0",
+            "exit +1 done 1.00 2.00 3.00 0 0",
+            "exit 0 fine 1.00 2.00 3.00 0 0",
+            "exit 0 done 1 2 3 0 0",
+            "exit 0 done",
+            "signal 0 done 1.00 2.00 3.00 0 0",
+            "quit 0 done 1.00 2.00 3.00 0 0",
+            "killed",
+            "rebooted twice",
+            "exit",
         ];
         for state in wrong {
             assert!(verdict(state).is_err(), "{state}");
@@ -419,7 +444,7 @@ mod tests {
 
     #[test]
     fn parcel_has_exactly_the_size_that_was_reserved_and_shows_no_secret() {
-        let terms = Terms { timeout: Duration::MAX, max_output: u64::MAX, keep: Duration::ZERO };
+        let terms = Terms { timeout: Duration::MAX, max_output: u64::MAX, keep: Duration::ZERO, unit: true };
         let script: std::sync::Arc<[u8]> = std::sync::Arc::from(*b"echo");
         let detached = Detached::new(Program::Script { bytes: &script, args: &[] }, &Sudo::Root, &terms).unwrap();
         let parcel = detached.parcel(&Token::new([1; 16]), &attempt(1), &[("PASS", b"hid'den")]).unwrap();

@@ -162,7 +162,11 @@ fn cancelled_program_ends_with_its_group_and_what_left_it_is_named() {
         let cancelled = host.cancel(&one);
         let mut names: Vec<&str> = cancelled.named.iter().map(|survivor| &*survivor.name).collect();
         names.sort_unstable();
-        assert_eq!((cancelled.deed, cancelled.survivors, cancelled.scanned), (cancel::Deed::Signalled, 2, true), "{shell}");
+        assert_eq!(
+            (cancelled.deed, cancelled.survivors, cancelled.scanned),
+            (cancel::Deed::Signalled, 2, true),
+            "{shell}"
+        );
         assert_eq!(names, ["sleep", "tail"], "{shell}");
         assert_eq!(how(&host.verdict(&one)), (signal(15), Why::Cancelled), "{shell}");
         for survivor in cancelled.named {
@@ -178,7 +182,8 @@ fn cancelled_program_ends_with_its_group_and_what_left_it_is_named() {
 fn daemon_that_holds_the_output_does_not_hold_the_verdict() {
     for (shell, host) in Host::of_every_shell() {
         let one = attempt(1);
-        host.start("#!/bin/sh\nsetsid sh -c 'while [ ! -e go ]; do sleep 0.01; done; echo late' &\necho up", &one).unwrap();
+        host.start("#!/bin/sh\nsetsid sh -c 'while [ ! -e go ]; do sleep 0.01; done; echo late' &\necho up", &one)
+            .unwrap();
         let found = host.wait(&one);
         assert_eq!((how(&found.verdict), found.out), ((How::Exit(0), Why::Itself), whole(b"up\n")), "{shell}");
         std::fs::write(host.dir("home").join("go"), "").unwrap();

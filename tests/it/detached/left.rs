@@ -46,7 +46,8 @@ fn program_sees_an_ordinary_process() {
         plain.args(["/bin/sh", "-c", look]).current_dir(host.dir("home")).stdin(Stdio::null());
         let plain = plain.env_clear().env("PATH", path()).output().unwrap();
         let found = String::from_utf8(host.wait(&one).out.bytes).unwrap();
-        let found: String = found.lines().filter(|line| !line.starts_with("SSHJOB_")).flat_map(|line| [line, "\n"]).collect();
+        let found: String =
+            found.lines().filter(|line| !line.starts_with("SSHJOB_")).flat_map(|line| [line, "\n"]).collect();
         assert_eq!(found, String::from_utf8(plain.stdout).unwrap(), "{shell}");
     }
 }
@@ -56,7 +57,8 @@ fn words_and_variables_arrive_exactly() {
     let nasty: Vec<u8> = (1..=255).collect();
     for (shell, host) in Host::of_every_shell() {
         let one = attempt(1);
-        let words = [&b"sh"[..], b"-c", b"printf '<%s>' \"$@\"; printf %s \"$dir\" >&2", b"sh", b"", b"-n", b"a\n", &nasty];
+        let words =
+            [&b"sh"[..], b"-c", b"printf '<%s>' \"$@\"; printf %s \"$dir\" >&2", b"sh", b"", b"-n", b"a\n", &nasty];
         let words = words.map(<[u8]>::to_vec);
         let detached = Detached::new(Program::Command(&words), &Sudo::No, &TERMS).unwrap();
         // Names that our own texts could have used.
@@ -146,7 +148,20 @@ fn machine_with_nothing_but_busybox_is_enough() {
         return;
     };
     let applets = [
-        "dd", "mkdir", "mkfifo", "mv", "sha256sum", "rm", "rmdir", "sleep", "setsid", "wc", "ls", "head", "find", "grep",
+        "dd",
+        "mkdir",
+        "mkfifo",
+        "mv",
+        "sha256sum",
+        "rm",
+        "rmdir",
+        "sleep",
+        "setsid",
+        "wc",
+        "ls",
+        "head",
+        "find",
+        "grep",
     ];
     let host = Host::new().only(&applets.map(|applet| (applet, busybox.as_path()))).sh("busybox").unwrap();
     let one = attempt(1);
@@ -155,7 +170,10 @@ fn machine_with_nothing_but_busybox_is_enough() {
     let program = Program::Script { bytes: &script, args: &[] };
     assert_eq!(host.start_on(&terms, program, &one), Ok(Started::Now));
     eventually("it has written", || host.look(&one, 0, 0, 99).out.stored == 10);
-    assert_eq!(host.cancel(&one), cancel::Cancelled { deed: cancel::Deed::Signalled, survivors: 0, named: vec![], scanned: true });
+    assert_eq!(
+        host.cancel(&one),
+        cancel::Cancelled { deed: cancel::Deed::Signalled, survivors: 0, named: vec![], scanned: true }
+    );
     let found = host.wait(&one);
     assert_eq!((how(&found.verdict), found.out.dropped), ((signal(15), Why::Cancelled), Some(1)));
 }
@@ -174,5 +192,42 @@ fn full_disk_costs_output_and_not_the_verdict() {
         // Not even a start has room here, and what is elsewhere is as good.
         assert_eq!(host.start("#!/bin/sh\necho spare", &attempt(2)), Ok(Started::Now), "{shell}");
         assert_eq!(host.wait(&attempt(2)).out, whole(b"spare\n"), "{shell}");
+    }
+}
+
+#[test]
+fn unit_of_systemd_runs_the_supervisor_and_is_told_nothing_else() {
+    for (shell, mut host) in Host::of_every_shell() {
+        let (one, told) = (attempt(1), host.dir("told"));
+        // It knows no `--collect`, as systemd of old; it starts what it is told to with nothing of its caller's.
+        let text = format!(
+            "#!/bin/sh\nprintf '%s\\n' \"$*\" >>{}\ncase \" $* \" in *' --collect '*) exit 1 ;; esac\n\
+             while case $1 in --*) ;; *) false ;; esac; do shift; done\n\
+             env -i /usr/bin/env setsid \"$@\" </dev/null >/dev/null 2>&1 &\n",
+            told.display()
+        );
+        let stand_in = host.dir("bin").join("systemd-run");
+        std::fs::write(&stand_in, text).unwrap();
+        std::fs::set_permissions(&stand_in, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut dirs = host.dir("bin").into_os_string();
+        dirs.push(":");
+        dirs.push(path());
+        host.path = Some(dirs.into());
+        let terms = Terms { unit: true, ..TERMS };
+        let script: Arc<[u8]> = Arc::from(*b"#!/bin/sh\n[ ${#SECRET} = 3 ] && pwd && umask && exit 9");
+        let detached = Detached::new(Program::Script { bytes: &script, args: &[] }, &Sudo::Root, &terms).unwrap();
+        let token = token();
+        let answer = host.ask(detached.parcel(&token, &one, &[("SECRET", b"hid")]).unwrap()).unwrap();
+        assert_eq!(read_start(&token, &answer), Ok(Started::Now), "{shell}");
+        let found = host.wait(&one);
+        assert_eq!(how(&found.verdict), (How::Exit(9), Why::Itself), "{shell}");
+        let home = host.dir("home");
+        assert!(String::from_utf8(found.out.bytes).unwrap().starts_with(home.to_str().unwrap()), "{shell}");
+        let place = host.dir("spare").join(format!("sshjob-{token}"));
+        let unit = format!("--quiet --unit=sshjob-{token} --property=KillMode=process");
+        let run = format!("/bin/sh {}/supervisor\n", place.display());
+        let expected = format!("{unit} --collect --property=OOMPolicy=continue {run}{unit} {run}");
+        assert_eq!(std::fs::read_to_string(&told).unwrap(), expected, "{shell}");
+        assert!(!place.exists(), "{shell}");
     }
 }

@@ -39,7 +39,9 @@ fn attempt_that_is_started_from_everywhere_at_once_runs_once() {
 fn killing_at(n: usize, after: bool) -> Host {
     let mut host = Host::new();
     let (count, home) = (host.dir("count"), host.dir("home"));
-    for tool in ["dd", "mkdir", "mkfifo", "mv", "rm", "rmdir", "setsid", "sha256sum", "sleep", "find", "wc", "ls", "head"] {
+    for tool in
+        ["dd", "mkdir", "mkfifo", "mv", "rm", "rmdir", "setsid", "sha256sum", "sleep", "find", "wc", "ls", "head"]
+    {
         let real = which(tool).unwrap();
         let work = if after { format!("{} \"$@\"", real.display()) } else { ":".to_owned() };
         // Only what belongs to this host is ever killed: an orphan's parent is somebody else's.
@@ -137,7 +139,10 @@ fn channel_that_is_killed_at_any_moment_leaves_an_attempt_that_runs_once() {
         let _ = session.end();
         host.start(std::str::from_utf8(&script).unwrap(), &one).unwrap();
         let found = host.wait(&one);
-        assert_eq!((how(&found.verdict), found.out, found.err), ((How::Exit(0), Why::Itself), whole(b"out\n"), whole(b"err\n")));
+        assert_eq!(
+            (how(&found.verdict), found.out, found.err),
+            ((How::Exit(0), Why::Itself), whole(b"out\n"), whole(b"err\n"))
+        );
         assert_eq!(traces(&host), usize::try_from(number).unwrap());
     }
 }

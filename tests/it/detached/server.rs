@@ -26,7 +26,8 @@ fn program_outlives_its_channel_and_its_server() {
     let mut sshd = Sshd::start(Spec::accepting(login.public()));
     let one = attempt(1);
     // It holds its output open, and would hold the channel with it.
-    let script: Arc<[u8]> = Arc::from(*b"#!/bin/sh\necho up; echo err >&2; while [ ! -e \"$HOME/go\" ]; do sleep 0.01; done; echo late");
+    let script: Arc<[u8]> =
+        Arc::from(*b"#!/bin/sh\necho up; echo err >&2; while [ ! -e \"$HOME/go\" ]; do sleep 0.01; done; echo late");
     let detached = Detached::new(Program::Script { bytes: &script, args: &[] }, &Sudo::No, &TERMS).unwrap();
     for expected in [Started::Now, Started::Before] {
         let token = token();
@@ -39,7 +40,10 @@ fn program_outlives_its_channel_and_its_server() {
     std::fs::write(sshd.home().join("go"), "").unwrap();
     eventually("it has ended", || !matches!(look(&sshd, &login, &one).verdict, Verdict::Running { .. }));
     let found = look(&sshd, &login, &one);
-    assert_eq!((how(&found.verdict), found.out, found.err), ((How::Exit(0), Why::Itself), whole(b"up\nlate\n"), whole(b"err\n")));
+    assert_eq!(
+        (how(&found.verdict), found.out, found.err),
+        ((How::Exit(0), Why::Itself), whole(b"up\nlate\n"), whole(b"err\n"))
+    );
 }
 
 #[test]
@@ -52,8 +56,7 @@ fn program_is_ended_through_its_server() {
     let answer = send(&sshd, &login, &detached.parcel(&first, &one, &[]).unwrap(), &first);
     assert_eq!(read_start(&first, &answer), Ok(Started::Now));
     let answer = send(&sshd, &login, &cancel::parcel(&Sudo::No, &second, &one).unwrap(), &second);
-    let expected =
-        cancel::Cancelled { deed: cancel::Deed::Signalled, survivors: 0, named: Vec::new(), scanned: true };
+    let expected = cancel::Cancelled { deed: cancel::Deed::Signalled, survivors: 0, named: Vec::new(), scanned: true };
     assert_eq!(cancel::read(&second, &one, &answer), Ok(expected));
     assert_eq!(how(&look(&sshd, &login, &one).verdict), (signal(15), Why::Cancelled));
 }

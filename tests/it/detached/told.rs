@@ -44,7 +44,7 @@ fn output_is_told_byte_for_byte_from_any_offset() {
     let script = "#!/bin/sh\ni=0; while [ $i -lt 3000 ]; do echo \"line $i\"; echo \"error $i\" >/dev/stderr; \
                   i=$((i + 1)); done; printf 'no \\0 end'";
     host.start(script, &one).unwrap();
-    let lines = |word: &str| (0..3000).map(|n| format!("{word} {n}\n")).collect::<String>();
+    let lines = |word: &str| (0..3000).flat_map(|n| [word.to_owned(), format!(" {n}\n")]).collect::<String>();
     let (out, err) = (lines("line") + "no \0 end", lines("error"));
     let (mut seen_out, mut seen_err) = (Vec::new(), Vec::new());
     // A thousand bytes at a time, from the beginning on and beyond the end.
@@ -70,7 +70,8 @@ fn output_beyond_the_limit_is_counted() {
         for (number, max) in [(1, 0), (2, 1), (3, 5000), (4, 70_001), (5, 200_000), (6, 200_001)] {
             let terms = Terms { max_output: max, ..TERMS };
             let one = attempt(number);
-            let words = ["sh", "-c", "head -c 100000 /dev/zero; echo; sleep 0.01; head -c 99999 /dev/zero; echo err >&2"];
+            let words =
+                ["sh", "-c", "head -c 100000 /dev/zero; echo; sleep 0.01; head -c 99999 /dev/zero; echo err >&2"];
             let words = words.map(|word| word.as_bytes().to_vec());
             assert_eq!(host.start_on(&terms, Program::Command(&words), &one), Ok(Started::Now), "{shell}");
             let found = host.wait(&one);
