@@ -71,11 +71,11 @@ fn start_that_is_killed_at_any_step_runs_once_or_never_and_the_state_says_so() {
         for after in [false, true] {
             let (mut host, one) = (killing_at(n, after), attempt(1));
             let first = host.start(TRACE, &one);
-            calls = calls.max(std::fs::read_to_string(host.dir("count")).unwrap().lines().count());
             // Whoever does not know whether it started, starts it again.
             host.path = None;
             let second = host.start(TRACE, &one);
             let found = host.wait(&one);
+            calls = calls.max(std::fs::read_to_string(host.dir("count")).unwrap().lines().count());
             let traces = traces(&host);
             let case = format!("{n}, after: {after}: {first:?} {second:?} {found:?} {traces}");
             assert!(traces <= 1, "{case}");
