@@ -22,6 +22,13 @@
 //! `err`, `out.rest`, `err.rest` (bytes beyond the limit), `script`, three pipes, and at last `status`. Environment,
 //! arguments and secrets are in none of them. Times are seconds since boot: clocks that are set change nothing.
 //!
+//! What it costs the host. A command, up to the answer: 11 forks and 7 programs (`dd`, `setsid`, `sh`, `dd`, `mkdir`,
+//! `mkfifo`, `mv`); for a script 2 and 2 more (`dd`, `sha256sum`). Then, after the channel has ended, 8 programs and the
+//! job's own (`setsid`, `sh`, two `dd`, a `sleep` every ten seconds; at the end a `sleep`, `mv`, `find`).
+//!
+//! A shell tells a child's signal from an exit status above 128 by what it says of it; zsh, and of SIGINT and SIGPIPE any
+//! but ksh93, says nothing: such an end is told as the exit status 128 + signal.
+//!
 //! The supervisor killed alone leaves a program that runs on, with its output stored and its limit watched, whose
 //! status nobody learns: `lost: killed` once it has ended.
 
@@ -77,7 +84,7 @@ impl fmt::Display for Attempt {
 /// What the supervisor holds a program to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
-    /// How long it may run; counted in whole seconds, rounded up.
+    /// How long it may run; counted in whole seconds, rounded up, and watched every second at the end.
     pub timeout: Duration,
     /// How many bytes of each output stream are stored.
     pub max_output: u64,
