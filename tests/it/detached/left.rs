@@ -35,8 +35,10 @@ fn everything_is_private_and_no_file_holds_a_secret() {
 
 #[test]
 fn program_sees_an_ordinary_process() {
-    // End of file on standard input, no stray descriptor, the user's own umask and directory, no variable of ours.
-    let look = "cat; umask; pwd; ls /proc/self/fd; env | grep -i sshjob_; trap; grep -E \"Sig(Ign|Blk)\" /proc/self/status; set -- $(cat /proc/$$/stat); \
+    // End of file on standard input, no stray descriptor, no signal ignored, the user's own umask and directory, no
+    // variable of ours.
+    let look = "cat; umask; pwd; ls /proc/self/fd; env | grep -i sshjob_; trap; \
+                sed -n 's/^SigIgn:.*\\(........\\)$/\\1/p' /proc/self/status; set -- $(cat /proc/$$/stat); \
                 [ \"$1\" = \"$5\" ] && [ \"$1\" = \"$6\" ] && echo leads";
     for (shell, host) in Host::of_every_shell() {
         let one = attempt(1);
