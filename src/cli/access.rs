@@ -65,14 +65,7 @@ pub fn not_yet(what: &str) -> Fail {
 /// # Errors
 /// Naming the first thing that it needs.
 pub fn refuse_what_is_not_built(job: &Job) -> Result<(), Fail> {
-    use crate::domain::job::Mode;
-    let needs = [
-        (
-            matches!(job.mode, Mode::Detached { unit: true, .. }),
-            "a systemd unit (`mode: { detached: { unit: true } }`)",
-        ),
-        (job.notify.is_some(), "notifications (`notify:`)"),
-    ];
+    let needs = [(job.notify.is_some(), "notifications (`notify:`)")];
     match needs.into_iter().find(|(needed, _)| *needed) {
         Some((_, what)) => Err(not_yet(&format!("job `{}` needs {what}", job.name))),
         None => Ok(()),

@@ -117,6 +117,9 @@ pub enum Undeliverable {
     /// It would need quoting on the command line.
     #[error("`{0}` is not a user to become: letters, digits and `-_.@+`, at most 64, not starting with `-`")]
     User(String),
+    /// The system's own manager takes orders from root only.
+    #[error("a unit of systemd's needs `sudo: true`")]
+    Unit,
 }
 
 /// What is run on every host of a run.

@@ -4,7 +4,7 @@
 //! marker; what follows the marker is our own answer, [`read_start`], [`collect`] or [`cancel`]. The channel is held by
 //! nobody and ends at once.
 //!
-//! To start, the head launches (`launch.sh`) a *supervisor* in a session of its own, which itself receives the job
+//! To start, the head launches (`launch.sh`, or `unit.sh` by systemd) a *supervisor* in a session of its own, which itself receives the job
 //! (environment and words, framed by the token as the head is) and the script, so that no end of the channel can come
 //! between what has been received and what is done with it:
 //!
@@ -21,6 +21,13 @@
 //! OOM kills so far, hostname), `leader` (pid, start time), `beat` (uptime), `why` (`timed_out`, `cancelled`), `out`,
 //! `err`, `out.rest`, `err.rest` (bytes beyond the limit), `script`, three pipes, and at last `status`. Environment,
 //! arguments and secrets are in none of them. Times are seconds since boot: clocks that are set change nothing.
+//!
+//! What it costs the host. A command, up to the answer: 11 forks and 7 programs (`dd`, `setsid`, `sh`, `dd`, `mkdir`,
+//! `mkfifo`, `mv`); for a script 2 and 2 more (`dd`, `sha256sum`). Then, after the channel has ended, 8 programs and the
+//! job's own (`setsid`, `sh`, two `dd`, a `sleep` every ten seconds; at the end a `sleep`, `mv`, `find`).
+//!
+//! A shell tells a child's signal from an exit status above 128 by what it says of it; zsh, and of SIGINT and SIGPIPE any
+//! but ksh93, says nothing: such an end is told as the exit status 128 + signal.
 //!
 //! The supervisor killed alone leaves a program that runs on, with its output stored and its limit watched, whose
 //! status nobody learns: `lost: killed` once it has ended.
@@ -43,7 +50,9 @@ use super::job::Sudo;
 
 const ROOTS: &str = include_str!("detached/roots.sh");
 const OOMS: &str = include_str!("detached/ooms.sh");
+const HEAR: &str = include_str!("detached/hear.sh");
 const LAUNCH: &str = include_str!("detached/launch.sh");
+const UNIT: &str = include_str!("detached/unit.sh");
 const PREPARE: &str = include_str!("detached/prepare.sh");
 const CLAIM: &str = include_str!("detached/claim.sh");
 const SUPERVISE: &str = include_str!("detached/supervise.sh");
@@ -75,12 +84,14 @@ impl fmt::Display for Attempt {
 /// What the supervisor holds a program to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
-    /// How long it may run; counted in whole seconds, rounded up.
+    /// How long it may run; counted in whole seconds, rounded up, and watched every second at the end.
     pub timeout: Duration,
     /// How many bytes of each output stream are stored.
     pub max_output: u64,
     /// How long the directory stays when nobody collects it; counted in whole minutes.
     pub keep: Duration,
+    /// Whether the supervisor is a transient unit of systemd's; for those that become root only.
+    pub unit: bool,
 }
 
 /// What all hosts of a detached run are sent alike, checked once.
@@ -88,6 +99,7 @@ pub struct Detached {
     delivery: Delivery,
     facts: String,
     supervisor: Vec<u8>,
+    launch: &'static str,
 }
 
 impl Detached {
@@ -96,6 +108,9 @@ impl Detached {
     /// # Errors
     /// Why it would not run as meant on any host.
     pub fn new(program: Program<'_>, sudo: &Sudo, terms: &Terms) -> Result<Self, Undeliverable> {
+        if terms.unit && *sudo != Sudo::Root {
+            return Err(Undeliverable::Unit);
+        }
         let delivery = Delivery::new(program, sudo, terms.timeout)?;
         let limit = terms.timeout.as_secs().saturating_add(u64::from(terms.timeout.subsec_nanos() > 0));
         let facts = format!(
@@ -115,7 +130,7 @@ impl Detached {
         let mut supervisor = b"sshjob_supervisor=".to_vec();
         quote(&mut supervisor, &text);
         supervisor.push(b'\n');
-        Ok(Self { delivery, facts, supervisor })
+        Ok(Self { delivery, facts, supervisor, launch: if terms.unit { UNIT } else { LAUNCH } })
     }
 
     /// Checks an environment before anything is sent anywhere.
@@ -153,7 +168,7 @@ impl Detached {
         }
         head.extend_from_slice(b"\n'\n");
         head.extend_from_slice(&self.supervisor);
-        head.extend_from_slice(without_comments(LAUNCH).as_bytes());
+        head.extend_from_slice([HEAR, self.launch].map(without_comments).concat().as_bytes());
         head.extend_from_slice(mark.as_bytes());
         let command = command_line(become_user, token, head.len());
         // Exactly as large as needed: a vector that grows leaves copies of secrets behind.
@@ -295,4 +310,170 @@ impl<'a> Words<'a> {
 fn number(word: &str) -> Result<u64, Unreadable> {
     let digits = word.bytes().all(|byte| byte.is_ascii_digit());
     word.parse().ok().filter(|_| digits).ok_or(Unreadable("holds a number that is none"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::collect::{Ask, How, Verdict, Why};
+    use super::*;
+
+    const TOKEN: &str = "07070707070707070707070707070707";
+
+    fn attempt(number: u32) -> Attempt {
+        Attempt { run: "a-20261122T221500Z".parse().unwrap(), instance: "web-1".parse().unwrap(), number }
+    }
+
+    fn asks() -> Vec<Ask> {
+        vec![Ask::Look { attempt: attempt(1), out: 4099, err: 0, most: 4 }, Ask::Forget(attempt(2))]
+    }
+
+    /// An answer to [`asks`], every line with its token.
+    fn answer(state: &str, err: &str, out: &str, last: &str) -> Vec<u8> {
+        let skipped = "x".repeat(3);
+        format!(
+            "{TOKEN} look a-20261122T221500Z/web-1/1\n{TOKEN} {state}\n{TOKEN} err {err}\n\n\
+             {TOKEN} out {out}\n{skipped}data\n{TOKEN} look a-20261122T221500Z/web-1/2\n{TOKEN} vanished\n{TOKEN} {last}\n"
+        )
+        .into_bytes()
+    }
+
+    const ENDED: &str = "exit 3 done 10.00 12.50 20.00 0 0";
+
+    fn read(answer: &[u8]) -> Result<Vec<collect::Found>, Unreadable> {
+        collect::read(&Token::new([7; 16]), &asks(), answer)
+    }
+
+    #[test]
+    fn answer_is_read_to_its_last_word() {
+        let found = read(&answer(ENDED, "0 - 0 0", "4103 17 3 4", "end")).unwrap();
+        let [first, second] = &found[..] else { panic!("{found:?}") };
+        let expected = Verdict::Ended {
+            how: How::Exit(3),
+            why: Why::Itself,
+            took: Duration::from_millis(2500),
+            ago: Some(Duration::from_millis(7500)),
+        };
+        assert_eq!((&first.verdict, &first.out.bytes[..], first.out.dropped), (&expected, &b"data"[..], Some(17)));
+        assert_eq!(second.verdict, Verdict::Vanished);
+    }
+
+    #[test]
+    fn verdicts_are_what_the_words_say() {
+        let verdict =
+            |state: &str| read(&answer(state, "0 - 0 0", "4103 - 3 4", "end")).map(|mut it| it.remove(0).verdict);
+        let second = Duration::from_secs(1);
+        let running = |supervised, beat| Verdict::Running { elapsed: 2 * second, supervised, beat };
+        assert_eq!(verdict("running yes 1.00 2.00 3.00"), Ok(running(true, Some(second))));
+        assert_eq!(verdict("running no 1.00 - 3.00"), Ok(running(false, None)));
+        assert_eq!(verdict("rebooted"), Ok(Verdict::Rebooted));
+        assert_eq!(verdict("killed - - -"), Ok(Verdict::Killed { why: Why::Itself, out_of_memory: false }));
+        assert_eq!(verdict("killed cancelled 1 2"), Ok(Verdict::Killed { why: Why::Cancelled, out_of_memory: true }));
+        for (before, after, out_of_memory) in [("1", "2", true), ("2", "2", false), ("-", "2", false)] {
+            let ended = verdict(&format!("signal 9 timed_out 1.00 2.00 - {before} {after}"));
+            let how = How::Signal { number: 9, out_of_memory };
+            assert_eq!(ended, Ok(Verdict::Ended { how, why: Why::TimedOut, took: second, ago: None }));
+        }
+        let wrong = [
+            "",
+            "running",
+            "running yes 1.00 2.00",
+            "running yes 1.00 2.00 -",
+            "running maybe 1.00 2.00 3.00",
+            "running yes 1.00 2.00 3.00 4.00",
+            "exit 256 done 1.00 2.00 3.00 0 0",
+            "exit -1 done 1.00 2.00 3.00 0 0",
+            "exit +1 done 1.00 2.00 3.00 0 0",
+            "exit 0 fine 1.00 2.00 3.00 0 0",
+            "exit 0 done 1 2 3 0 0",
+            "exit 0 done",
+            "signal 0 done 1.00 2.00 3.00 0 0",
+            "quit 0 done 1.00 2.00 3.00 0 0",
+            "killed",
+            "rebooted twice",
+            "exit",
+        ];
+        for state in wrong {
+            assert!(verdict(state).is_err(), "{state}");
+        }
+    }
+
+    #[test]
+    fn answer_that_says_anything_else_is_not_believed() {
+        let wrong = [
+            answer(ENDED, "0 - 0 0", "4103 - 3 4", "end\n"),
+            answer(ENDED, "0 - 0 0", "4103 - 3 4", "fin"),
+            answer(ENDED, "1 - 0 0", "4103 - 3 4", "end"),
+            answer(ENDED, "0 - 0 0", "4103 - 3 3", "end"),
+            answer(ENDED, "0 - 0 0", "4104 - 3 5", "end"),
+            answer(ENDED, "0 - 0 0", "4103 - 2 4", "end"),
+            answer(ENDED, "0 - 0 0", "4103 - 3 18446744073709551615", "end"),
+            answer(ENDED, "0 - 0 0", "4103 - 3 4", "end").replace_all(b"web-1", b"web-2"),
+            answer(ENDED, "0 - 0 0", "4103 - 3 4", "end").replace_all(b"0707 look", b"0708 look"),
+        ];
+        for answer in wrong {
+            assert!(read(&answer).is_err(), "{}", String::from_utf8_lossy(&answer));
+        }
+    }
+
+    trait ReplaceAll {
+        fn replace_all(&self, from: &[u8], to: &[u8]) -> Vec<u8>;
+    }
+
+    impl ReplaceAll for Vec<u8> {
+        fn replace_all(&self, from: &[u8], to: &[u8]) -> Vec<u8> {
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            text(self).replace(&text(from), &text(to)).into_bytes()
+        }
+    }
+
+    #[test]
+    fn start_is_known_by_one_line_alone() {
+        let token = Token::new([7; 16]);
+        let read = |rest: &str| read_start(&token, format!("{TOKEN}{rest}").as_bytes());
+        assert_eq!((read(" started\n"), read(" attached\n")), (Ok(Started::Now), Ok(Started::Before)));
+        for rest in ["", " started", " started\nx", " attached\n\n", "started\n"] {
+            assert!(read(rest).is_err(), "{rest:?}");
+        }
+        assert!(read_start(&token, b"").is_err());
+    }
+
+    #[test]
+    fn survivors_are_named_whatever_they_call_themselves() {
+        let (token, one) = (Token::new([7; 16]), attempt(1));
+        let read = |rest: &[u8]| {
+            let head = format!("{TOKEN} look {one}\n{TOKEN} signalled\n{TOKEN} survivor 12 a ");
+            cancel::read(&token, &one, &[head.as_bytes(), rest].concat())
+        };
+        let end = |count: u32| format!("\n{TOKEN} survivors {count} yes\n{TOKEN} end\n").into_bytes();
+        let cancelled = read(&[&b"b\x1b\xff"[..], &end(1)].concat()).unwrap();
+        assert_eq!((cancelled.survivors, &*cancelled.named[0].name), (1, "a b\u{fffd}"));
+        assert!(read(&end(2)).is_err() && read(b"").is_err());
+    }
+
+    #[test]
+    fn parcel_has_exactly_the_size_that_was_reserved_and_shows_no_secret() {
+        let terms = Terms { timeout: Duration::MAX, max_output: u64::MAX, keep: Duration::ZERO, unit: true };
+        let script: std::sync::Arc<[u8]> = std::sync::Arc::from(*b"echo");
+        let detached = Detached::new(Program::Script { bytes: &script, args: &[] }, &Sudo::Root, &terms).unwrap();
+        let parcel = detached.parcel(&Token::new([1; 16]), &attempt(1), &[("PASS", b"hid'den")]).unwrap();
+        assert_eq!(parcel.head.len(), parcel.head.capacity());
+        assert!(!format!("{parcel:?}{}", parcel.command).contains("hid"));
+        let numbers = "sshjob_limit=1000000000 sshjob_max=1152921504606846976 sshjob_keep=1 ";
+        assert!(String::from_utf8(parcel.head.to_vec()).unwrap().contains(numbers));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_strange_to_be_read(noise in proptest::collection::vec(any::<u8>(), 0..200), at in 0..400_usize) {
+            let mut bytes = answer(ENDED, "0 - 0 0", "4103 17 3 4", "end");
+            let at = at.min(bytes.len());
+            let tail = bytes.split_off(at);
+            let cut = read(&bytes);
+            prop_assert!(cut.is_err() || tail.is_empty());
+            bytes.extend_from_slice(&noise);
+            let _ = (read(&noise), read(&bytes), cancel::read(&Token::new([7; 16]), &attempt(1), &bytes));
+        }
+    }
 }

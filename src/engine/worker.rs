@@ -286,8 +286,8 @@ pub fn pack(job: &Job, script: &Arc<[u8]>) -> Result<Shipment, Undeliverable> {
     };
     match &job.mode {
         Mode::Attached => Delivery::new(program, &job.sudo, job.timeout.0).map(Shipment::Attached),
-        Mode::Detached { keep, .. } => {
-            let terms = Terms { timeout: job.timeout.0, max_output: job.max_output.0, keep: keep.0 };
+        Mode::Detached { unit, keep } => {
+            let terms = Terms { timeout: job.timeout.0, max_output: job.max_output.0, keep: keep.0, unit: *unit };
             Detached::new(program, &job.sudo, &terms).map(Shipment::Detached)
         }
     }

@@ -98,10 +98,10 @@ fi
 read -r sshjob_up sshjob_rest </proc/uptime
 sshjob_count_ooms
 
-# Whoever was asked to end, ends with its whole group.
+# Whoever was asked to end, ends with its whole group. A watch that has only just begun may not hear that it is over: it
+# finds that out by itself, and is not waited for.
 read -r sshjob_why sshjob_rest <"$sshjob_dir/why"
-[ "$sshjob_why" = timed_out ] || kill -TERM "$sshjob_watcher"
-wait "$sshjob_watcher"
+if [ "$sshjob_why" = timed_out ]; then wait "$sshjob_watcher"; else kill -TERM "$sshjob_watcher"; fi
 
 # All that the program wrote is in the files before its end is told. What lives on may hold the pipes for ever.
 sshjob_tries=40

@@ -190,3 +190,46 @@ fn daemon_that_holds_the_output_does_not_hold_the_verdict() {
         eventually("it still has a reader", || host.look(&one, 0, 0, 99).out.bytes == b"up\nlate\n");
     }
 }
+
+#[test]
+fn program_whose_supervisor_was_killed_still_ends_at_its_time() {
+    for (shell, host) in Host::of_every_shell() {
+        let one = attempt(1);
+        let terms = Terms { timeout: Duration::from_secs(2), ..TERMS };
+        let script: Arc<[u8]> = Arc::from(*b"#!/bin/sh\necho up; exec tail -f /dev/null");
+        host.start_on(&terms, Program::Script { bytes: &script, args: &[] }, &one).unwrap();
+        eventually("the script is up", || host.look(&one, 0, 0, 9).out.bytes == b"up\n");
+        kill("-KILL", &record(&host, &one, "self")[1]);
+        let expected = Verdict::Killed { why: Why::TimedOut, out_of_memory: false };
+        assert_eq!(host.wait(&one).verdict, expected, "{shell}");
+    }
+}
+
+#[test]
+fn program_of_another_user_is_started_seen_and_ended_as_that_user() {
+    let allowed = Command::new("sudo").args(["-n", "-u", "nobody", "true"]).output();
+    if !allowed.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no `sudo` to `nobody` without a password");
+        return;
+    }
+    let (host, one, nobody) = (Host::new(), attempt(1), Sudo::User("nobody".to_owned()));
+    for (dir, mode) in [(host.root.path(), 0o755), (&host.dir("spare"), 0o1777)] {
+        std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let script: Arc<[u8]> = Arc::from(*b"#!/bin/sh\nid -un; exec tail -f /dev/null");
+    let detached = Detached::new(Program::Script { bytes: &script, args: &[] }, &nobody, &TERMS).unwrap();
+    let first = token();
+    let answer = host.ask(detached.parcel(&first, &one, &[]).unwrap()).unwrap();
+    assert_eq!(read_start(&first, &answer), Ok(Started::Now));
+    let asks = [Ask::Look { attempt: one.clone(), out: 0, err: 0, most: 99 }];
+    let look = || {
+        let token = token();
+        let answer = host.ask(collect::parcel(&nobody, &token, &asks).unwrap()).unwrap();
+        collect::read(&token, &asks, &answer).unwrap().remove(0)
+    };
+    eventually("the script is up", || look().out.bytes == b"nobody\n");
+    let second = token();
+    let answer = host.ask(cancel::parcel(&nobody, &second, &one).unwrap()).unwrap();
+    assert_eq!(cancel::read(&second, &one, &answer).unwrap().deed, cancel::Deed::Signalled);
+    assert_eq!(how(&look().verdict), (signal(15), Why::Cancelled));
+}

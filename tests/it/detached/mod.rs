@@ -1,11 +1,13 @@
 //! The real texts, run by real shells and fed through a pipe, as an SSH server would.
 
 mod killed;
+mod left;
 mod once;
+mod server;
 mod told;
 
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -25,13 +27,15 @@ const BIN_SHELLS: [&str; 5] = ["dash", "bash", "busybox", "ksh", "mksh"];
 
 /// More than any test takes, and few enough bytes to go beyond.
 const TERMS: Terms =
-    Terms { timeout: Duration::from_mins(10), max_output: 1 << 30, keep: Duration::from_hours(7 * 24) };
+    Terms { timeout: Duration::from_mins(10), max_output: 1 << 30, keep: Duration::from_hours(7 * 24), unit: false };
 
 /// A machine: a home, a place of last resort, and who plays which part.
 struct Host {
     root: TempDir,
     sh: PathBuf,
     path: Option<PathBuf>,
+    /// The process whose mounts it sees, where they are not everybody's.
+    mounts: Option<Child>,
 }
 
 impl Host {
@@ -40,7 +44,7 @@ impl Host {
         for dir in ["home", "spare", "bin"] {
             std::fs::create_dir(root.path().join(dir)).unwrap();
         }
-        Self { root, sh: "/bin/sh".into(), path: None }
+        Self { root, sh: "/bin/sh".into(), path: None, mounts: None }
     }
 
     /// The same with `shell` in the place of `/bin/sh`; `None`, said aloud, where it is not installed.
@@ -71,6 +75,31 @@ impl Host {
         self
     }
 
+    /// The same with a home of `size`; `None`, said aloud, where the system does not allow that.
+    fn small(mut self, size: &str) -> Option<Self> {
+        let mount = format!("mount -t tmpfs -o size={size} none {} && echo up && read end", self.dir("home").display());
+        let mut holder = Command::new("unshare");
+        holder.args(["--user", "--map-root-user", "--mount", "sh", "-c", &mount]);
+        let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut up = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut up).unwrap();
+        if up != "up\n" {
+            eprintln!("skipped: this system allows no mount in a namespace of one's own");
+            holder.wait().unwrap();
+            return None;
+        }
+        self.mounts = Some(holder);
+        Some(self)
+    }
+
+    /// A program on this machine.
+    fn command(&self, program: &str) -> Command {
+        let Some(holder) = &self.mounts else { return Command::new(program) };
+        let mut command = Command::new(which("nsenter").unwrap());
+        command.args(["--target", &holder.id().to_string(), "--user", "--mount", "--preserve-credentials", program]);
+        command
+    }
+
     fn dir(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
@@ -88,9 +117,10 @@ impl Host {
         let sh = self.sh.to_str().unwrap();
         let head = replace(head, b"/bin/sh -c", format!("{sh} -c").as_bytes());
         let head = replace(&head, b"/var/tmp/sshjob-", format!("{}/sshjob-", self.dir("spare").display()).as_bytes());
-        let line = format!("{} {} {token}", rest.replace("/bin/sh", sh), head.len());
+        let head = replace(&head, b"/run/sshjob-", format!("{}/sshjob-", self.dir("spare").display()).as_bytes());
+        let line = format!("{} {} {token}", rest.replace("/bin/sh", sh).replace("sudo -n -- ", ""), head.len());
         parcel.head = [&head, job].concat().into();
-        let mut command = Command::new("/bin/sh");
+        let mut command = self.command("/bin/sh");
         command.arg("-c").arg(line);
         // No variable of the test runner's reaches the host.
         command.env_clear().env("PATH", self.path.clone().map_or_else(path, PathBuf::into_os_string));
@@ -151,6 +181,16 @@ impl Host {
         let token = token();
         let answer = self.ask(cancel::parcel(&Sudo::No, &token, attempt).unwrap()).unwrap();
         cancel::read(&token, attempt, &answer).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&answer)))
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(mut holder) = self.mounts.take() {
+            // The end of its input ends it.
+            drop(holder.stdin.take());
+            let _ = holder.wait();
+        }
     }
 }
 

@@ -37,7 +37,7 @@ fn attempt_that_is_started_from_everywhere_at_once_runs_once() {
 /// A machine whose every tool may, at its `n`-th call by anyone, kill the shell that called it: before it does its work
 /// or after.
 fn killing_at(n: usize, after: bool) -> Host {
-    let host = Host::new();
+    let mut host = Host::new();
     let (count, home) = (host.dir("count"), host.dir("home"));
     for tool in
         ["dd", "mkdir", "mkfifo", "mv", "rm", "rmdir", "setsid", "sha256sum", "sleep", "find", "wc", "ls", "head"]
@@ -59,7 +59,8 @@ fn killing_at(n: usize, after: bool) -> Host {
     let mut dirs = host.dir("bin").into_os_string();
     dirs.push(":");
     dirs.push(path());
-    Host { path: Some(dirs.into()), ..host }
+    host.path = Some(dirs.into());
+    host
 }
 
 #[test]
@@ -70,11 +71,11 @@ fn start_that_is_killed_at_any_step_runs_once_or_never_and_the_state_says_so() {
         for after in [false, true] {
             let (mut host, one) = (killing_at(n, after), attempt(1));
             let first = host.start(TRACE, &one);
-            calls = calls.max(std::fs::read_to_string(host.dir("count")).unwrap().lines().count());
             // Whoever does not know whether it started, starts it again.
             host.path = None;
             let second = host.start(TRACE, &one);
             let found = host.wait(&one);
+            calls = calls.max(std::fs::read_to_string(host.dir("count")).unwrap().lines().count());
             let traces = traces(&host);
             let case = format!("{n}, after: {after}: {first:?} {second:?} {found:?} {traces}");
             assert!(traces <= 1, "{case}");
@@ -117,4 +118,31 @@ fn start_that_is_cut_anywhere_runs_never_and_leaves_nothing() {
     }
     assert_eq!((traces(&host), host.verdict(&attempt(1))), (0, Verdict::Vanished));
     eventually("nothing is left behind", || std::fs::read_dir(host.dir("home").join(".sshjob")).unwrap().count() == 0);
+}
+
+#[test]
+fn channel_that_is_killed_at_any_moment_leaves_an_attempt_that_runs_once() {
+    let host = Host::new();
+    let script: Arc<[u8]> = Arc::from(*b"#!/bin/sh\necho ran >>trace; echo out; echo err >&2");
+    let detached = Detached::new(Program::Script { bytes: &script, args: &[] }, &Sudo::No, &TERMS).unwrap();
+    for number in 1..=20 {
+        let one = attempt(number);
+        let mut session = host.open(detached.parcel(&token(), &one, &[]).unwrap());
+        session.send_all();
+        // Whatever has happened by then: the moment decides nothing that is asserted.
+        let moment = Instant::now() + Duration::from_micros(700 * u64::from(number));
+        while Instant::now() < moment {
+            std::thread::yield_now();
+        }
+        let group = rustix::process::Pid::from_child(&session.child);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = session.end();
+        host.start(std::str::from_utf8(&script).unwrap(), &one).unwrap();
+        let found = host.wait(&one);
+        assert_eq!(
+            (how(&found.verdict), found.out, found.err),
+            ((How::Exit(0), Why::Itself), whole(b"out\n"), whole(b"err\n"))
+        );
+        assert_eq!(traces(&host), usize::try_from(number).unwrap());
+    }
 }

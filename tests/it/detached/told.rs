@@ -44,7 +44,7 @@ fn output_is_told_byte_for_byte_from_any_offset() {
     let script = "#!/bin/sh\ni=0; while [ $i -lt 3000 ]; do echo \"line $i\"; echo \"error $i\" >/dev/stderr; \
                   i=$((i + 1)); done; printf 'no \\0 end'";
     host.start(script, &one).unwrap();
-    let lines = |word: &str| (0..3000).map(|n| format!("{word} {n}\n")).collect::<String>();
+    let lines = |word: &str| (0..3000).flat_map(|n| [word.to_owned(), format!(" {n}\n")]).collect::<String>();
     let (out, err) = (lines("line") + "no \0 end", lines("error"));
     let (mut seen_out, mut seen_err) = (Vec::new(), Vec::new());
     // A thousand bytes at a time, from the beginning on and beyond the end.
@@ -99,4 +99,39 @@ fn attempts_that_are_not_there_have_vanished_and_many_are_told_at_once() {
         host.asked(&[Ask::Forget(attempt(3))]).unwrap();
         assert_eq!(std::fs::read_dir(host.dir("home").join(".sshjob")).unwrap().count(), 0, "{shell}");
     }
+}
+
+#[test]
+fn signals_that_shells_keep_quiet_about_are_told_as_they_tell_them() {
+    for (shell, host) in Host::of_every_shell() {
+        for number in [2_u8, 13] {
+            let one = attempt(u32::from(number));
+            host.start(&format!("#!/bin/sh\nkill -{number} $$"), &one).unwrap();
+            let (how, why) = how(&host.wait(&one).verdict);
+            assert!(how == signal(number) || how == How::Exit(128 + number), "{shell}: {how:?}");
+            assert_eq!(why, Why::Itself, "{shell}");
+        }
+    }
+}
+
+#[test]
+fn flood_is_told_byte_for_byte_in_bounded_pieces() {
+    let host = Host::new();
+    let one = attempt(1);
+    let script = "#!/bin/sh\nhead -c 40000000 /dev/zero | tr '\\0' x; echo end";
+    host.start(script, &one).unwrap();
+    let (mut seen, mut last) = (0, Vec::new());
+    loop {
+        let found = host.look(&one, seen, 0, 1 << 20);
+        assert!(found.out.bytes.len() <= 1 << 20);
+        seen += found.out.bytes.len() as u64;
+        if let Some(byte) = found.out.bytes.iter().find(|byte| **byte != b'x') {
+            assert_eq!((*byte, seen > 40_000_000), (b'e', true));
+        }
+        if found.out.bytes.is_empty() && !matches!(found.verdict, Verdict::Running { .. }) {
+            break;
+        }
+        last = if found.out.bytes.is_empty() { last } else { found.out.bytes };
+    }
+    assert_eq!((seen, &last[last.len().saturating_sub(4)..]), (40_000_004, &b"end\n"[..]));
 }

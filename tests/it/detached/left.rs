@@ -1,0 +1,235 @@
+//! What a detached attempt needs of a machine, and what it leaves there.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+/// All files below a directory, with their modes.
+fn files(dir: &Path) -> Vec<(PathBuf, u32)> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let below = entries.flat_map(|path| {
+        let mode = path.symlink_metadata().unwrap().permissions().mode() & 0o7777;
+        let below = if path.is_dir() { files(&path) } else { Vec::new() };
+        below.into_iter().chain([(path, mode)])
+    });
+    below.collect()
+}
+
+#[test]
+fn everything_is_private_and_no_file_holds_a_secret() {
+    for (shell, host) in Host::of_every_shell() {
+        let one = attempt(1);
+        host.start("#!/bin/sh\n[ ${#SECRET} = 17 ]", &one).unwrap();
+        assert_eq!(how(&host.wait(&one).verdict).0, How::Exit(0), "{shell}");
+        let files = files(&host.dir("home"));
+        assert!(files.len() > 10, "{shell}");
+        for (path, mode) in files {
+            assert_eq!(mode, if path.is_dir() { 0o700 } else { 0o600 }, "{shell}: {}", path.display());
+            if path.is_file() {
+                let bytes = std::fs::read(&path).unwrap();
+                assert!(!bytes.windows(6).any(|window| window == b"hidden"), "{shell}: {}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn program_sees_an_ordinary_process() {
+    // End of file on standard input, no stray descriptor, no signal ignored, the user's own umask and directory, no
+    // variable of ours.
+    let look = "cat; umask; pwd; ls /proc/self/fd; env | grep -i sshjob_; trap; \
+                sed -n 's/^SigIgn:.*\\(........\\)$/\\1/p' /proc/self/status; set -- $(cat /proc/$$/stat); \
+                [ \"$1\" = \"$5\" ] && [ \"$1\" = \"$6\" ] && echo leads";
+    for (shell, host) in Host::of_every_shell() {
+        let one = attempt(1);
+        let words = ["sh", "-c", look].map(|word| word.as_bytes().to_vec());
+        host.start_on(&TERMS, Program::Command(&words), &one).unwrap();
+        let mut plain = Command::new("setsid");
+        plain.args(["/bin/sh", "-c", look]).current_dir(host.dir("home")).stdin(Stdio::null());
+        let plain = plain.env_clear().env("PATH", path()).output().unwrap();
+        let found = String::from_utf8(host.wait(&one).out.bytes).unwrap();
+        let found: String =
+            found.lines().filter(|line| !line.starts_with("SSHJOB_")).flat_map(|line| [line, "\n"]).collect();
+        assert_eq!(found, String::from_utf8(plain.stdout).unwrap(), "{shell}");
+    }
+}
+
+#[test]
+fn words_and_variables_arrive_exactly() {
+    let nasty: Vec<u8> = (1..=255).collect();
+    for (shell, host) in Host::of_every_shell() {
+        let one = attempt(1);
+        let words =
+            [&b"sh"[..], b"-c", b"printf '<%s>' \"$@\"; printf %s \"$dir\" >&2", b"sh", b"", b"-n", b"a\n", &nasty];
+        let words = words.map(<[u8]>::to_vec);
+        let detached = Detached::new(Program::Command(&words), &Sudo::No, &TERMS).unwrap();
+        // Names that our own texts could have used.
+        let env: [(&str, &[u8]); 4] = [("dir", &nasty), ("PATH", path_bytes()), ("IFS", b"st/"), ("HOME", b"/nowhere")];
+        host.ask(detached.parcel(&token(), &one, &env).unwrap()).unwrap();
+        let found = host.wait(&one);
+        assert_eq!(found.out.bytes, [b"<><-n><a\n><", &nasty[..], b">"].concat(), "{shell}");
+        assert_eq!(found.err.bytes, nasty, "{shell}");
+    }
+}
+
+fn path_bytes() -> &'static [u8] {
+    path().into_encoded_bytes().leak()
+}
+
+#[test]
+fn program_that_is_missing_is_named_and_leaves_nothing() {
+    let host = Host::new();
+    let missing = Err(DeliveryError::Program("sshjob-none".to_owned()));
+    let words = [b"sshjob-none".to_vec()];
+    assert_eq!(host.start_on(&TERMS, Program::Command(&words), &attempt(1)), missing);
+    assert_eq!(host.start("#!/usr/bin/env sshjob-none\n", &attempt(1)), missing);
+    assert_eq!(host.start("#!/opt/none\n", &attempt(1)), Err(DeliveryError::Program("/opt/none".to_owned())));
+    eventually("nothing is left behind", || files(&host.dir("home").join(".sshjob")).is_empty());
+}
+
+#[test]
+fn home_that_cannot_be_written_is_made_up_for_and_searched_all_the_same() {
+    for (shell, host) in Host::of_every_shell() {
+        // A file in the way stops even root.
+        let root = host.dir("home").join(".sshjob");
+        std::fs::write(&root, "").unwrap();
+        let one = attempt(1);
+        assert_eq!(host.start("#!/bin/sh\necho spare", &one), Ok(Started::Now), "{shell}");
+        assert_eq!(host.wait(&one).out, whole(b"spare\n"), "{shell}");
+        std::fs::remove_file(&root).unwrap();
+        assert_eq!(host.start("#!/bin/sh\necho spare", &one), Ok(Started::Before), "{shell}");
+        let spare = std::fs::read_dir(host.dir("spare")).unwrap().next().unwrap().unwrap().path();
+        assert_eq!(spare.metadata().unwrap().permissions().mode() & 0o7777, 0o700, "{shell}");
+        // A place that others can write is nobody's.
+        std::fs::set_permissions(&spare, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(host.verdict(&one), Verdict::Vanished, "{shell}");
+        // A link may lead to one.
+        let elsewhere = host.dir("elsewhere");
+        std::fs::rename(&spare, &elsewhere).unwrap();
+        std::fs::set_permissions(&elsewhere, std::fs::Permissions::from_mode(0o700)).unwrap();
+        symlink(&elsewhere, &spare).unwrap();
+        assert_eq!(host.verdict(&one), Verdict::Vanished, "{shell}");
+        std::fs::write(&root, "").unwrap();
+        assert_eq!(host.start("#!/bin/sh", &attempt(2)), Err(DeliveryError::Space), "{shell}");
+    }
+}
+
+#[test]
+fn what_nobody_collects_goes_after_its_time_and_beyond_fifty() {
+    let host = Host::new();
+    let dir = |number| host.home_of(&attempt(number));
+    for number in 1..=60 {
+        std::fs::create_dir_all(dir(number)).unwrap();
+        std::fs::write(dir(number).join("self"), "t 999999999 1 b 1.00 1 1 - h\n").unwrap();
+        // The last ten are the oldest: of two hours, of eight days.
+        let age = ["now", "2 hours ago", "8 days ago"][usize::from(number > 50) + usize::from(number > 55)];
+        assert!(Command::new("touch").args(["-d", age]).arg(dir(number)).status().unwrap().success());
+    }
+    // One of them runs, however old.
+    std::fs::write(dir(60).join("self"), me()).unwrap();
+    std::fs::write(dir(60).join("leader"), "\n").unwrap();
+    assert!(Command::new("touch").args(["-d", "8 days ago"]).arg(dir(60)).status().unwrap().success());
+    assert_eq!(host.start("#!/bin/sh", &attempt(61)), Ok(Started::Now));
+    let kept = |number: &u32| dir(*number).exists();
+    eventually("it is swept", || (51..=59).filter(kept).count() == 0);
+    host.wait(&attempt(61));
+    assert_eq!((1..=61).filter(kept).count(), 52);
+}
+
+/// A record that says that the supervisor is this very process.
+fn me() -> String {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let born = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().to_owned();
+    format!("t {} {born} b 1.00 1 1 - h\n", std::process::id())
+}
+
+#[test]
+fn machine_with_nothing_but_busybox_is_enough() {
+    let Some(busybox) = which("busybox") else {
+        eprintln!("skipped: no `busybox` on this machine; tests/run installs it");
+        return;
+    };
+    let applets = [
+        "dd",
+        "mkdir",
+        "mkfifo",
+        "mv",
+        "sha256sum",
+        "rm",
+        "rmdir",
+        "sleep",
+        "setsid",
+        "wc",
+        "ls",
+        "head",
+        "find",
+        "grep",
+    ];
+    let host = Host::new().only(&applets.map(|applet| (applet, busybox.as_path()))).sh("busybox").unwrap();
+    let one = attempt(1);
+    let terms = Terms { max_output: 10, ..TERMS };
+    let script: Arc<[u8]> = Arc::from(*b"#!/bin/sh\necho 1234567890; exec sleep 1000");
+    let program = Program::Script { bytes: &script, args: &[] };
+    assert_eq!(host.start_on(&terms, program, &one), Ok(Started::Now));
+    eventually("it has written", || host.look(&one, 0, 0, 99).out.stored == 10);
+    assert_eq!(
+        host.cancel(&one),
+        cancel::Cancelled { deed: cancel::Deed::Signalled, survivors: 0, named: vec![], scanned: true }
+    );
+    let found = host.wait(&one);
+    assert_eq!((how(&found.verdict), found.out.dropped), ((signal(15), Why::Cancelled), Some(1)));
+}
+
+#[test]
+fn full_disk_costs_output_and_not_the_verdict() {
+    for (shell, host) in Host::of_every_shell() {
+        let Some(host) = host.small("512k") else { return };
+        let one = attempt(1);
+        let script = "#!/bin/sh\nhead -c 1000000 /dev/zero; echo err >&2; echo more 2>/dev/null >file; exit 7";
+        assert_eq!(host.start(script, &one), Ok(Started::Now), "{shell}");
+        let found = host.wait(&one);
+        assert_eq!(how(&found.verdict), (How::Exit(7), Why::Itself), "{shell}");
+        assert!(found.out.dropped.is_some() && found.out.stored < 512 * 1024, "{shell}: {}", found.out.stored);
+        assert!(found.out.bytes.iter().all(|byte| *byte == 0), "{shell}");
+        // Not even a start has room here, and what is elsewhere is as good.
+        assert_eq!(host.start("#!/bin/sh\necho spare", &attempt(2)), Ok(Started::Now), "{shell}");
+        assert_eq!(host.wait(&attempt(2)).out, whole(b"spare\n"), "{shell}");
+    }
+}
+
+#[test]
+fn unit_of_systemd_runs_the_supervisor_and_is_told_nothing_else() {
+    for (shell, mut host) in Host::of_every_shell() {
+        let (one, told) = (attempt(1), host.dir("told"));
+        // It knows no `--collect`, as systemd of old; it starts what it is told to with nothing of its caller's.
+        let text = format!(
+            "#!/bin/sh\nprintf '%s\\n' \"$*\" >>{}\ncase \" $* \" in *' --collect '*) exit 1 ;; esac\n\
+             while case $1 in --*) ;; *) false ;; esac; do shift; done\n\
+             env -i /usr/bin/env setsid \"$@\" </dev/null >/dev/null 2>&1 &\n",
+            told.display()
+        );
+        let stand_in = host.dir("bin").join("systemd-run");
+        std::fs::write(&stand_in, text).unwrap();
+        std::fs::set_permissions(&stand_in, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut dirs = host.dir("bin").into_os_string();
+        dirs.push(":");
+        dirs.push(path());
+        host.path = Some(dirs.into());
+        let terms = Terms { unit: true, ..TERMS };
+        let script: Arc<[u8]> = Arc::from(*b"#!/bin/sh\n[ ${#SECRET} = 3 ] && pwd && umask && exit 9");
+        let detached = Detached::new(Program::Script { bytes: &script, args: &[] }, &Sudo::Root, &terms).unwrap();
+        let token = token();
+        let answer = host.ask(detached.parcel(&token, &one, &[("SECRET", b"hid")]).unwrap()).unwrap();
+        assert_eq!(read_start(&token, &answer), Ok(Started::Now), "{shell}");
+        let found = host.wait(&one);
+        assert_eq!(how(&found.verdict), (How::Exit(9), Why::Itself), "{shell}");
+        let home = host.dir("home");
+        assert!(String::from_utf8(found.out.bytes).unwrap().starts_with(home.to_str().unwrap()), "{shell}");
+        let place = host.dir("spare").join(format!("sshjob-{token}"));
+        let unit = format!("--quiet --unit=sshjob-{token} --property=KillMode=process");
+        let run = format!("/bin/sh {}/supervisor\n", place.display());
+        let expected = format!("{unit} --collect --property=OOMPolicy=continue {run}{unit} {run}");
+        assert_eq!(std::fs::read_to_string(&told).unwrap(), expected, "{shell}");
+        assert!(!place.exists(), "{shell}");
+    }
+}
