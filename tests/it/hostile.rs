@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -253,7 +253,11 @@ fn run_on_a_host_that_takes_nothing_can_be_ended() {
     }
     let begun = Instant::now();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    event.clear();
+    told.read_to_string(&mut event).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
+    // It did not merely leave at last: it has ended the task, and says so.
+    assert!(event.contains("run_finished"), "{event}");
     assert!(begun.elapsed() < BEARABLE, "{:?}", begun.elapsed());
 }
 
