@@ -71,7 +71,8 @@ use wire::Severable;
 /// thousand hosts fit into memory.
 const WINDOW_BYTES: u32 = 512 * 1024;
 
-/// Packets of a channel that wait for us; with the largest packet of 32 KiB this bounds a connection to 512 KiB.
+/// Packets of a channel that wait for us; with the largest packet that the library takes, 256 KiB, this bounds a connection
+/// to 4 MiB, and an honest one, which keeps to 32 KiB, to 512 KiB.
 const CHANNEL_PACKETS: usize = 16;
 
 /// A silent connection is asked for a sign of life this often, and given up after three unanswered questions.
