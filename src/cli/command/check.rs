@@ -170,7 +170,7 @@ impl<'a> Row<'a> {
             state: failure.as_ref().map_or(TaskState::Succeeded, |failure| failure.state),
             failed: failure.as_ref().map(|failure| name(failure.step)),
             reason: failure.as_ref().map(|failure| failure.why.as_str()),
-            hint: failure.as_ref().and_then(|failure| advice(failure.step, &failure.why, target)),
+            hint: failure.as_ref().and_then(|failure| advice(failure, target)),
             host_key: host_key.as_deref(),
             steps: steps.iter().map(step).collect(),
         }
@@ -246,7 +246,7 @@ fn troubles(done: &[Checked]) -> String {
     let mut seen: Vec<(String, Vec<&str>)> = Vec::new();
     for checked in done {
         let Some(failure) = &checked.failure else { continue };
-        let hint = advice(failure.step, &failure.why, &checked.target);
+        let hint = advice(failure, &checked.target);
         let hint = hint.map(|hint| format!("  hint: {}\n", clean(&hint))).unwrap_or_default();
         let told = format!("  {}\n{hint}", clean(&failure.why));
         let host = checked.target.instance.as_str();
