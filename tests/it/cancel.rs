@@ -1,21 +1,9 @@
 //! `sshjob cancel`: a run that another process drives is ended on its hosts.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
-
 use serde_json::json;
 
+use crate::support::eventually::wait_for;
 use crate::support::world::{World, json, said};
-
-/// Waits until there is such a file. The deadline is only there to fail at last.
-#[track_caller]
-fn wait_for(path: &Path) {
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while !path.exists() {
-        assert!(Instant::now() < deadline, "not within a minute: {}", path.display());
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 #[test]
 fn run_that_another_process_drives_is_ended_and_shown() {
