@@ -96,7 +96,7 @@ async fn converse(mut stream: TcpStream, host_key: PrivateKey, deed: Deed) -> io
         }
         Deed::DripsVersion => {
             stream.write_all(b"S").await?;
-            pending().await
+            pending::<()>().await;
         }
         _ => {}
     }
@@ -308,11 +308,15 @@ async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io:
         _ => {}
     }
     speaker.send(&data(channel, start)).await?;
+    print(speaker, deed, channel, &output).await
+}
+
+async fn print(mut speaker: Speaker, deed: Deed, channel: u32, output: &Packet) -> io::Result<()> {
     match deed {
         Deed::StatusBeforeStart => return finish(&mut speaker, channel).await,
         Deed::StatusBeforeOutput => {
             speaker.send(&status(channel, 0)).await?;
-            speaker.send(&output).await?;
+            speaker.send(output).await?;
             return finish(&mut speaker, channel).await;
         }
         Deed::HalfStatus => {
@@ -322,7 +326,7 @@ async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io:
         }
         Deed::CutsOutput => {
             speaker.send(&status(channel, 0)).await?;
-            speaker.send(&output).await?;
+            speaker.send(output).await?;
             return speaker.hang_up().await;
         }
         Deed::RefusesLate => {
@@ -333,7 +337,7 @@ async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io:
             speaker.send(&Packet::new(number::CHANNEL_EOF).number(channel)).await?;
             return pending().await;
         }
-        Deed::OutputForEver => return flood(&mut speaker, &[data(channel, [b'o'; 32 * 1024])]).await,
+        Deed::OutputForEver => return flood(&mut speaker, &[data(channel, vec![b'o'; 32 * 1024])]).await,
         Deed::DripsOutput => {
             speaker.send(&data(channel, "o")).await?;
             return pending().await;
@@ -342,7 +346,7 @@ async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io:
             speaker.send(&Packet::new(number::CHANNEL_DATA).number(channel).number(1_000_000).byte(0)).await?;
             return pending().await;
         }
-        Deed::LongPacket => speaker.send(&data(channel, [b'o'; 35_000])).await?,
+        Deed::LongPacket => speaker.send(&data(channel, vec![b'o'; 35_000])).await?,
         Deed::OverlongPacket => {
             speaker.send(&data(channel, vec![b'o'; 300_000])).await?;
             return pending().await;
@@ -364,7 +368,7 @@ async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io:
         Deed::TurnsDeaf => return pending().await,
         _ => {}
     }
-    speaker.send(&output).await?;
+    speaker.send(output).await?;
     match deed {
         Deed::SecondThoughts => {
             speaker.send(&status(channel, 7)).await?;
@@ -381,13 +385,13 @@ async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io:
         Deed::NamelessSignal => speaker.send(&signal(channel, "")).await?,
         Deed::OutputAfterEnd => {
             speaker.send(&Packet::new(number::CHANNEL_EOF).number(channel)).await?;
-            speaker.send(&output).await?;
+            speaker.send(output).await?;
             speaker.send(&status(channel, 0)).await?;
         }
         Deed::OutputAfterClose => {
             speaker.send(&status(channel, 0)).await?;
             speaker.send(&Packet::new(number::CHANNEL_CLOSE).number(channel)).await?;
-            speaker.send(&output).await?;
+            speaker.send(output).await?;
         }
         _ => speaker.send(&status(channel, 0)).await?,
     }
