@@ -96,4 +96,6 @@ fn route_through_a_jump_host_shows_it_as_a_step() {
     let output = world.sshjob(&["-o", "json", "check", "-t", "Environment=Dev", "-J", &jump]);
     let host = json(&output)["hosts"][0].clone();
     assert_eq!((&host["failed"], &host["state"]), (&"jump".into(), &"unreachable".into()), "{}", said(&output));
+    let output = world.sshjob(&["--store", "there", "check", "-t", "Environment=Dev", "-J", &jump]);
+    assert!(said(&output).contains("hint: `sshjob --store there check -w` on the jump host"), "{}", said(&output));
 }

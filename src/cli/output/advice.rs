@@ -69,6 +69,12 @@ pub fn advice(failure: &Failure, target: &Target) -> Option<String> {
     })
 }
 
+/// The same text, with the commands in it such that they mean this store: `program` may name one.
+pub fn as_called(text: &str, program: &str) -> String {
+    let words = ["trust", "check"].map(|command| (format!("`sshjob {command} "), format!("`{program} {command} ")));
+    words.iter().fold(text.to_owned(), |text, (plain, called)| text.replace(plain, called))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
