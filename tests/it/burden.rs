@@ -3,13 +3,12 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
 use std::process::Child;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
+use crate::support::eventually::wait_for;
 use crate::support::world::{World, json, said};
 
 /// The lines of the flood: 200 MB in all, each different, so that none can be missing, doubled or out of its place.
@@ -70,16 +69,6 @@ fn flood_of_output_arrives_whole_in_bounded_memory() {
 /// Sends the signal that Ctrl-C is.
 fn interrupt(child: &Child) {
     kill_process(Pid::from_child(child), Signal::INT).unwrap();
-}
-
-/// Waits until there is such a file: what a host writes tells how far it is. The deadline is only there to fail at last.
-#[track_caller]
-fn wait_for(path: &Path) {
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while !path.exists() {
-        assert!(Instant::now() < deadline, "not within a minute: {}", path.display());
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Whether any run of the world has its verdict.
