@@ -153,7 +153,7 @@ fn assert_told(deeds: &[(Deed, &str)], world: &World, output: &Output) {
     let tasks = run["tasks"].as_array().unwrap();
     let of = |deed: Deed| tasks.iter().find(|task| task["instance"] == format!("{deed:?}")).map(told);
     let table = |line: &dyn Fn(&(Deed, &str)) -> String| {
-        deeds.iter().map(|row| format!("{:?}: {}\n", row.0, line(row))).collect::<String>()
+        deeds.iter().map(|row| format!("{:?}: {}\n", row.0, line(row))).collect::<Vec<_>>().concat()
     };
     let actual = table(&|(deed, _)| of(*deed).unwrap_or_default());
     // What differs from tester to tester and from test to test.

@@ -342,7 +342,7 @@ async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io:
             speaker.send(&Packet::new(number::CHANNEL_DATA).number(channel).number(1_000_000).byte(0)).await?;
             return pending().await;
         }
-        Deed::LongPacket => speaker.send(&data(channel, [b'o'; 35_000])).await?,
+        Deed::LongPacket => speaker.send(&data(channel, vec![b'o'; 35_000])).await?,
         Deed::OverlongPacket => {
             speaker.send(&data(channel, vec![b'o'; 300_000])).await?;
             return pending().await;
