@@ -333,7 +333,7 @@ async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io:
             speaker.send(&Packet::new(number::CHANNEL_EOF).number(channel)).await?;
             return pending().await;
         }
-        Deed::OutputForEver => return flood(&mut speaker, &[data(channel, [b'o'; 32 * 1024])]).await,
+        Deed::OutputForEver => return flood(&mut speaker, &[data(channel, vec![b'o'; 32 * 1024])]).await,
         Deed::DripsOutput => {
             speaker.send(&data(channel, "o")).await?;
             return pending().await;
