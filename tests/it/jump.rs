@@ -153,7 +153,7 @@ async fn target_behind_a_bastion_that_cannot_be_reached_says_who_could_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn target_whose_output_nobody_takes_holds_up_no_other_behind_the_bastion() {
+async fn output_that_is_taken_late_is_whole_and_holds_up_nothing_behind_the_bastion() {
     let (fleet, (_folder, store)) = (SshdFleet::same(20), store());
     let bastion = Sshd::start(Spec::accepting(fleet.login().public()));
     let mut job = through(vec![hop(bastion.address())]);
