@@ -232,7 +232,7 @@ async fn ask_agent() -> Holding {
 }
 
 fn no_agent(why: &str) -> Fail {
-    Fail::usage(format!("`key: agent`: the SSH agent cannot be used: {why}"))
+    Fail::usage(format!("the key `agent`: the SSH agent cannot be used: {why}"))
         .hint("start one with `eval $(ssh-agent)` and add a key with `ssh-add FILE`, or name a key's file")
 }
 

@@ -1,14 +1,14 @@
-//! How the program bears what is hard to bear: floods of output in little memory, and Ctrl-C.
+//! How the program bears what is hard to bear: floods of output in little memory, Ctrl-C, and a store that
+//! loses output.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
 use std::process::Child;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
+use crate::support::eventually::wait_for;
 use crate::support::world::{World, json, said};
 
 /// The lines of the flood: 200 MB in all, each different, so that none can be missing, doubled or out of its place.
@@ -71,16 +71,6 @@ fn interrupt(child: &Child) {
     kill_process(Pid::from_child(child), Signal::INT).unwrap();
 }
 
-/// Waits until there is such a file: what a host writes tells how far it is. The deadline is only there to fail at last.
-#[track_caller]
-fn wait_for(path: &Path) {
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while !path.exists() {
-        assert!(Instant::now() < deadline, "not within a minute: {}", path.display());
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// Whether any run of the world has its verdict.
 fn has_verdict(world: &World) -> bool {
     let runs = world.path().join(".local/state/sshjob/runs/adhoc");
@@ -121,4 +111,23 @@ fn second_ctrl_c_leaves_at_once() {
     assert!(!has_verdict(&world));
     let status = json(&world.sshjob(&["status", "last", "-o", "json"]));
     assert_eq!((&status["state"], &status["counts"]), (&json!("failed"), &json!({"lost": 1})), "{status:#}");
+}
+
+#[test]
+fn output_that_the_store_loses_is_exit_code_7() {
+    let world = World::new(1);
+    let script = "touch $WHERE/begun; while ! [ -e $WHERE/go ]; do sleep 0.05; done; echo output";
+    let place = format!("WHERE={}", world.path().display());
+    let child = world.command(&["run", "-e", &place, "-t", "Environment=Dev", "--", script]).spawn().unwrap();
+    wait_for(&world.path().join("begun"));
+    let runs = world.path().join(".local/state/sshjob/runs/adhoc");
+    let run = fs::read_dir(runs).unwrap().next().unwrap().unwrap().path();
+    // Where the folder of the output would be.
+    fs::write(run.join("output"), "").unwrap();
+    fs::write(world.path().join("go"), "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{}", said(&output));
+    for each in ["no more tasks are started: the store is unavailable", "bytes 0 to 6 of `runs/adhoc/"] {
+        assert!(said(&output).contains(each), "{}", said(&output));
+    }
 }

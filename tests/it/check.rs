@@ -58,6 +58,34 @@ fn steps_come_in_order_and_nothing_is_recorded_but_the_pins() {
 }
 
 #[test]
+fn selector_that_matches_nothing_is_an_error_unless_it_may() {
+    let world = World::new(1);
+    let told = |format: &str, flags: &[&str]| {
+        let output = world.sshjob(&[&["-q", "-o", format, "check", "-t", "Environment=None"], flags].concat());
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(told("json", &[]), (Some(4), String::new()));
+    let allowed = ["--allow-empty"];
+    assert_eq!(told("json", &allowed), (Some(0), "{\"schema\":\"sshjob/v1\",\"hosts\":[]}\n".to_owned()));
+    assert_eq!(told("ndjson", &allowed), (Some(0), String::new()));
+    assert_eq!(told("text", &allowed), (Some(0), String::new()));
+}
+
+/// Cause: without a step taken, whatever failed was put down to the first one, with the advice for that.
+#[test]
+fn host_without_such_an_address_gets_its_own_advice_behind_a_jump_host_too() {
+    let world = World::new(0);
+    world.add("here", "127.0.0.1:1".parse().unwrap(), "Environment: Dev");
+    for jump in [&[][..], &["-J", "127.0.0.1:1"]] {
+        let words = ["-o", "json", "check", "-t", "Environment=Dev", "--address", "public"];
+        let output = world.sshjob(&[&words, jump].concat());
+        let host = json(&output)["hosts"][0].clone();
+        assert_eq!(host["reason"], "connect: the instance has no public address", "{}", said(&output));
+        assert_eq!(host["hint"], "name another kind of address with `--address`", "{}", said(&output));
+    }
+}
+
+#[test]
 fn route_through_a_jump_host_shows_it_as_a_step() {
     let world = World::new(1);
     let bastion = Sshd::start(Spec::accepting(world.fleet().login().public()));
@@ -68,4 +96,6 @@ fn route_through_a_jump_host_shows_it_as_a_step() {
     let output = world.sshjob(&["-o", "json", "check", "-t", "Environment=Dev", "-J", &jump]);
     let host = json(&output)["hosts"][0].clone();
     assert_eq!((&host["failed"], &host["state"]), (&"jump".into(), &"unreachable".into()), "{}", said(&output));
+    let output = world.sshjob(&["--store", "there", "check", "-t", "Environment=Dev", "-J", &jump]);
+    assert!(said(&output).contains("hint: `sshjob --store there check -w` on the jump host"), "{}", said(&output));
 }

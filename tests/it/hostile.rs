@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
 use russh::keys::HashAlg;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sshjob::domain::job::Source;
 use sshjob::domain::quantity::{Amount, Span};
+use sshjob::domain::task::TaskState;
 
 use crate::support::hostile::{Deed, Hostiles};
 use crate::support::key::Login;
@@ -153,7 +156,7 @@ fn assert_told(deeds: &[(Deed, &str)], world: &World, output: &Output) {
     let tasks = run["tasks"].as_array().unwrap();
     let of = |deed: Deed| tasks.iter().find(|task| task["instance"] == format!("{deed:?}")).map(told);
     let table = |line: &dyn Fn(&(Deed, &str)) -> String| {
-        deeds.iter().map(|row| format!("{:?}: {}\n", row.0, line(row))).collect::<String>()
+        deeds.iter().map(|row| format!("{:?}: {}", row.0, line(row))).collect::<Vec<_>>().join("\n")
     };
     let actual = table(&|(deed, _)| of(*deed).unwrap_or_default());
     // What differs from tester to tester and from test to test.
@@ -219,4 +222,65 @@ async fn hundred_hostile_hosts_leave_four_hundred_others_unaffected() {
     }
     assert_eq!((states.len(), wrong), (500, Vec::<String>::new()));
     assert_eq!(done.driven.verdict.unwrap().counts.iter().map(|(_, count)| count).sum::<u32>(), 500);
+}
+
+#[test]
+fn host_that_is_another_one_the_next_time_is_rejected_with_both_fingerprints() {
+    let (world, _hosts) = beside(&[(Deed::ChangesKeyEachTime, "")]);
+    let task = || json(&world.sshjob(&["run", "-t", "Kind=hostile", "-o", "json", "--", "true"]))["tasks"][0].clone();
+    let (first, second) = (task(), task());
+    assert_eq!((&first["state"], &second["state"]), (&"succeeded".into(), &"host_key_rejected".into()));
+    let reason = second["reason"].as_str().unwrap();
+    for key in [&first["host_key"], &second["host_key"]] {
+        assert!(reason.contains(key.as_str().unwrap()), "{key}: {reason}");
+    }
+    assert_ne!(first["host_key"], second["host_key"]);
+}
+
+/// Cause: what ends a task waited for its turn behind a delivery that the host never took.
+#[test]
+fn run_on_a_host_that_takes_nothing_can_be_ended() {
+    let (world, _hosts) = beside(&[(Deed::NeverReads, "")]);
+    // More than both ends of a connection buffer.
+    std::fs::write(world.path().join("large.sh"), format!("#!/bin/sh\n{}", "# padding\n".repeat(1_600_000))).unwrap();
+    let words = ["run", "-t", "Kind=hostile", "--script", "large.sh", "-o", "ndjson"];
+    let mut child = world.command(&words).spawn().unwrap();
+    let mut told = BufReader::new(child.stdout.take().unwrap());
+    let mut event = String::new();
+    while !event.contains("task_started") {
+        event.clear();
+        assert!(told.read_line(&mut event).unwrap() > 0, "the task starts");
+    }
+    let begun = Instant::now();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    event.clear();
+    told.read_to_string(&mut event).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    // It did not merely leave at last: it has ended the task, and says so.
+    assert!(event.contains("run_finished"), "{event}");
+    assert!(begun.elapsed() < BEARABLE, "{:?}", begun.elapsed());
+}
+
+/// A host whose machine is gone sends no good-bye: only that it no longer answers tells.
+#[tokio::test]
+async fn host_that_vanishes_while_a_script_runs_is_noticed_within_two_minutes() {
+    let (hosts, store, login) = (Hostiles::start(&[Deed::DripsOutput]), Memory::default(), Login::fresh());
+    let mut job = rig::job(Source::Command(vec!["true".to_owned()]));
+    job.timeout = Span(Duration::from_hours(24));
+    let request = rig::request(job, hosts.addresses(), "one");
+    let running = rig::run(&store, request, &login);
+    tokio::pin!(running);
+    // Its one byte of output is in the store: nothing more is on its way, and the clock may run ahead.
+    let has_output = || store.objects().iter().any(|(key, _)| key.contains("/output/"));
+    while !has_output() {
+        tokio::select! {
+            _ = &mut running => panic!("it ended"),
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+        }
+    }
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    let done = running.await.unwrap();
+    assert_eq!(done.state(hosts.addresses()[0]), (TaskState::Lost, "connection".to_owned()));
+    assert!(begun.elapsed() < Duration::from_mins(2), "{:?}", begun.elapsed());
 }

@@ -162,7 +162,7 @@ fn agent_that_is_of_no_help_is_named_and_nothing_starts() {
     }
     for (socket, why) in cases {
         let told = keys.fails(2, &host, Some(&keys.path(socket)), &["-i", "agent"]);
-        assert!(told.contains("`key: agent`: the SSH agent cannot be used: ") && told.contains(why), "{told}");
+        assert!(told.contains("the key `agent`: the SSH agent cannot be used: ") && told.contains(why), "{told}");
     }
     let told = keys.fails(2, &host, None, &["-i", "agent"]);
     assert!(told.contains("SSH_AUTH_SOCK is not set"), "{told}");

@@ -1,16 +1,22 @@
 //! Jump hosts: every hop proves itself and is logged in to; one connection to it carries many targets.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use sshjob::adapter::dir::Dir;
+use sshjob::adapter::ssh::Message;
 use sshjob::domain::job::{Hop, Job};
 use sshjob::domain::quantity::Amount;
 use sshjob::domain::run::Pin;
 use sshjob::domain::task::TaskState;
+use sshjob::engine::access::Seen;
+use sshjob::engine::clock::Clock;
 use sshjob::engine::records::Runs;
+use sshjob::engine::start::start;
 use sshjob::port::Store as _;
 
 use crate::support::fault::{Fault, Faulty};
+use crate::support::hostile::{Deed, Hostiles};
 use crate::support::key::Login;
 use crate::support::rig::{self, Done};
 use crate::support::sshd::{self, Spec, Sshd, SshdFleet};
@@ -144,4 +150,60 @@ async fn target_behind_a_bastion_that_cannot_be_reached_says_who_could_not() {
     let (state, why) = told(&closed, fleet.addresses()[0], "closed").await;
     let forbids = format!("{reason}it forbids forwarding (`AllowTcpForwarding` or `PermitOpen` of its sshd)");
     assert_eq!((state, why), (TaskState::Unreachable, forbids));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_is_taken_late_is_whole_and_holds_up_nothing_behind_the_bastion() {
+    let (fleet, (_folder, store)) = (SshdFleet::same(20), store());
+    let bastion = Sshd::start(Spec::accepting(fleet.login().public()));
+    let mut job = through(vec![hop(bastion.address())]);
+    job.login.connect_timeout.0 = std::time::Duration::from_secs(20);
+    let started = start(&Runs::new(store.clone()), rig::request(job.clone(), &[], "one"), Clock.now()).await.unwrap();
+    let (worker, _events) = rig::worker(&store, &started, &fleet.login().path());
+    let connect = async |address: SocketAddr| {
+        let target = rig::target(address);
+        worker.access.connect(&job, &target, &Seen::default(), &Arc::default()).await
+    };
+    let (first, others) = fleet.addresses().split_first().map(|(first, others)| (*first, others.to_vec())).unwrap();
+    let stalled = connect(first).await.unwrap();
+    let mut channel = stalled.open(job.login.connect_timeout.0).await.unwrap();
+    channel.input.exec("exec head -c 20000000 /dev/zero").await.unwrap();
+    // Once it has begun, all that fits on the way follows, while the others connect.
+    let mut taken = loop {
+        if let Some(Message::Data(_, bytes)) = channel.output.next().await {
+            break bytes.len();
+        }
+    };
+    for address in others {
+        let connection = connect(address).await.unwrap();
+        connection.open(job.login.connect_timeout.0).await.unwrap();
+    }
+    // Nothing of it is lost, and it goes on as soon as somebody listens.
+    while let Some(message) = channel.output.next().await {
+        if let Message::Data(_, bytes) = message {
+            taken += bytes.len();
+        }
+    }
+    assert_eq!(taken, 20_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn targets_that_ask_and_do_not_listen_hold_up_no_other_behind_the_bastion() {
+    let (fleet, (_folder, store)) = (SshdFleet::same(20), store());
+    let hostile = Hostiles::start(&[Deed::AsksForEver, Deed::OpensChannelsDeaf, Deed::OutputForEver]);
+    let bastion = Sshd::start(Spec::accepting(fleet.login().public()));
+    let mut job = through(vec![hop(bastion.address())]);
+    // The hostile ones are heard to the end of this, and the others wait behind them.
+    job.rollout.max_concurrency = Amount::Count(4);
+    job.login.connect_timeout.0 = std::time::Duration::from_secs(5);
+    job.timeout.0 = std::time::Duration::from_secs(10);
+    let addresses = [hostile.addresses(), &fleet.addresses()].concat();
+    let done = run(&store, job, &addresses, fleet.login()).await;
+    for address in fleet.addresses() {
+        assert_eq!(done.state(address), (TaskState::Succeeded, String::new()));
+    }
+    for address in hostile.addresses() {
+        let (state, reason) = done.state(*address);
+        assert!(matches!(state, TaskState::Lost | TaskState::TimedOut), "{state}: {reason}");
+    }
 }

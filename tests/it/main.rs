@@ -6,6 +6,7 @@
 //! | `burden` | that floods of output take little memory, and what Ctrl-C does |
 //! | `cancel` | that a run which another process drives is ended on its hosts |
 //! | `check` | that `sshjob check` says how far one gets, why no further, and what to do |
+//! | `crash` | that a run which is killed at any of its writes lies about nothing and starts nothing twice; `killed` the same of the program, at random moments |
 //! | `delivery` | that what is sent to a host arrives exactly or not at all, whatever shells are there, and ends as it must |
 //! | `detached` | that a detached program runs once, that what is told of it is true, whoever is killed, and that it ends when asked to |
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
@@ -22,8 +23,11 @@
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
 //! | `jump` | that every host on the way to a target is checked, and a bastion is spared |
 //! | `servers` | that Dropbear, asyncssh, paramiko and TinySSH servers do for jobs what OpenSSH does |
+//! | `readme` | that what the README shows is what the program says |
 //! | `rotation` | that a pinned host which gets new keys stays trusted, and what is learned of it |
 //! | `ssh_config` | that `~/.ssh/config` means to us what it means to ssh, and is obeyed for hosts that are named |
+//! | `secrets` | that keys, passphrases and secrets are seen nowhere |
+//! | `settle` | what is made of a run whose driver died, whatever it had written |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `sudo` | whom one becomes by sudo, what is refused in which words, and that all of it ends |

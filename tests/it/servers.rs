@@ -1,10 +1,8 @@
 //! SSH servers that are not OpenSSH's: everything that a job needs of a server works there, too.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
+use crate::support::eventually::wait_for;
 use crate::support::foreign::Foreign;
 use crate::support::world::{World, json, said};
 
@@ -18,16 +16,6 @@ exit 7
 /// with nobody there to read it would end of that instead.
 const PATIENT: &str = "exec >/dev/null 2>&1; trap 'touch ended; exit 0' TERM; cd $WHERE; touch begun; \
                        while :; do sleep 0.05; done";
-
-/// Waits until there is such a file. The deadline is only there to fail at last.
-#[track_caller]
-fn wait_for(path: &Path) {
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while !path.exists() {
-        assert!(Instant::now() < deadline, "not within a minute: {}", path.display());
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// How a task ended: state, exit code, signal, standard output, standard error.
 fn ended(task: &Value) -> Value {

@@ -6,7 +6,8 @@ use std::process::Child;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::crowd::{Crowd, eventually, lines_of, processes_named, token};
+use crate::support::crowd::{Crowd, lines_of, processes_named, token};
+use crate::support::eventually::eventually;
 use crate::support::machine::Plan;
 use crate::support::world::{World, json, said};
 

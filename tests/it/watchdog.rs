@@ -4,7 +4,8 @@ use std::process::Child;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::crowd::{Crowd, eventually, processes_named, token};
+use crate::support::crowd::{Crowd, processes_named, token};
+use crate::support::eventually::eventually;
 use crate::support::wire::{Way, Wire};
 use crate::support::world::{json, said};
 

@@ -450,16 +450,11 @@ async fn program_that_the_host_lacks_is_a_failure_not_a_network_problem() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn store_that_loses_output_stops_the_run_before_the_next_host() {
-    use crate::support::memory::{Fault as StoreFault, Memory, Write};
+    use crate::support::memory::{Fault as StoreFault, Memory};
     let fleet = SshdFleet::same(2);
     let mut job = rig::script("echo output");
     job.rollout.max_concurrency = Amount::Count(1);
-    // A first run tells which write is that of the first output.
-    let rehearsal = Memory::default();
-    rig::run(&rehearsal, rig::request(job.clone(), &fleet.addresses(), "one"), fleet.login()).await.unwrap();
-    let is_output = |write: &Write| matches!(write, Write::Create(key) if key.as_str().contains("/output/"));
-    let n = rehearsal.writes().iter().position(is_output).unwrap() + 1;
-    let store = Memory::default().with_fault(n, StoreFault::ErrorBefore);
+    let store = Memory::default().with_fault_at("/output/", StoreFault::ErrorBefore);
     let done = rig::run(&store, rig::request(job, &fleet.addresses(), "one"), fleet.login()).await.unwrap();
     assert!(matches!(done.driven.stop, Some(Stop::Store(_))), "{:?}", done.driven.stop);
     let (_, first, _) = &done.tasks()[0];

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::process::{Child, Output};
-use std::time::{Duration, Instant};
 
 use super::machine::{Machine, Plan};
 use super::world::World;
@@ -85,15 +84,4 @@ pub(crate) fn processes_named(word: &str) -> Vec<i32> {
         words.next() != Some(env!("CARGO_BIN_EXE_sshjob").as_bytes()) && words.any(|found| found == word.as_bytes())
     };
     pids.filter(is_one).collect()
-}
-
-/// Waits for what other processes bring about; the deadline is only there to fail at last.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < Duration::from_mins(1), "not within a minute: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    started.elapsed()
 }

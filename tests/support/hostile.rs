@@ -66,7 +66,7 @@ async fn serve(listener: TcpListener, deed: Deed) {
     let host_key = key::fresh();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let host_key = host_key.clone();
+        let host_key = if deed == Deed::ChangesKeyEachTime { key::fresh() } else { host_key.clone() };
         tokio::spawn(async move {
             // How a conversation ends is the client's affair.
             let _ = converse(stream, host_key, deed).await;
@@ -96,7 +96,7 @@ async fn converse(mut stream: TcpStream, host_key: PrivateKey, deed: Deed) -> io
         }
         Deed::DripsVersion => {
             stream.write_all(b"S").await?;
-            pending().await
+            return pending().await;
         }
         _ => {}
     }
@@ -210,6 +210,10 @@ async fn open(speaker: &mut Speaker, deed: Deed, channel: u32) -> io::Result<()>
             pending().await
         }
         Deed::ClosedWindow => speaker.confirm(channel, 0, PACKET).await,
+        Deed::NeverReads => {
+            speaker.confirm(channel, u32::MAX, PACKET).await?;
+            pending().await
+        }
         // So that not all of it can be on its way.
         Deed::StartsTooEarly => speaker.confirm(channel, 16, PACKET).await,
         Deed::EmptyPackets => speaker.confirm(channel, MUCH, 0).await,
@@ -308,6 +312,12 @@ async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io:
         _ => {}
     }
     speaker.send(&data(channel, start)).await?;
+    play(speaker, deed, channel).await
+}
+
+/// What it does once it has said that it starts.
+async fn play(mut speaker: Speaker, deed: Deed, channel: u32) -> io::Result<()> {
+    let output = data(channel, "output\n");
     match deed {
         Deed::StatusBeforeStart => return finish(&mut speaker, channel).await,
         Deed::StatusBeforeOutput => {
@@ -333,7 +343,7 @@ async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io:
             speaker.send(&Packet::new(number::CHANNEL_EOF).number(channel)).await?;
             return pending().await;
         }
-        Deed::OutputForEver => return flood(&mut speaker, &[data(channel, [b'o'; 32 * 1024])]).await,
+        Deed::OutputForEver => return flood(&mut speaker, &[data(channel, vec![b'o'; 32 * 1024])]).await,
         Deed::DripsOutput => {
             speaker.send(&data(channel, "o")).await?;
             return pending().await;
@@ -342,7 +352,7 @@ async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io:
             speaker.send(&Packet::new(number::CHANNEL_DATA).number(channel).number(1_000_000).byte(0)).await?;
             return pending().await;
         }
-        Deed::LongPacket => speaker.send(&data(channel, [b'o'; 35_000])).await?,
+        Deed::LongPacket => speaker.send(&data(channel, vec![b'o'; 35_000])).await?,
         Deed::OverlongPacket => {
             speaker.send(&data(channel, vec![b'o'; 300_000])).await?;
             return pending().await;
@@ -365,6 +375,11 @@ async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io:
         _ => {}
     }
     speaker.send(&output).await?;
+    end(speaker, deed, channel).await
+}
+
+/// How it ends, with its output sent.
+async fn end(mut speaker: Speaker, deed: Deed, channel: u32) -> io::Result<()> {
     match deed {
         Deed::SecondThoughts => {
             speaker.send(&status(channel, 7)).await?;
@@ -381,13 +396,13 @@ async fn run(mut speaker: Speaker, deed: Deed, channel: u32, start: &str) -> io:
         Deed::NamelessSignal => speaker.send(&signal(channel, "")).await?,
         Deed::OutputAfterEnd => {
             speaker.send(&Packet::new(number::CHANNEL_EOF).number(channel)).await?;
-            speaker.send(&output).await?;
+            speaker.send(&data(channel, "output\n")).await?;
             speaker.send(&status(channel, 0)).await?;
         }
         Deed::OutputAfterClose => {
             speaker.send(&status(channel, 0)).await?;
             speaker.send(&Packet::new(number::CHANNEL_CLOSE).number(channel)).await?;
-            speaker.send(&output).await?;
+            speaker.send(&data(channel, "output\n")).await?;
         }
         _ => speaker.send(&status(channel, 0)).await?,
     }

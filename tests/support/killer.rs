@@ -1,18 +1,52 @@
 //! A store that kills its own process with SIGKILL at a chosen write: a crash at an exact step.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sshjob::domain::layout::Key;
 use sshjob::port::{Object, Store, StoreError, Version, Written};
 
-/// When to die, counted in writes from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// When to die.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Moment {
-    /// Just before the n-th write.
-    Before(usize),
+    /// Just before this write.
+    Before(At),
     /// Just after it.
-    After(usize),
+    After(At),
+}
+
+/// One of the writes of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum At {
+    /// The n-th, from 1: which one that is differs from run to run.
+    Nth(usize),
+    /// The first whose key contains this.
+    Key(String),
+}
+
+/// As in `before:3` and `after:result.json`.
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (when, at) = text.split_once(':').ok_or_else(|| text.to_owned())?;
+        let at = at.parse().map_or_else(|_| At::Key(at.to_owned()), At::Nth);
+        match when {
+            "before" => Ok(Self::Before(at)),
+            "after" => Ok(Self::After(at)),
+            _ => Err(text.to_owned()),
+        }
+    }
+}
+
+impl At {
+    fn is(&self, n: usize, key: &Key) -> bool {
+        match self {
+            Self::Nth(nth) => *nth == n,
+            Self::Key(part) => key.as_str().contains(part),
+        }
+    }
 }
 
 /// A store in front of another.
@@ -31,14 +65,14 @@ impl<S> Killer<S> {
 
     fn begin(&self, what: &str, key: &Key) -> usize {
         let n = self.writes.fetch_add(1, Ordering::SeqCst) + 1;
-        if self.moment == Moment::Before(n) {
+        if matches!(&self.moment, Moment::Before(at) if at.is(n, key)) {
             die(&format!("before {what} {key}"));
         }
         n
     }
 
     fn end(&self, n: usize, what: &str, key: &Key) {
-        if self.moment == Moment::After(n) {
+        if matches!(&self.moment, Moment::After(at) if at.is(n, key)) {
             die(&format!("after {what} {key}"));
         }
     }

@@ -53,6 +53,8 @@ struct Machine {
     writes: Vec<Write>,
     /// Faults by the number of the write, from 1.
     faults: BTreeMap<usize, Fault>,
+    /// A fault at the next write whose key contains this.
+    fault_at: Option<(&'static str, Fault)>,
 }
 
 impl Default for Memory {
@@ -75,6 +77,14 @@ impl Memory {
     #[must_use]
     pub fn with_fault(self, n: usize, fault: Fault) -> Self {
         self.machine.lock().unwrap().faults.insert(n, fault);
+        self
+    }
+
+    /// Makes the first write of this machine whose key contains `part` go wrong: the number of a write differs from run
+    /// to run where things happen side by side.
+    #[must_use]
+    pub fn with_fault_at(self, part: &'static str, fault: Fault) -> Self {
+        self.machine.lock().unwrap().fault_at = Some((part, fault));
         self
     }
 
@@ -110,7 +120,8 @@ impl Memory {
             let mut machine = self.machine.lock().unwrap();
             machine.writes.push(write);
             let n = machine.writes.len();
-            machine.faults.get(&n).copied()
+            let here = machine.fault_at.take_if(|(part, _)| key.as_str().contains(*part));
+            machine.faults.get(&n).copied().or(here.map(|(_, fault)| fault))
         };
         let before = matches!(fault, Some(Fault::ErrorBefore | Fault::CrashBefore));
         let done = (!before).then(|| work(&mut self.shared.lock().unwrap()));

@@ -7,6 +7,7 @@ pub(crate) mod agent;
 pub(crate) mod ca;
 pub(crate) mod client;
 pub(crate) mod crowd;
+pub(crate) mod eventually;
 pub(crate) mod fault;
 pub(crate) mod flights;
 pub(crate) mod foreign;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{ConnectError, Connection, Steps, Stop, beyond, direct};
+use super::{ConnectError, Connection, FORWARDED_PACKETS, Steps, Stop, beyond, direct};
 
 /// Where a way leads: each host on it, as `user@host:port`.
 type Way = Vec<String>;
@@ -65,10 +65,10 @@ impl Bastions {
         };
         let steps = Arc::new(Steps::default());
         let connection = if before.is_empty() {
-            direct(last, within, &steps).await
+            direct(last, within, &steps, FORWARDED_PACKETS).await
         } else {
             let through = Box::pin(self.through(before, within)).await?;
-            beyond(through, last, within, &steps).await
+            beyond(through, last, within, &steps, FORWARDED_PACKETS).await
         };
         let connection = connection.map_err(|error| error.of_jump(last))?;
         tracing::info!(jump = %last, "connected");

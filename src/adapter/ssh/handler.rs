@@ -74,6 +74,7 @@ impl client::Handler for Verifier {
 
     async fn check_server_key(&mut self, presented: &PublicKeyOrCertificate) -> Result<bool, Stopped> {
         let Some(verify) = self.verify.take() else { return Ok(true) };
+        self.steps.mark(Stage::Handshake);
         let key = presented.public_key();
         if let KeyData::Rsa(rsa) = key.key_data()
             && rsa.key_size() < MIN_RSA_BITS
@@ -85,7 +86,6 @@ impl client::Handler for Verifier {
             |error| Stopped(ConnectError::HostKeyRejected { why: format!("unreadable host key: {error}") });
         let certificate = presented.certificate().map(|certificate| certificate.to_openssh().map_err(unreadable));
         let key = HostKey { certificate: certificate.transpose()?, ..host_key(&key).map_err(unreadable)? };
-        self.steps.mark(Stage::Handshake);
         match verify(key).await.map_err(|distrust| Stopped(distrust.into()))? {
             Some(learn) => self.learn = Some(learn),
             // Nobody waits for what nobody wants to know.

@@ -139,7 +139,8 @@ mod tests {
         tokio::spawn(async move { server::run_stream(config, theirs, Unproving).await?.await });
         let verify = Box::new(|_| Box::pin(async { Ok(None) }) as BoxFuture<'static, _>);
         let (verifier, _announced) = Verifier::new(verify, Arc::new(Steps::default()), Arc::default());
-        let mut handle = client::connect_stream(super::super::config(&[], false), ours, verifier).await.ok().unwrap();
+        let mut handle =
+            client::connect_stream(super::super::config(&[], false, 16), ours, verifier).await.ok().unwrap();
         assert!(handle.authenticate_none("me").await.unwrap().success());
         handle
     }

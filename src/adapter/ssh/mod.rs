@@ -71,8 +71,14 @@ use wire::Severable;
 /// thousand hosts fit into memory.
 const WINDOW_BYTES: u32 = 512 * 1024;
 
-/// Packets of a channel that wait for us; with the largest packet of 32 KiB this bounds a connection to 512 KiB.
+/// Packets of a channel that wait for us; with the largest packet that the library takes, 256 KiB, this bounds a connection
+/// to 4 MiB, and an honest one, which keeps to 32 KiB, to 512 KiB.
 const CHANNEL_PACKETS: usize = 16;
+
+/// The same, where the channel leads on to another host: what waits of one that is not read from must not hold up the
+/// others on the same connection. The window bounds its bytes; this is enough for them in packets of 32 bytes, and a
+/// jump host gathers more than that from a host that sends faster than it is read from.
+const FORWARDED_PACKETS: usize = WINDOW_BYTES as usize / 32;
 
 /// A silent connection is asked for a sign of life this often, and given up after three unanswered questions.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -88,7 +94,7 @@ pub struct Stop {
     pub user: String,
     /// What may prove that we are that user.
     pub identities: Arc<Identities>,
-    /// Asked right before a connection to the host is made.
+    /// Asked right before the host is spoken to.
     pub expect: Expect,
 }
 
@@ -169,12 +175,12 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// What we offer and accept, with the types of `known` host keys first.
-fn config(known: &[Algorithm], certificates: bool) -> Arc<client::Config> {
+/// What we offer and accept, with the types of `known` host keys first; `packets` of a channel may wait for us.
+fn config(known: &[Algorithm], certificates: bool, packets: usize) -> Arc<client::Config> {
     Arc::new(client::Config {
         client_id: SshId::Standard(CLIENT_ID.into()),
         window_size: WINDOW_BYTES,
-        channel_buffer_size: CHANNEL_PACKETS,
+        channel_buffer_size: packets,
         keepalive_interval: Some(KEEPALIVE),
         keepalive_max: 3,
         nodelay: true,
@@ -187,8 +193,8 @@ fn config(known: &[Algorithm], certificates: bool) -> Arc<client::Config> {
 impl Connector {
     /// Connects to `host` through the `jumps`, in order; checks the key of each and logs in to each.
     ///
-    /// `within` bounds TCP, handshake and authentication together, for each host on the way anew. `steps` notes how far
-    /// it got, and when.
+    /// `within` bounds TCP, handshake and authentication together, for each host on the way anew, and what is asked of
+    /// [`Stop::expect`] once more. `steps` notes how far it got, and when.
     ///
     /// # Errors
     /// [`ConnectError`]; nothing was started then.
@@ -200,16 +206,16 @@ impl Connector {
         steps: &Arc<Steps>,
     ) -> Result<Connection, ConnectError> {
         if jumps.is_empty() {
-            return direct(host, within, steps).await;
+            return direct(host, within, steps, CHANNEL_PACKETS).await;
         }
         let bastion = self.bastions.through(jumps, within).await?;
         steps.mark(Stage::Jump);
-        beyond(bastion, host, within, steps).await
+        beyond(bastion, host, within, steps, CHANNEL_PACKETS).await
     }
 }
 
 /// Connects to `host` by TCP.
-async fn direct(host: &Stop, within: Duration, steps: &Arc<Steps>) -> Result<Connection, ConnectError> {
+async fn direct(host: &Stop, within: Duration, steps: &Arc<Steps>, packets: usize) -> Result<Connection, ConnectError> {
     let deadline = Instant::now() + within;
     let tcp = timeout_at(deadline, TcpStream::connect((host.address.as_str(), host.port)))
         .await
@@ -218,7 +224,7 @@ async fn direct(host: &Stop, within: Duration, steps: &Arc<Steps>) -> Result<Con
     // Without it small packets wait for the acknowledgement of the one before.
     let _ = tcp.set_nodelay(true);
     steps.mark(Stage::Connect);
-    log_in(tcp, host, deadline, within, steps, None).await
+    log_in(tcp, host, deadline, within, steps, packets, None).await
 }
 
 /// Connects to `host` from the jump host at the other end of `bastion`.
@@ -227,6 +233,7 @@ async fn beyond(
     host: &Stop,
     within: Duration,
     steps: &Arc<Steps>,
+    packets: usize,
 ) -> Result<Connection, ConnectError> {
     let deadline = Instant::now() + within;
     let unreachable = |why| ConnectError::Unreachable { stage: Stage::Connect, why };
@@ -238,7 +245,7 @@ async fn beyond(
         .map_err(|_| late(Stage::Connect, within))?
         .map_err(|error| unreachable(not_forwarded(&error)))?;
     steps.mark(Stage::Connect);
-    log_in(channel.into_stream(), host, deadline, within, steps, Some(bastion)).await
+    log_in(channel.into_stream(), host, deadline, within, steps, packets, Some(bastion)).await
 }
 
 /// Speaks SSH over `stream`: checks the key of `host` and authenticates there.
@@ -248,17 +255,23 @@ async fn log_in(
     deadline: Instant,
     within: Duration,
     steps: &Arc<Steps>,
+    packets: usize,
     through: Option<Arc<Connection>>,
 ) -> Result<Connection, ConnectError> {
-    let expectation = (host.expect)().await.map_err(ConnectError::from)?;
+    let asked = Instant::now();
+    let expectation = timeout_at(asked + within, (host.expect)()).await.map_err(|_| undecided(within))??;
+    // That time was not the host's.
+    let deadline = deadline + asked.elapsed();
     let said = Arc::new(Said::default());
     let (stream, cut) = Severable::new(stream, Arc::clone(&said));
-    let config = config(&expectation.known, expectation.certificates);
+    let config = config(&expectation.known, expectation.certificates, packets);
     let (verifier, announced) = Verifier::new(expectation.verify, Arc::clone(steps), Arc::clone(&said));
     let handshake = client::connect_stream(config, stream, verifier);
     let mut handle = timeout_at(deadline, handshake)
         .await
-        .map_err(|_| late(Stage::Handshake, within))?
+        .map_err(|_| {
+            if steps.last() == Some(Stage::Handshake) { undecided(within) } else { late(Stage::Handshake, within) }
+        })?
         .map_err(|error| said.explain(error.into(), &host.user))?;
     timeout_at(deadline, host.identities.authenticate(&mut handle, &host.user))
         .await
@@ -272,6 +285,11 @@ async fn log_in(
 
 fn late(stage: Stage, within: Duration) -> ConnectError {
     ConnectError::Unreachable { stage, why: format!("no answer within {}s", within.as_secs_f32()) }
+}
+
+fn undecided(within: Duration) -> ConnectError {
+    let why = format!("whether the host key is trusted was not found out within {}s", within.as_secs_f32());
+    ConnectError::TrustUnavailable { why }
 }
 
 impl Connection {
@@ -297,5 +315,66 @@ impl Connection {
 
     fn is_closed(&self) -> bool {
         self.handle.is_closed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use russh::keys::ssh_key::private::Ed25519Keypair;
+    use russh::server;
+
+    use super::*;
+
+    const WITHIN: Duration = Duration::from_secs(5);
+
+    struct Welcoming;
+
+    impl server::Handler for Welcoming {
+        type Error = russh::Error;
+    }
+
+    /// What comes of a login to a host that is all right, where `expect` says what its key is held against.
+    async fn error_of(expect: Expect) -> ConnectError {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let keys = vec![Ed25519Keypair::from_seed(&[1; 32]).into()];
+        let config = Arc::new(server::Config { keys, ..server::Config::default() });
+        tokio::spawn(async move { server::run_stream(config, theirs, Welcoming).await?.await });
+        let identities = Arc::default();
+        let host = Stop { address: "host".to_owned(), port: 22, user: "me".to_owned(), identities, expect };
+        let deadline = Instant::now() + WITHIN;
+        log_in(ours, &host, deadline, WITHIN, &Arc::default(), CHANNEL_PACKETS, None).await.unwrap_err()
+    }
+
+    fn trusting(verify: impl Fn() -> Verify + Send + Sync + 'static, after: Duration) -> Expect {
+        Arc::new(move || {
+            let expectation = Expectation { known: Vec::new(), certificates: false, verify: verify() };
+            Box::pin(async move {
+                tokio::time::sleep(after).await;
+                Ok(expectation)
+            })
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trust_that_is_never_told_is_given_up_in_time_and_not_the_hosts_fault() {
+        let why = "whether the host key is trusted was not found out within 5s".to_owned();
+        let error = ConnectError::TrustUnavailable { why };
+        assert_eq!(error_of(Arc::new(|| Box::pin(pending()))).await, error);
+        let verify = || Box::new(|_| Box::pin(pending()) as BoxFuture<'static, _>) as Verify;
+        assert_eq!(error_of(trusting(verify, Duration::ZERO)).await, error);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_that_trust_takes_is_not_taken_from_the_host() {
+        let slowly = |_| {
+            Box::pin(async {
+                tokio::time::sleep(WITHIN * 3 / 4).await;
+                Ok(None)
+            }) as BoxFuture<'static, _>
+        };
+        let error = error_of(trusting(move || Box::new(slowly), WITHIN * 3 / 4)).await;
+        assert!(matches!(error, ConnectError::AuthFailed { .. }), "{error}");
     }
 }

@@ -24,6 +24,11 @@ impl Steps {
         self.passed.lock().unwrap_or_else(PoisonError::into_inner).push((stage, Instant::now()));
     }
 
+    /// The last that has been passed.
+    pub(super) fn last(&self) -> Option<Stage> {
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner).last().map(|(stage, _)| *stage)
+    }
+
     /// What has been passed, and how long each step took.
     pub fn taken(&self) -> Vec<(Stage, Duration)> {
         let passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::adapter::dir::Dir;
 use crate::cli::access::actor;
 use crate::cli::command::status;
 use crate::cli::context::Global;
@@ -12,7 +13,10 @@ use crate::cli::exit::{Exit, Fail};
 use crate::cli::launch::notice;
 use crate::cli::output::console::Console;
 use crate::cli::store;
+use crate::domain::id::RunId;
 use crate::engine::control;
+use crate::engine::records::Runs;
+use crate::port::Store;
 
 /// How long to wait for the end: whoever drives the run looks every 5 s, and a script gets 10 s between TERM and KILL.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -41,18 +45,29 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let view = status::current(&runs, &run, &mut console).await?;
     if let Some(verdict) = &view.verdict {
         notice(&format!("run `{run}` is over already: {}", verdict.state.as_str()));
-        return Ok(Exit::Success);
+    } else {
+        control::cancel(&runs, &run, &actor()).await?;
+        end_detached(&runs, &run, &global).await?;
+        wait_for_end(&runs, &run, &mut console).await?;
     }
-    control::cancel(&runs, &run, &actor()).await?;
-    if let Some(mut care) = Care::of(&runs, &run, &global).await? {
-        let round = care.end().await?;
-        if !round.troubles.is_empty() {
-            return Err(Fail::new(Exit::Unavailable, format!("run `{run}`: not every host was told to end its task"))
-                .hint(format!("`sshjob cancel {run}` tries again where it was not")));
-        }
+    let shown = status::Args { run: run.to_string(), wait: false };
+    status::show(&shown, global.output, &runs, &mut console).await?;
+    Ok(Exit::Success)
+}
+
+/// Ends what runs on its hosts without us.
+async fn end_detached(runs: &Runs<Dir>, run: &RunId, global: &Global) -> Result<(), Fail> {
+    let Some(mut care) = Care::of(runs, run, global).await? else { return Ok(()) };
+    if care.end().await?.troubles.is_empty() {
+        return Ok(());
     }
+    Err(Fail::new(Exit::Unavailable, format!("run `{run}`: not every host was told to end its task"))
+        .hint(format!("`sshjob cancel {run}` tries again where it was not")))
+}
+
+async fn wait_for_end<S: Store>(runs: &Runs<S>, run: &RunId, console: &mut Console) -> Result<(), Fail> {
     let deadline = Instant::now() + WITHIN;
-    while status::current(&runs, &run, &mut console).await?.verdict.is_none() {
+    while status::current(runs, run, console).await?.verdict.is_none() {
         if Instant::now() >= deadline {
             return Err(Fail::new(
                 Exit::Unavailable,
@@ -62,7 +77,5 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    let shown = status::Args { run: run.to_string(), wait: false };
-    status::show(&shown, global.output, &runs, &mut console).await?;
-    Ok(Exit::Success)
+    Ok(())
 }

@@ -10,8 +10,8 @@ use crate::cli::exit::{Exit, Fail};
 use crate::cli::flags::{Execution, Login, whom};
 use crate::cli::keys;
 use crate::cli::known_hosts;
-use crate::cli::launch::notice;
-use crate::cli::output::advice::advice;
+use crate::cli::launch::{notice, program};
+use crate::cli::output::advice::{advice, as_called};
 use crate::cli::output::console::Console;
 use crate::cli::output::lines::clean;
 use crate::cli::output::table::{Cell, table};
@@ -88,7 +88,11 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
             let hosts = done.iter().map(Row::new).collect();
             console.out(line(&Document { schema: Schema::V1, hosts })?);
         }
-        Format::Text => console.out(text(&done, &job, console.out_color())),
+        Format::Text => {
+            let table = steps(&done, &job, console.out_color());
+            let troubles = troubles(&done, program(&global).as_deref().unwrap_or("sshjob"));
+            console.out(table + &troubles);
+        }
     }
     if !global.quiet {
         notice(&tally(&done));
@@ -170,7 +174,7 @@ impl<'a> Row<'a> {
             state: failure.as_ref().map_or(TaskState::Succeeded, |failure| failure.state),
             failed: failure.as_ref().map(|failure| name(failure.step)),
             reason: failure.as_ref().map(|failure| failure.why.as_str()),
-            hint: failure.as_ref().and_then(|failure| advice(failure.step, &failure.why, target)),
+            hint: failure.as_ref().and_then(|failure| advice(failure, target)),
             host_key: host_key.as_deref(),
             steps: steps.iter().map(step).collect(),
         }
@@ -190,7 +194,8 @@ const fn name(stage: Stage) -> &'static str {
     }
 }
 
-fn text(done: &[Checked], job: &Job, color: bool) -> String {
+/// How far one got with each host, and how long each step took.
+fn steps(done: &[Checked], job: &Job, color: bool) -> String {
     let columns = [
         Stage::Jump,
         Stage::Connect,
@@ -230,7 +235,7 @@ fn text(done: &[Checked], job: &Job, color: bool) -> String {
     };
     let sudo = if matches!(job.sudo, Sudo::No) { "" } else { "SUDO" };
     let header = ["HOST", "ADDRESS", "USER", "JUMP", "TCP", "HANDSHAKE", "KEY", "LOGIN", "SHELL", sudo, "RESULT"];
-    table(header, &done.iter().map(row).collect::<Vec<_>>(), color) + &troubles(done)
+    table(header, &done.iter().map(row).collect::<Vec<_>>(), color)
 }
 
 /// Where one connects to; nothing where the host's name says it.
@@ -241,14 +246,14 @@ fn place(target: &Target) -> String {
     if place == target.instance.as_str() { String::new() } else { place }
 }
 
-/// What went wrong, each trouble once, under the hosts that have it.
-fn troubles(done: &[Checked]) -> String {
+/// What went wrong, each trouble once, under the hosts that have it; `program` is what the commands in it begin with.
+fn troubles(done: &[Checked], program: &str) -> String {
     let mut seen: Vec<(String, Vec<&str>)> = Vec::new();
     for checked in done {
         let Some(failure) = &checked.failure else { continue };
-        let hint = advice(failure.step, &failure.why, &checked.target);
+        let hint = advice(failure, &checked.target);
         let hint = hint.map(|hint| format!("  hint: {}\n", clean(&hint))).unwrap_or_default();
-        let told = format!("  {}\n{hint}", clean(&failure.why));
+        let told = as_called(&format!("  {}\n{hint}", clean(&failure.why)), program);
         let host = checked.target.instance.as_str();
         match seen.iter_mut().find(|(known, _)| *known == told) {
             Some((_, hosts)) => hosts.push(host),

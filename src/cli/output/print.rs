@@ -25,7 +25,7 @@ use super::json::{self, Listing};
 use super::lines::clean;
 use super::progress::Progress;
 use super::words::elapsed;
-use super::{text, verdict};
+use super::{advice, text, verdict};
 
 /// How much output waits in memory to be shown.
 const BACKLOG_BYTES: usize = 8 * 1024 * 1024;
@@ -197,7 +197,7 @@ impl<S: Store> Printer<S> {
         if matches!(self.form, Form::Text | Form::Group(_))
             && let (Some(reason), Some(program)) = (&mut task.record.reason, &self.options.program)
         {
-            *reason = verdict::advice(reason, program);
+            *reason = advice::as_called(reason, program);
         }
         let scene = &mut self.scene;
         match &mut self.form {

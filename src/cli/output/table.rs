@@ -26,8 +26,11 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// Lays out rows below a header. A column in which no row says anything is left out.
+/// Lays out rows below a header. A column in which no row says anything is left out; without rows there is no table.
 pub fn table<const N: usize>(header: [&str; N], rows: &[[Cell; N]], color: bool) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
     let header = header.map(|name| Cell::styled(name, Style::Dim));
     let widths: Vec<usize> = (0..N)
         .map(|column| {
@@ -62,6 +65,7 @@ mod tests {
         ];
         let expected = "HOST       STATE   WHY\na          failed  x\nlong-name  ok\n";
         assert_eq!(table(["HOST", "NEVER", "STATE", "WHY"], &rows, false), expected);
+        assert_eq!(table(["HOST"], &[], false), "");
         assert!(table(["HOST", "NEVER", "STATE", "WHY"], &rows, true).contains("\u{1b}[31mfailed\u{1b}[0m  x"));
     }
 }

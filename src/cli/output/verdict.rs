@@ -77,11 +77,6 @@ pub fn hints_of_detached(run: &RunId, program: &str) -> String {
     )
 }
 
-/// Why a task ended, with what it says to do about trust in the words that do it here: `program` may name a store.
-pub fn advice(reason: &str, program: &str) -> String {
-    reason.replace("`sshjob trust ", &format!("`{program} trust "))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

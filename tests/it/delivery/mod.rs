@@ -12,12 +12,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sshjob::domain::delivery::reply::{DeliveryError, Reader};
 use sshjob::domain::delivery::{Delivery, Parcel, Program, Token};
 use sshjob::domain::job::Sudo;
 use tempfile::TempDir;
+
+use crate::support::eventually::eventually;
 
 /// Shells that people log in with.
 const LOGIN_SHELLS: [&str; 8] = ["dash", "bash", "zsh", "fish", "tcsh", "ksh", "mksh", "busybox"];
@@ -227,16 +229,6 @@ fn drain(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
         from.read_to_end(&mut bytes).unwrap();
         bytes
     })
-}
-
-/// Waits for what another process brings about; the deadline is only there to fail at last.
-#[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while !holds() {
-        assert!(Instant::now() < deadline, "not within a minute: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn any_process_says(text: &str) -> bool {

@@ -32,6 +32,9 @@ pub(crate) enum Deed {
     /// Shows a key that it does not have.
     ForgesSignature,
 
+    /// Is another host each time.
+    ChangesKeyEachTime,
+
     // In the login.
     /// Sends the first byte of its answer; the next would be a minute later.
     DripsLogin,
@@ -59,6 +62,8 @@ pub(crate) enum Deed {
     ConfirmsAnother,
     /// Opens our channel for no bytes, and never for more.
     ClosedWindow,
+    /// Opens our channel for as much as we like, and reads nothing.
+    NeverReads,
     /// Opens our channel for packets of no bytes.
     EmptyPackets,
     /// Opens our channel for packets of one byte.

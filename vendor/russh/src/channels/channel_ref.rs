@@ -1,3 +1,4 @@
+// Changed for sshjob: vendor/README.md says what and why.
 use tokio::sync::mpsc::Sender;
 
 use super::WindowSizeRef;
@@ -17,6 +18,22 @@ impl ChannelRef {
             sender,
             window_size: WindowSizeRef::new(0),
         }
+    }
+
+    /// Whether few packets wait for the channel's reader, or nobody reads any more.
+    pub(crate) fn keeps_up(&self) -> bool {
+        self.sender.capacity() >= self.room() || self.sender.is_closed()
+    }
+
+    /// Waits until few packets wait for the channel's reader.
+    pub(crate) async fn caught_up(&self) {
+        let _ = self.sender.reserve_many(self.room()).await;
+    }
+
+    /// How many more packets there is room for where few wait.
+    fn room(&self) -> usize {
+        const FEW: usize = 8;
+        self.sender.max_capacity().saturating_sub(FEW).max(1)
     }
 
     pub(crate) fn window_size(&self) -> &WindowSizeRef {

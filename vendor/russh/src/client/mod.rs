@@ -12,6 +12,8 @@
 // See the License for the specific language governing permissions and
 // limitations under the License.
 //
+// Changed for sshjob: vendor/README.md says what and why.
+//
 
 //! # Implementing clients
 //!
@@ -80,6 +82,9 @@ mod session;
 #[cfg(test)]
 mod test;
 
+/// How often it is looked whether a reader that lagged behind still does.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// Actual client session's state.
 ///
 /// It is in charge of multiplexing and keeping track of various channels
@@ -92,6 +97,8 @@ pub struct Session {
     receiver: Receiver<Msg>,
     sender: UnboundedSender<Reply>,
     channels: HashMap<ChannelId, ChannelRef>,
+    /// Channels whose window is not grown before what came on them has been taken.
+    lagging: Vec<ChannelId>,
     target_window_size: u32,
     pending_reads: Vec<Vec<u8>>,
     pending_len: u32,
@@ -1330,6 +1337,7 @@ impl Session {
             inbound_channel_sender,
             inbound_channel_receiver,
             channels: HashMap::new(),
+            lagging: Vec::new(),
             pending_reads: Vec::new(),
             pending_len: 0,
             open_global_requests: VecDeque::new(),
@@ -1430,6 +1438,9 @@ impl Session {
             let rekey_timer =
                 crate::future_or_pending(self.rekey_time_remaining(), tokio::time::sleep);
             pin!(rekey_timer);
+            let look_again = (!self.lagging.is_empty()).then_some(LOOK_AGAIN);
+            let look_again = crate::future_or_pending(look_again, tokio::time::sleep);
+            pin!(look_again);
             tokio::select! {
                 r = &mut reading => {
                     let (stream_read, mut buffer, mut opening_cipher) = match r {
@@ -1472,6 +1483,8 @@ impl Session {
                     std::mem::swap(&mut opening_cipher, &mut self.common.remote_to_local);
                     reading.set(start_reading(stream_read, buffer, opening_cipher));
                 }
+                // What it is for is done after the select.
+                () = &mut look_again => {}
                 () = &mut rekey_timer => {
                     // The flush after the select sees the elapsed limit.
                     debug!("rekey time limit reached");
@@ -1539,6 +1552,7 @@ impl Session {
                 }
             };
 
+            self.grow_windows()?;
             self.flush()?;
             crate::flush_or_timeout(
                 &mut self.common.packet_writer,
@@ -1584,6 +1598,51 @@ impl Session {
         }
 
         result
+    }
+
+    /// Takes `data` from the window of its channel, and grows the window unless the channel's
+    /// reader lags behind: what it does not take must not keep us from other channels.
+    async fn take_from_window<H: Handler>(
+        &mut self,
+        id: ChannelId,
+        data: &[u8],
+        handler: &mut H,
+    ) -> Result<(), crate::Error> {
+        let Some(enc) = self.common.encrypted.as_mut() else {
+            return Ok(());
+        };
+        if let Some(channel) = self.channels.get(&id)
+            && !channel.keeps_up()
+        {
+            if enc.sender_window_size(id) < data.len() {
+                // Who ignores the window is not read from until there is room.
+                channel.caught_up().await;
+            }
+            // Grows no window.
+            enc.adjust_window_size(id, data, 0)?;
+            if !self.lagging.contains(&id) {
+                self.lagging.push(id);
+            }
+        } else if enc.adjust_window_size(id, data, self.common.config.window_size)? {
+            let next_window = handler.adjust_window(id, self.target_window_size);
+            if next_window > 0 {
+                self.target_window_size = next_window
+            }
+        }
+        Ok(())
+    }
+
+    /// Grows the windows of channels whose readers no longer lag behind.
+    fn grow_windows(&mut self) -> Result<(), crate::Error> {
+        let channels = &self.channels;
+        let Some(enc) = self.common.encrypted.as_mut() else {
+            return Ok(());
+        };
+        let lags = |id: &ChannelId| channels.get(id).is_some_and(|channel| !channel.keeps_up());
+        for id in self.lagging.extract_if(.., |id| !lags(id)) {
+            enc.adjust_window_size(id, &[], self.common.config.window_size)?;
+        }
+        Ok(())
     }
 
     fn process_disconnect(
