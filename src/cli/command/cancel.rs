@@ -44,15 +44,16 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         return Ok(Exit::Success);
     }
     control::cancel(&runs, &run, &actor()).await?;
-    if let Some(mut care) = Care::of(&runs, &run, &global).await? {
-        let round = care.end().await?;
-        if !round.troubles.is_empty() {
+    let mut care = Care::of(&runs, &run, &global).await?;
+    let deadline = Instant::now() + WITHIN;
+    while status::current(&runs, &run, &mut console).await?.verdict.is_none() {
+        // Again and again: a driver that has not heard of it yet may have started more.
+        if let Some(care) = &mut care
+            && !care.end().await?.troubles.is_empty()
+        {
             return Err(Fail::new(Exit::Unavailable, format!("run `{run}`: not every host was told to end its task"))
                 .hint(format!("`sshjob cancel {run}` tries again where it was not")));
         }
-    }
-    let deadline = Instant::now() + WITHIN;
-    while status::current(&runs, &run, &mut console).await?.verdict.is_none() {
         if Instant::now() >= deadline {
             return Err(Fail::new(
                 Exit::Unavailable,
