@@ -13,6 +13,7 @@ use sshjob::domain::task::TaskState;
 use sshjob::engine::clock::Clock;
 use sshjob::engine::history::RunView;
 use sshjob::engine::records::Runs;
+use sshjob::engine::start::Request;
 
 use super::{age, assert_over, collect, collector, detached, only_run, output, view, wait};
 use crate::support::killer::{Killer, Moment};
@@ -51,7 +52,7 @@ async fn child_is_killed_at_its_moment() {
         let run = only_run(&store).await.unwrap();
         return collect(&store, &run, Path::new(login)).await;
     }
-    let request = rig::request(job(Path::new(marks)), &addresses, "the request");
+    let request = rig::request(job(Path::new(marks)), &addresses, marks);
     let started = sshjob::engine::start::start(&Runs::new(store.clone()), request, Clock.now()).await.unwrap();
     let (worker, _heard) = rig::worker(&store, &started, Path::new(login));
     sshjob::engine::drive::drive(&worker, &started).await.unwrap();
@@ -69,6 +70,12 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("marks")).unwrap();
         Self { folder, login: fleet.login().path(), addresses: fleet.addresses() }
+    }
+
+    /// A request that is no other's: all hosts here have one home.
+    fn request(&self) -> Request {
+        let marks = self.folder.path().join("marks");
+        rig::request(job(&marks), &self.addresses, marks.to_str().unwrap())
     }
 
     fn store(&self) -> Dir {
@@ -176,7 +183,7 @@ async fn collector_killed_at_every_store_write_loses_and_repeats_nothing() {
         for when in ["before", "after"] {
             let scene = Scene::new(&fleet);
             let store = scene.store();
-            let request = rig::request(job(&scene.folder.path().join("marks")), &scene.addresses, "the request");
+            let request = scene.request();
             let done = rig::run(&store, request, fleet.login()).await.unwrap();
             assert!(done.driven.verdict.is_none());
             let run = &done.started.run;
@@ -212,7 +219,7 @@ async fn collectors_at_the_same_time_agree() {
     let fleet = SshdFleet::same(3);
     let scene = Scene::new(&fleet);
     let store = scene.store();
-    let request = rig::request(job(&scene.folder.path().join("marks")), &scene.addresses, "the request");
+    let request = scene.request();
     let run = rig::run(&store, request, fleet.login()).await.unwrap().started.run;
     let path = scene.login.clone();
     let several = (0..4).map(|_| collect(&store, &run, &path));

@@ -8,11 +8,11 @@ fn two_processes_with_one_request_start_each_task_once() {
     let world = World::new(3);
     std::fs::create_dir(world.path().join("marks")).unwrap();
     let round = |round: usize| {
-        let store = format!("store-{round}");
+        let (store, id) = (format!("store-{round}"), format!("request {round}"));
         let marks = world.path().join("marks").join(round.to_string());
         let script = format!("echo $SSHJOB_INSTANCE >> {}", marks.display());
         let both = [(); 2].map(|()| {
-            let mut command = world.command(&["--store", &store, "-o", "json", "run", "-d", "--id", "the-request"]);
+            let mut command = world.command(&["--store", &store, "-o", "json", "run", "-d", "--id", &id]);
             command.args(["-t", "Environment=Dev", "--", &script]).spawn().unwrap()
         });
         let outputs = both.map(|child| child.wait_with_output().unwrap());
