@@ -16,7 +16,6 @@ use crate::adapter::dir::Dir;
 use crate::adapter::ssh::Connector;
 use crate::domain::id::RunId;
 use crate::domain::run::RunRecord;
-use crate::domain::task::TaskState;
 use crate::engine::access::Access;
 use crate::engine::clock::Clock;
 use crate::engine::collect::{Collector, Round};
@@ -27,6 +26,9 @@ use crate::engine::worker::WorkError;
 /// How often hosts are asked that have nothing new to tell; as often as there is something where there is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long hosts are asked that always have more to tell.
+const CATCH_UP_WITHIN: Duration = Duration::from_mins(1);
+
 /// Looks after a detached run.
 pub struct Care {
     collector: Collector<Dir>,
@@ -36,19 +38,19 @@ pub struct Care {
 }
 
 impl Care {
-    /// Gets ready to ask the hosts of `run`; `None` where there is nothing to ask them.
+    /// Gets ready to ask the hosts of `run`; `None` where none of its tasks runs there or is about to.
     ///
     /// # Errors
     /// Where they could not be logged in to.
     pub async fn of(runs: &Runs<Dir>, run: &RunId, global: &Global) -> Result<Option<Self>, Fail> {
         let Some(view) = history::load(runs, run).await? else { return Ok(None) };
-        let running: Vec<_> = view.tasks.iter().filter(|task| task.record.state == TaskState::Running).collect();
-        if view.verdict.is_some() || !view.record.job.mode.is_detached() || running.is_empty() {
+        if view.verdict.is_some() || !view.record.job.mode.is_detached() {
             return Ok(None);
         }
         let workspace = Workspace::open(global)?;
         let job = &view.record.job;
-        let targets: Vec<_> = running.iter().map(|task| task.target.clone()).collect();
+        let open = view.tasks.iter().filter(|task| !task.record.state.is_final());
+        let targets: Vec<_> = open.map(|task| task.target.clone()).collect();
         let keyring = keys::load_keys(job, &targets, &workspace.root).await?;
         let trust = known_hosts::trust(job, &workspace.root, runs)?;
         let access = Access { connector: Connector::default(), keyring, trust, clock: Clock };
@@ -64,6 +66,16 @@ impl Care {
         let round = self.collector.look(&self.run).await.map_err(refuse)?;
         self.tell(&round);
         Ok(round)
+    }
+
+    /// Asks every host until all that it has to tell is stored, or for a minute at most: some never stop talking.
+    ///
+    /// # Errors
+    /// Where the store does not answer.
+    pub async fn catch_up(&mut self) -> Result<(), Fail> {
+        let until = Instant::now() + CATCH_UP_WITHIN;
+        while self.look().await?.more && Instant::now() < until {}
+        Ok(())
     }
 
     /// Ends every task.

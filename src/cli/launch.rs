@@ -115,7 +115,11 @@ pub async fn launch(mut launch: Launch, workspace: &Workspace, runs: Runs<Dir>, 
     match driven {
         // What ran is told; what it said is not all there.
         Ok(driven) if matches!(driven.stop, Some(Stop::Store(_))) => Ok(shown.exit.min(Exit::Unavailable)),
-        Ok(Driven { verdict: None, .. }) if let Some(wait) = launch.wait => {
+        // Where nothing is left to wait for, the one document is still to come.
+        Ok(Driven { verdict, .. })
+            if let Some(wait) = launch.wait
+                && (verdict.is_none() || global.output == Format::Json) =>
+        {
             wait_for(&runs, &started.run.run, wait.0, shown.exit, global).await
         }
         Ok(_) => Ok(shown.exit),

@@ -148,12 +148,25 @@ impl TaskRecord {
         }
     }
 
-    /// Whether this tells more than `other` of the same attempt of a detached script.
-    pub fn is_beyond(&self, other: &Self) -> bool {
-        let bytes = |record: &Self| (record.stdout_bytes, record.stderr_bytes);
-        other.state == TaskState::Running
-            && self.attempt == other.attempt
-            && (self.state.is_final() || bytes(self) > bytes(other))
+    /// Takes over what `news` tells of the same attempt while it runs; returns whether that is anything new.
+    ///
+    /// What is final stays, and what is known is never forgotten, in whatever order several people learn it.
+    pub fn learn(&mut self, news: &Self) -> bool {
+        if self.state != TaskState::Running || self.attempt != news.attempt || *self == *news {
+            return false;
+        }
+        if news.state.is_final() {
+            *self = news.clone();
+            return true;
+        }
+        let before = self.clone();
+        self.stdout_bytes = self.stdout_bytes.max(news.stdout_bytes);
+        self.stderr_bytes = self.stderr_bytes.max(news.stderr_bytes);
+        self.confirmed |= news.confirmed;
+        if news.reason.is_some() {
+            self.reason.clone_from(&news.reason);
+        }
+        *self != before
     }
 
     /// The same task, ended in `state` at `now` because of `reason`.

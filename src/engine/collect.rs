@@ -13,6 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::access::{Access, Seen};
 use super::clock::Clock;
 use super::gate::Gate;
+use super::listen::patience;
+use super::notes::Notes;
 use super::question::{ask, token};
 use super::reconcile::{Settled, reconcile};
 use super::records::{Runs, damaged};
@@ -31,7 +33,7 @@ use crate::port::{Store, StoreError, Written};
 const AT_A_TIME: usize = 50;
 
 /// How long an answer may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+const ANSWER_WITHIN: Duration = Duration::from_mins(1);
 
 /// Bytes of each stream that one answer brings: with all hosts that are asked at a time, a hundred MiB in memory.
 const MOST: u32 = 1 << 20;
@@ -39,14 +41,11 @@ const MOST: u32 = 1 << 20;
 /// Answers of one host before its record is written.
 const ANSWERS: u32 = 16;
 
-/// How long a start may still be on its way that its host has not confirmed.
+/// How long a start may still be on its way that its host has not confirmed, once all of it was to be delivered.
 const START_MAY_COME: SignedDuration = SignedDuration::from_mins(2);
 
 /// Bytes per piece of output in the store.
 const PIECE_BYTES: usize = 256 * 1024;
-
-/// How often a record may change under our hands before that is called a fault.
-const TRIES: u32 = 20;
 
 /// Looks after the detached jobs of a run.
 #[derive(Debug, Clone)]
@@ -112,8 +111,9 @@ impl<S: Store> Collector<S> {
                 let record = outcomes.tasks.get(&target.instance)?;
                 (record.state == TaskState::Running).then(|| (target, record.clone()))
             });
+            let notes = Notes::new(&self.runs, &run.run, n);
             let mut told = stream::iter(running)
-                .map(|(target, record)| self.visit(run, n, target, record, errand))
+                .map(|(target, record)| self.visit(run, &notes, target, record, errand))
                 .buffer_unordered(AT_A_TIME);
             while let Some(Told { target, result }) = told.next().await {
                 match result {
@@ -128,19 +128,32 @@ impl<S: Store> Collector<S> {
                 }
             }
         }
-        if round.running == 0 && reconcile(&self.runs, run, self.clock.now()).await? == Settled::Driven {
-            // Its driver writes the verdict.
-            round.running = 1;
+        if round.running == 0 {
+            match reconcile(&self.runs, run, self.clock.now()).await {
+                Ok(Settled::Finished(_)) => {}
+                // Its driver writes the verdict, or another collector does; or a driver has died since we looked.
+                Ok(Settled::Driven | Settled::Detached) | Err(WorkError::Held(_) | WorkError::Fenced) => {
+                    round.running = 1;
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(round)
     }
 
-    async fn visit(&self, run: &RunRecord, n: u32, target: Target, record: TaskRecord, errand: Errand) -> Told {
+    async fn visit(
+        &self,
+        run: &RunRecord,
+        notes: &Notes<'_, S>,
+        target: Target,
+        record: TaskRecord,
+        errand: Errand,
+    ) -> Told {
         let steps = Arc::default();
         let connected = self.access.connect(&run.job, &target, &Seen::default(), &steps).await;
         let result = match connected {
             Ok(connection) => {
-                let visit = Visit { collector: self, connection: &connection, run, n, target: &target };
+                let visit = Visit { collector: self, connection: &connection, run, notes, target: &target };
                 let result = visit.run(record, errand).await;
                 connection.close().await;
                 result
@@ -156,7 +169,7 @@ struct Visit<'a, S> {
     collector: &'a Collector<S>,
     connection: &'a Connection,
     run: &'a RunRecord,
-    n: u32,
+    notes: &'a Notes<'a, S>,
     target: &'a Target,
 }
 
@@ -171,7 +184,7 @@ impl<S: Store> Visit<'_, S> {
             let told = |error: StoreError| Fault(error).to_string();
             let (kept, all) = self.store_output(&record, &found).await.map_err(told)?;
             let now = self.collector.clock.now();
-            record = if all { conclude(kept, &found, &self.run.job, now) } else { kept };
+            record = if all { conclude(kept, &found, self.run, now) } else { kept };
             more = !all;
             if all {
                 break;
@@ -182,7 +195,7 @@ impl<S: Store> Visit<'_, S> {
         {
             record.reason = Some(record.reason.map_or_else(|| survivors.clone(), |why| format!("{why}; {survivors}")));
         }
-        let record = self.write(record).await.map_err(|error| Fault(error).to_string())?;
+        let record = self.notes.write(&self.target.instance, record).await?;
         if record.state.is_final() {
             self.forget(attempt).await;
         }
@@ -198,8 +211,12 @@ impl<S: Store> Visit<'_, S> {
     async fn look(&self, attempt: &Attempt, record: &TaskRecord) -> Result<Found, String> {
         let (out, err) = (record.stdout_bytes, record.stderr_bytes);
         let asks = [Ask::Look { attempt: attempt.clone(), out, err, most: MOST }];
-        let mut found = self.answer(&asks).await?;
-        found.pop().ok_or_else(|| "the host's answer is empty".to_owned())
+        let mut found = self.answer(&asks).await?.pop().ok_or("the host's answer is empty")?;
+        let max = self.run.job.max_output.0;
+        for (piece, offset) in [(&mut found.out, out), (&mut found.err, err)] {
+            limit(piece, offset, max);
+        }
+        Ok(found)
     }
 
     async fn answer(&self, asks: &[Ask]) -> Result<Vec<Found>, String> {
@@ -268,32 +285,26 @@ impl<S: Store> Visit<'_, S> {
         }
         Ok(at)
     }
+}
 
-    /// Writes what is known of the task, unless more is known already; returns what is in the store then.
-    async fn write(&self, record: TaskRecord) -> Result<TaskRecord, StoreError> {
-        let runs = &self.collector.runs;
-        let key = RunKeys::new(&self.run.run).outcomes(self.n);
-        for _ in 0..TRIES {
-            let read = runs.outcomes(&self.run.run, self.n).await?;
-            let (mut outcomes, version) = read.ok_or_else(|| damaged(&key, "it vanished"))?;
-            let Some(known) = outcomes.tasks.get_mut(&self.target.instance) else {
-                return Err(damaged(&key, format!("it no longer tells of `{}`", self.target.instance)));
-            };
-            let confirms = record.confirmed && !known.confirmed && record.attempt == known.attempt;
-            if !record.is_beyond(known) && !(confirms && known.state == TaskState::Running) {
-                return Ok(known.clone());
-            }
-            *known = record.clone();
-            if let Written::Done(_) = runs.swap(&key, &version, &outcomes).await? {
-                return Ok(record);
-            }
-        }
-        Err(damaged(&key, format!("it was changed {TRIES} times while it was being written")))
+/// Takes no more of a stream than its supervisor was told to store, whatever else the host claims to have.
+fn limit(piece: &mut Piece, offset: u64, max: u64) {
+    let beyond = piece.stored.saturating_sub(max);
+    if beyond > 0 {
+        piece.stored = max;
+        piece.dropped = Some(piece.dropped.unwrap_or_default().saturating_add(beyond));
+        piece.bytes.truncate(usize::try_from(max.saturating_sub(offset)).unwrap_or(usize::MAX));
     }
 }
 
+/// Until when a start that was never confirmed may still come true: its delivery is as slow as its link.
+fn start_may_come(run: &RunRecord) -> SignedDuration {
+    let delivery = patience(run.job.login.connect_timeout.0, run.script.bytes);
+    SignedDuration::try_from(delivery).unwrap_or(SignedDuration::MAX).saturating_add(START_MAY_COME)
+}
+
 /// A store's fault with its cause.
-struct Fault(StoreError);
+pub(super) struct Fault(pub(super) StoreError);
 
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -321,7 +332,8 @@ fn survivors(cancelled: &cancel::Cancelled) -> Option<String> {
 }
 
 /// What a task is, by what its host has told and all of its output stored.
-fn conclude(mut record: TaskRecord, found: &Found, job: &Job, now: Timestamp) -> TaskRecord {
+fn conclude(mut record: TaskRecord, found: &Found, run: &RunRecord, now: Timestamp) -> TaskRecord {
+    let job = &run.job;
     let ended_at = |ago: Option<Duration>| {
         let ago = ago.and_then(|ago| SignedDuration::try_from(ago).ok()).unwrap_or_default();
         now.checked_sub(ago).unwrap_or(now)
@@ -335,7 +347,7 @@ fn conclude(mut record: TaskRecord, found: &Found, job: &Job, now: Timestamp) ->
         }
         Verdict::Vanished if !confirmed => {
             let since = record.started_at.unwrap_or(now);
-            if now.duration_since(since) < START_MAY_COME {
+            if now.duration_since(since) < start_may_come(run) {
                 return record;
             }
             (

@@ -220,7 +220,7 @@ impl Drop for NotifyAtEnd {
     }
 }
 
-/// Waits until every task of a wave is final, and tells whether all succeeded.
+/// Waits until every task of a wave is final or runs without us, and tells whether none has failed.
 async fn wave_succeeded<S: Store>(worker: &Worker<S>, run: &RunRecord, from: u32, to: u32) -> Result<bool, WorkError> {
     loop {
         let mut counts = Counts::default();
@@ -229,7 +229,9 @@ async fn wave_succeeded<S: Store>(worker: &Worker<S>, run: &RunRecord, from: u32
             let targets = worker.runs.targets(&run.run, n).await?.map_or(0, |targets| targets.targets.len());
             wanted = wanted.saturating_add(u32::try_from(targets).unwrap_or(u32::MAX));
             if let Some((outcomes, _)) = worker.runs.outcomes(&run.run, n).await? {
-                outcomes.tasks.values().filter(|task| task.state.is_final()).for_each(|task| counts.add(task.state));
+                let detached = run.job.mode.is_detached();
+                let is_done = |state: TaskState| state.is_final() || detached && state == TaskState::Running;
+                outcomes.tasks.values().filter(|task| is_done(task.state)).for_each(|task| counts.add(task.state));
             }
         }
         if counts.total() == wanted {

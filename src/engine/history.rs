@@ -102,7 +102,8 @@ pub fn kept(record: &TaskRecord, stream: Stream, max_output: ByteSize) -> Option
 /// Where the store cannot be read or written; the records are as true as they were before.
 pub async fn refresh<S: Store>(runs: &Runs<S>, run: &RunId, now: Timestamp) -> Result<(), WorkError> {
     let Some(record) = runs.run(run).await? else { return Ok(()) };
-    if runs.verdict(run).await?.is_some() {
+    // One that died between its last two writes has left a finished run marked as active.
+    if runs.verdict(run).await?.is_some() && runs.active(run).await?.is_none() {
         return Ok(());
     }
     match reconcile(runs, &record, now).await {

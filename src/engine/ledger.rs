@@ -15,7 +15,7 @@ use super::records::Runs;
 use crate::domain::id::{InstanceId, RunId};
 use crate::domain::layout::{Key, RunKeys};
 use crate::domain::run::Outcomes;
-use crate::domain::task::TaskRecord;
+use crate::domain::task::{TaskRecord, TaskState};
 use crate::port::{Store, StoreError, Version, Written};
 
 /// Records that wait for the write under way; more make their tasks wait.
@@ -50,7 +50,7 @@ impl From<StoreError> for LedgerError {
 struct Entry {
     instance: InstanceId,
     record: TaskRecord,
-    written: oneshot::Sender<Result<(), LedgerError>>,
+    written: oneshot::Sender<Result<TaskRecord, LedgerError>>,
 }
 
 /// The outcomes of one batch, owned by one claim.
@@ -98,9 +98,11 @@ impl Ledger {
 
     /// Writes what is known of a task; durable when it returns.
     ///
+    /// Returns what is recorded then: where a collector knew better, that stands.
+    ///
     /// # Errors
     /// [`LedgerError`]; after it whether the record was written is unknown, and nothing may be started.
-    pub async fn record(&self, instance: &InstanceId, record: TaskRecord) -> Result<(), LedgerError> {
+    pub async fn record(&self, instance: &InstanceId, record: TaskRecord) -> Result<TaskRecord, LedgerError> {
         let (written, answer) = oneshot::channel();
         let entry = Entry { instance: instance.clone(), record, written };
         if self.entries.send(entry).await.is_err() {
@@ -127,31 +129,43 @@ impl<S: Store> Writer<S> {
             }
             let result = self.write().await;
             for entry in group.drain(..) {
+                let kept = self.outcomes.tasks.get(&entry.instance).cloned().unwrap_or(entry.record);
                 // A task that no longer waits has been ended; its record counts all the same.
-                let _ = entry.written.send(result.clone());
+                let _ = entry.written.send(result.clone().map(|()| kept));
             }
-            if result.is_err() {
+            if let Err(error) = result {
                 // After a failure nothing may start, and whoever asks is told the same cause.
                 while let Some(entry) = queue.recv().await {
-                    let _ = entry.written.send(result.clone());
+                    let _ = entry.written.send(Err(error.clone()));
                 }
             }
         }
     }
 
     fn apply(&mut self, entry: &Entry) {
-        let final_already = self.outcomes.tasks.get(&entry.instance).is_some_and(|known| known.state.is_final());
-        if !final_already {
-            self.outcomes.tasks.insert(entry.instance.clone(), entry.record.clone());
+        match self.outcomes.tasks.get_mut(&entry.instance) {
+            Some(known) if known.state.is_final() => {}
+            // A collector has seen this very attempt run.
+            Some(known) if known.confirmed && known.attempt == entry.record.attempt => {
+                if entry.record.state == TaskState::Running {
+                    known.learn(&entry.record);
+                }
+            }
+            _ => {
+                self.outcomes.tasks.insert(entry.instance.clone(), entry.record.clone());
+            }
         }
     }
 
     /// Takes over what a collector has found out meanwhile of scripts that run without us.
     fn adopt(&mut self, found: Outcomes) {
         for (instance, record) in found.tasks {
-            let ours = self.outcomes.tasks.get(&instance);
-            if ours.is_some_and(|ours| record.is_beyond(ours)) {
-                self.outcomes.tasks.insert(instance, record);
+            let Some(ours) = self.outcomes.tasks.get_mut(&instance) else { continue };
+            if ours.attempt == record.attempt && (record.state.is_final() || record.confirmed && !ours.confirmed) {
+                // Whatever was to be written, this was there before.
+                *ours = record;
+            } else {
+                ours.learn(&record);
             }
         }
     }

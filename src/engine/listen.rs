@@ -187,6 +187,12 @@ pub(super) trait Sink {
     async fn flush(&mut self);
 }
 
+/// How long a delivery of so many bytes may take.
+pub(super) const fn patience(connect_timeout: Duration, bytes: u64) -> Duration {
+    let extra = Duration::from_secs(bytes / DELIVERY_BYTES_PER_SECOND);
+    connect_timeout.saturating_mul(DELIVERY).saturating_add(extra)
+}
+
 /// Delivers and listens. Bounded in time by the delivery's size, `timeout`, and the constants above.
 pub(super) async fn listen<S: Sink>(
     channel: Channel,
@@ -200,8 +206,7 @@ pub(super) async fn listen<S: Sink>(
     let mut ears = Ears { out: Reader::new(token), err: Reader::new(token) };
     let mut heard = Heard::default();
     let mut phase = Phase::Delivering;
-    let extra = Duration::from_secs((parcel.head.len() + parcel.script.len()) as u64 / DELIVERY_BYTES_PER_SECOND);
-    let patience = job.login.connect_timeout.0.saturating_mul(DELIVERY) + extra;
+    let patience = patience(job.login.connect_timeout.0, (parcel.head.len() + parcel.script.len()) as u64);
     let mut deadline = Instant::now() + patience;
     let mut flush_at = Instant::now() + FLUSH_EVERY;
     let mut eof = false;

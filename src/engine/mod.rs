@@ -16,6 +16,7 @@ pub mod gate;
 pub mod history;
 pub mod ledger;
 mod listen;
+mod notes;
 pub mod pieces;
 pub mod pins;
 pub mod prune;

@@ -74,7 +74,10 @@ impl<S: Store> Task<'_, S> {
         record.state = TaskState::Running;
         record.started_at = Some(self.worker.clock.now());
         // From here on the script may have started: the intent is durable before its first byte leaves.
-        self.batch.ledger.record(&self.target.instance, record.clone()).await?;
+        let kept = self.batch.ledger.record(&self.target.instance, record.clone()).await?;
+        if kept.state.is_final() {
+            return Ok(Attempt { record: kept, stdout: Head::default(), stderr: Head::default() });
+        }
         self.worker.tell(Event::TaskStarted { target: Arc::clone(self.target), attempt: self.attempt }).await;
         let job = &self.batch.run.job;
         let (instance, bytes) = (&self.target.instance, parcel.head.len() + parcel.script.len());
@@ -123,8 +126,9 @@ impl<S: Store> Task<'_, S> {
         if heard.started {
             record.confirmed = read_start(token, &bytes).is_ok();
         } else {
+            let unheard = may_have_begun(&heard);
             let judged = judge(record.clone(), heard, job);
-            if judged.state != TaskState::Lost {
+            if judged.state != TaskState::Lost && !unheard {
                 return TaskRecord { finished_at: Some(self.worker.clock.now()), ..judged };
             }
         }
@@ -176,6 +180,16 @@ impl<S: Store> Task<'_, S> {
         let record = record.ended(state, why, self.worker.clock.now());
         Attempt { record, stdout: Head::default(), stderr: Head::default() }
     }
+}
+
+/// Whether a supervisor may have begun although nobody said so: its answer comes through shells of ours and, where one of
+/// those is killed, never. That they were is their status.
+fn may_have_begun(heard: &Heard) -> bool {
+    let killed = match &heard.status {
+        Some(Status::Code(code)) => (129..=192).contains(code),
+        Some(Status::Signal(_)) | None => true,
+    };
+    heard.delivered && heard.failure.is_none() && killed
 }
 
 /// What a task is that cannot connect.

@@ -127,6 +127,11 @@ impl<S: Store> Worker<S> {
                 continue;
             }
             if record.state == TaskState::Running {
+                if let Shipment::Detached(_) = batch.shipment {
+                    // It runs without its earlier worker as it would without us.
+                    self.tell_finished(target, record, Head::default(), Head::default()).await;
+                    continue;
+                }
                 let lost = record.ended(TaskState::Lost, "worker", self.clock.now());
                 tasks.spawn(self.clone().conclude(Arc::clone(&batch), target, lost));
                 continue;
@@ -198,9 +203,16 @@ impl<S: Store> Worker<S> {
             };
             self.tell(Event::TaskRetried { target: Arc::clone(&target), record: record.clone(), delay }).await;
             // Not final, and not running either: whoever takes over counts on from here.
-            if let Err(error) = batch.ledger.record(&target.instance, record.clone().waiting()).await {
-                self.stop_for(&error).await;
-                return Err(error);
+            let kept = match batch.ledger.record(&target.instance, record.clone().waiting()).await {
+                Ok(kept) => kept,
+                Err(error) => {
+                    self.stop_for(&error).await;
+                    return Err(error);
+                }
+            };
+            if kept.state != TaskState::Pending {
+                self.tell_finished(target, kept, stdout, stderr).await;
+                return Ok(());
             }
             // A host that waits for its next attempt takes nobody's place.
             drop(permit);
@@ -233,12 +245,16 @@ impl<S: Store> Worker<S> {
         if counts && let Some(stop) = self.gate.count_error() {
             self.tell(Event::Stopping { reason: stop.reason() }).await;
         }
-        if let Err(error) = batch.ledger.record(&target.instance, record.clone()).await {
-            self.stop_for(&error).await;
-            return Err(error);
+        match batch.ledger.record(&target.instance, record).await {
+            Ok(kept) => {
+                self.tell_finished(target, kept, stdout, stderr).await;
+                Ok(())
+            }
+            Err(error) => {
+                self.stop_for(&error).await;
+                Err(error)
+            }
         }
-        self.tell_finished(target, record, stdout, stderr).await;
-        Ok(())
     }
 
     async fn stop_for(&self, error: &LedgerError) {

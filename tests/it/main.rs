@@ -9,6 +9,7 @@
 //! | `crash` | that a run which is killed at any of its writes lies about nothing and starts nothing twice; `killed` the same of the program, at random moments |
 //! | `delivery` | that what is sent to a host arrives exactly or not at all, whatever shells are there, and ends as it must |
 //! | `detached` | that a detached program runs once, that what is told of it is true, whoever is killed, and that it ends when asked to |
+//! | `detached_run` | that a detached run is told truthfully from its start to its end, whoever dies in between |
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
 //! | `hostile` | that a host that lies, floods or stalls ends in the right state, in bounded time and memory |
 //! | `program` | what the program itself does on real sshd hosts: documents and exit codes |
@@ -58,6 +59,7 @@ mod check;
 mod crash;
 mod delivery;
 mod detached;
+mod detached_run;
 mod fleet;
 mod history;
 mod host_ca;

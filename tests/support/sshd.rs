@@ -167,6 +167,21 @@ impl SshdFleet {
         self.daemons[0].log()
     }
 
+    /// The `HOME` of the first daemon's sessions, which all of its hosts share.
+    pub(crate) fn home_of_first(&self) -> PathBuf {
+        self.daemons[0].home()
+    }
+
+    /// Waits until nothing runs any more that they have started.
+    pub(crate) fn wait_until_idle(&self) {
+        self.daemons.iter().for_each(Sshd::wait_until_idle);
+    }
+
+    /// Kills them and starts them again, changed by `change`; what has left them runs on.
+    pub(crate) fn restart(&mut self, change: impl Fn(&mut Spec)) {
+        self.daemons.iter_mut().for_each(|daemon| daemon.restart(&change));
+    }
+
     /// Starts them anew, each as somebody else than before.
     pub(crate) fn change_host_keys(&mut self) {
         self.daemons.iter_mut().for_each(|daemon| daemon.restart(|spec| spec.host_key = key::fresh()));

@@ -16,7 +16,6 @@ use crate::cli::store;
 use crate::domain::id::RunId;
 use crate::engine::control;
 use crate::engine::records::Runs;
-use crate::port::Store;
 
 /// How long to wait for the end: whoever drives the run looks every 5 s, and a script gets 10 s between TERM and KILL.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -47,27 +46,24 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         notice(&format!("run `{run}` is over already: {}", verdict.state.as_str()));
     } else {
         control::cancel(&runs, &run, &actor()).await?;
-        end_detached(&runs, &run, &global).await?;
-        wait_for_end(&runs, &run, &mut console).await?;
+        wait_for_end(&runs, &run, &global, &mut console).await?;
     }
     let shown = status::Args { run: run.to_string(), wait: false };
     status::show(&shown, global.output, &runs, &mut console).await?;
     Ok(Exit::Success)
 }
 
-/// Ends what runs on its hosts without us.
-async fn end_detached(runs: &Runs<Dir>, run: &RunId, global: &Global) -> Result<(), Fail> {
-    let Some(mut care) = Care::of(runs, run, global).await? else { return Ok(()) };
-    if care.end().await?.troubles.is_empty() {
-        return Ok(());
-    }
-    Err(Fail::new(Exit::Unavailable, format!("run `{run}`: not every host was told to end its task"))
-        .hint(format!("`sshjob cancel {run}` tries again where it was not")))
-}
-
-async fn wait_for_end<S: Store>(runs: &Runs<S>, run: &RunId, console: &mut Console) -> Result<(), Fail> {
+async fn wait_for_end(runs: &Runs<Dir>, run: &RunId, global: &Global, console: &mut Console) -> Result<(), Fail> {
+    let mut care = Care::of(runs, run, global).await?;
     let deadline = Instant::now() + WITHIN;
     while status::current(runs, run, console).await?.verdict.is_none() {
+        // Again and again: a driver that has not heard of it yet may have started more.
+        if let Some(care) = &mut care
+            && !care.end().await?.troubles.is_empty()
+        {
+            return Err(Fail::new(Exit::Unavailable, format!("run `{run}`: not every host was told to end its task"))
+                .hint(format!("`sshjob cancel {run}` tries again where it was not")));
+        }
         if Instant::now() >= deadline {
             return Err(Fail::new(
                 Exit::Unavailable,

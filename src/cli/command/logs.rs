@@ -81,12 +81,22 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     };
     let Some(mut care) = care else { return show(&args, global.output, &runs, &mut console).await };
     if !args.follow {
-        care.look().await?;
+        care.catch_up().await?;
         return show(&args, global.output, &runs, &mut console).await;
     }
     // One fetches what the other shows.
-    let fetching = tokio::spawn(async move { care.watch(None).await });
-    let shown = show(&args, global.output, &runs, &mut console).await;
+    let mut fetching = tokio::spawn(async move { care.watch(None).await });
+    let failed = async {
+        match (&mut fetching).await {
+            Ok(Err(fail)) => fail,
+            // What is left is to show it.
+            _ => std::future::pending().await,
+        }
+    };
+    let shown = tokio::select! {
+        shown = show(&args, global.output, &runs, &mut console) => shown,
+        fail = failed => Err(fail),
+    };
     fetching.abort();
     shown
 }

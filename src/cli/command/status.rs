@@ -54,7 +54,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
             care.watch(None).await?;
         }
         Ok(Some(mut care)) => {
-            care.look().await?;
+            care.catch_up().await?;
         }
         Err(fail) => console.err(format!("warning: the hosts are not asked: {}\n", fail.message)),
     }

@@ -132,6 +132,8 @@ impl Queued {
 
 /// The form that a run takes.
 enum Form {
+    /// One document that is not ours to write: it comes when the run has been waited for.
+    Later,
     Text,
     Group(Groups),
     Json(Listing),
@@ -158,6 +160,7 @@ impl<S: Store> Printer<S> {
         let form = match options.format {
             Format::Text if options.group => Form::Group(Groups::default()),
             Format::Text => Form::Text,
+            Format::Json if options.awaited => Form::Later,
             Format::Json => Form::Json(Listing::of("tasks")),
             Format::Ndjson => Form::Ndjson,
         };
@@ -201,6 +204,7 @@ impl<S: Store> Printer<S> {
         }
         let scene = &mut self.scene;
         match &mut self.form {
+            Form::Later => {}
             Form::Text => text::finished(scene, task).await,
             Form::Group(groups) => groups.add(scene, task).await,
             Form::Json(writer) => {

@@ -1,0 +1,59 @@
+//! Much output, followed live: every byte, in little memory, over a connection that breaks.
+
+use std::io::{BufRead as _, BufReader};
+use std::time::{Duration, Instant};
+
+use super::{start, wait_for};
+use crate::burden::peak_memory;
+use crate::support::wire::{Way, Wire};
+use crate::support::world::{World, said};
+
+/// The length of a line, with its end.
+const LINE_BYTES: usize = 1000;
+
+/// The most memory that the program may ever have used, in KiB.
+const MOST_MEMORY: u64 = 200 * 1024;
+
+/// Follows `lines` different lines, none missing, doubled or out of its place, while the connection breaks three times.
+fn follow(lines: u32) -> (Duration, u64) {
+    let world = World::new(1);
+    let wire = Wire::to(world.fleet().addresses()[0]);
+    world.add("wired", wire.address(), "Environment: Dev, Behind: wire");
+    let flood = format!("touch $WHERE/$SSHJOB_INSTANCE; seq -f %0{}.0f {lines}", LINE_BYTES - 1);
+    start(&world, &["-x", "host-0"], &flood);
+    wait_for(&world.path().join("wired"));
+    let began = Instant::now();
+    let mut child = world.command(&["logs", "last", "-f"]).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let (mut line, mut peak) = (Vec::new(), 0);
+    for number in 1..=lines {
+        line.clear();
+        out.read_until(b'\n', &mut line).unwrap();
+        let expected = format!("wired | {number:0width$}\n", width = LINE_BYTES - 1);
+        assert!(line == expected.as_bytes(), "line {number} is {}", String::from_utf8_lossy(&line));
+        if number % (lines / 4) == 0 && number < lines {
+            wire.set(Way::Reset);
+            wire.set(Way::Open);
+        }
+        if number % 1000 == 0 {
+            peak = peak_memory(&child).unwrap_or(peak);
+        }
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    (began.elapsed(), peak)
+}
+
+#[test]
+fn flood_is_followed_whole_in_bounded_memory_across_cut_connections() {
+    let (_, peak) = follow(60_000);
+    assert!(peak < MOST_MEMORY, "{peak} KiB");
+}
+
+#[test]
+#[ignore = "takes a minute: 300 MB, for the figure"]
+fn flood_of_300_mb_is_followed() {
+    let (took, peak) = follow(300_000);
+    eprintln!("300 MB followed in {took:.1?}, with at most {peak} KiB");
+    assert!(peak < MOST_MEMORY, "{peak} KiB");
+}

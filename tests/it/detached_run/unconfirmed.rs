@@ -1,0 +1,65 @@
+//! A start whose connection breaks: the script runs once or never, and the next look tells which.
+
+use sshjob::domain::layout::Stream;
+use sshjob::domain::task::TaskState;
+
+use super::{age, collect, collector, detached, output, view};
+use crate::support::key::Login;
+use crate::support::memory::Memory;
+use crate::support::proxy::{Fault, Proxies, Way, Wrong};
+use crate::support::rig;
+use crate::support::sshd::{Spec, Sshd};
+
+/// Into how many parts a connection is cut each way; each end of a part is one cut.
+const PARTS: usize = 16;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn start_that_is_cut_anywhere_resolves_to_what_is_true() {
+    let login = Login::fresh();
+    let host = Sshd::start(Spec::accepting(login.public()));
+    let marks = tempfile::tempdir().unwrap();
+    let job = detached(rig::script(&format!(
+        "echo $SSHJOB_ATTEMPT >>{}/$SSHJOB_INSTANCE; echo all of it",
+        marks.path().display()
+    )));
+    let sound = Proxies::start(host.address(), &[None]);
+    rig::run(&Memory::default(), rig::request(job.clone(), sound.addresses(), "sound"), &login).await.unwrap();
+    let record = sound.record();
+    let cut = |way, after| Some(Fault { way, after, wrong: Wrong::Cut });
+    let each = |way, bytes: usize| (1..PARTS).map(move |n| cut(way, bytes * n / PARTS));
+    let mut faults: Vec<_> = each(Way::There, record.there.len()).chain(each(Way::Back, record.back.len())).collect();
+    // The answer to the start is among the last packets.
+    faults.extend((1..=12).map(|n| cut(Way::Back, record.back.len() - 24 * n)));
+    let proxies = Proxies::start(host.address(), &faults);
+    let store = Memory::default();
+    let done = rig::run(&store, rig::request(job, proxies.addresses(), "cut"), &login).await.unwrap();
+    let run = done.started.run;
+    let (mut unconfirmed, mut never) = (0, 0);
+    for task in view(&store, &run).await.tasks {
+        unconfirmed += usize::from(task.record.state == TaskState::Running && !task.record.confirmed);
+    }
+    host.wait_until_idle();
+    let path = login.path();
+    // Within the grace nobody says `lost` of what may still come.
+    let round = collector(&store, &run, &path).look(&run).await.unwrap();
+    let lost = |state| state == TaskState::Lost;
+    assert!(!view(&store, &run).await.tasks.iter().any(|task| lost(task.record.state)), "{round:?}");
+    age(&store, &run).await;
+    collect(&store, &run, &path).await;
+    for task in view(&store, &run).await.tasks {
+        let (id, state) = (task.target.instance.as_str(), task.record.state);
+        let starts = std::fs::read_to_string(marks.path().join(id)).unwrap_or_default();
+        match state {
+            TaskState::Succeeded => {
+                assert_eq!(starts, "1\n", "{id}: {:?}", task.record);
+                assert_eq!(output(&store, &run, id, Stream::Out).await, b"all of it\n", "{id}");
+            }
+            TaskState::Lost | TaskState::Unreachable => {
+                never += 1;
+                assert_eq!(starts, "", "{id}: {:?}", task.record);
+            }
+            other => panic!("{id} is {other}: {:?}", task.record),
+        }
+    }
+    assert!(unconfirmed > 0 && never > 0, "{unconfirmed} of {} starts were not confirmed", faults.len());
+}
