@@ -1,3 +1,4 @@
+use crate::support::eventually::eventually;
 //! The real texts, run by real shells and fed through a pipe, as an SSH server would.
 
 mod killed;
@@ -263,16 +264,6 @@ fn path() -> OsString {
 
 fn which(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path()).map(|dir| dir.join(program)).find(|candidate| candidate.is_file())
-}
-
-/// Waits for what another process brings about; the deadline is only there to fail at last.
-#[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while !holds() {
-        assert!(Instant::now() < deadline, "not within a minute: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn replace(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {

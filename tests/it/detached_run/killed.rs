@@ -16,7 +16,7 @@ use sshjob::engine::records::Runs;
 use sshjob::engine::start::Request;
 
 use super::{age, assert_over, collect, collector, detached, only_run, output, view, wait};
-use crate::support::killer::{Killer, Moment};
+use crate::support::killer::{At, Killer, Moment};
 use crate::support::rig;
 use crate::support::sshd::SshdFleet;
 use crate::support::world::{World, json, said};
@@ -45,8 +45,8 @@ async fn child_is_killed_at_its_moment() {
     let mut word = || words.next().unwrap();
     let (role, when, n, store, marks, login) = (word(), word(), word(), word(), word(), word());
     let addresses: Vec<SocketAddr> = word().split(',').map(|address| address.parse().unwrap()).collect();
-    let n = n.parse().unwrap();
-    let moment = if when == "before" { Moment::Before(n) } else { Moment::After(n) };
+    let at = At::Nth(n.parse().unwrap());
+    let moment = if when == "before" { Moment::Before(at) } else { Moment::After(at) };
     let store = Killer::new(Dir::open(store).unwrap(), moment);
     if role == "collector" {
         let run = only_run(&store).await.unwrap();

@@ -77,7 +77,7 @@ fn kill_group(directory: &Path) {
 /// Waits until there is such a file. The deadline is only there to fail at last.
 #[track_caller]
 fn wait_for(path: &Path) {
-    crate::support::crowd::eventually(&format!("there is {}", path.display()), || path.exists());
+    crate::support::eventually::wait_for(path);
 }
 
 /// The same job, to outlive its channel.

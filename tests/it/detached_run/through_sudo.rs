@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::crowd::{Crowd, eventually, processes_named, token};
+use crate::support::crowd::{Crowd, processes_named, token};
+use crate::support::eventually::eventually;
 use crate::support::world::{json, said};
 
 #[test]
