@@ -21,6 +21,11 @@ pub fn has_ended(holder: &Holder) -> bool {
         }
 }
 
+/// Whether the process `pid` that started at `since`, in clock ticks since boot, runs on this machine.
+pub fn is_running(pid: u32, since: u64) -> bool {
+    started(pid).is_ok_and(|started| started == Some(since))
+}
+
 fn machine() -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     // Containers of one machine share its boot id and number their processes apart.

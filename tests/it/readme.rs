@@ -34,6 +34,12 @@ fn normal_line(line: &str) -> String {
         if hash {
             return "HASH".to_owned();
         }
+        if word.len() == 20 && word.ends_with('Z') && word.contains('T') {
+            return "INSTANT".to_owned();
+        }
+        if word.starts_with("you@") {
+            return "you@HOST".to_owned();
+        }
         let time = word.trim_end_matches(['m', 's']).parse::<f64>().is_ok() && word.ends_with('s');
         if time {
             return "TIME".to_owned();

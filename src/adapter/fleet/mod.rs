@@ -1,8 +1,9 @@
 //! The embedded fleet of `sshjob demo`: real SSH servers inside this process, on loopback.
 //!
-//! [`Fleet`] says which hosts there are and where they keep their files, `server` speaks SSH, and `process` runs what
-//! a host is sent.
+//! [`Fleet`] says which hosts there are and where they keep their files, `server` speaks SSH, `process` runs what a host
+//! is sent, and `detached` ends what has outlived its channel.
 
+mod detached;
 mod folder;
 mod process;
 mod server;
@@ -66,7 +67,7 @@ impl FleetError {
 
 /// SSH servers on loopback with one login key, each with its own host key and home directory.
 ///
-/// Dropping it closes the servers, kills what they still run, and removes their files.
+/// Dropping it closes the servers, kills what they still run, detached scripts included, and removes their files.
 #[derive(Debug)]
 pub struct Fleet {
     instances: Vec<Instance>,
@@ -182,6 +183,7 @@ impl Drop for Fleet {
     fn drop(&mut self) {
         self.closing.cancel();
         self.running.kill_all();
+        HOSTS.iter().for_each(|(name, ..)| detached::kill_all(&self.home(name)));
     }
 }
 

@@ -139,6 +139,8 @@ impl Stage {
             format!("hosts -t Role=web --inventory {inventory}"),
             format!("run -t Role=web --store {store} {on_fleet} -- hostname"),
             format!("run -t Environment=Prod --store {store} {on_fleet} --dry-run -- hostname"),
+            format!("run -d -t Role=web --store {store} {on_fleet} -- 'for n in 1 2 3 4 5; do echo $n; sleep 1; done'"),
+            format!("logs last -f --store {store}"),
             format!("runs --store {store}"),
         ] {
             let _ = writeln!(text, "  {program} {line}");

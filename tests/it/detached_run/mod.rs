@@ -81,7 +81,7 @@ fn wait_for(path: &Path) {
 }
 
 /// The same job, to outlive its channel.
-fn detached(mut job: Job) -> Job {
+pub(super) fn detached(mut job: Job) -> Job {
     job.mode = Mode::Detached { unit: false, keep: Span(Duration::from_hours(1)) };
     job
 }

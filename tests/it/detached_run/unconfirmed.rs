@@ -1,5 +1,6 @@
 //! A start whose connection breaks: the script runs once or never, and the next look tells which.
 
+use serde_json::json;
 use sshjob::domain::layout::Stream;
 use sshjob::domain::task::TaskState;
 
@@ -9,6 +10,7 @@ use crate::support::memory::Memory;
 use crate::support::proxy::{Fault, Proxies, Way, Wrong};
 use crate::support::rig;
 use crate::support::sshd::{Spec, Sshd};
+use crate::support::world::{World, json, said};
 
 /// Into how many parts a connection is cut each way; each end of a part is one cut.
 const PARTS: usize = 16;
@@ -62,4 +64,38 @@ async fn start_that_is_cut_anywhere_resolves_to_what_is_true() {
         }
     }
     assert!(unconfirmed > 0 && never > 0, "{unconfirmed} of {} starts were not confirmed", faults.len());
+}
+
+#[test]
+fn start_whose_answer_dies_with_a_shell_is_found_out_and_never_tried_again() {
+    let mut world = World::new(2);
+    // Whoever should pass the answer on is killed once the supervisor has begun, or before it hears of anything.
+    let script = "echo $SSHJOB_ATTEMPT >>$WHERE/$SSHJOB_INSTANCE; echo all of it";
+    let job = format!(
+        "targets: {{ tags: {{ Environment: Dev }} }}\nrun: {script}\nenv: {{ WHERE: {:?} }}\nmode: detached\n\
+         retries: {{ attempts: 3, delay: 10ms, on: [unreachable] }}\n",
+        world.path(),
+    );
+    std::fs::create_dir(world.path().join("jobs")).unwrap();
+    std::fs::write(world.path().join("jobs/once.yaml"), job).unwrap();
+    for end in ["kill -KILL $$", "exit 137"] {
+        let command = format!("ForceCommand sh -c \"$SSH_ORIGINAL_COMMAND\" >/dev/null 2>&1; {end}");
+        world.fleet_mut().restart(|spec| spec.lines = vec![command.clone()]);
+        let output = world.sshjob(&["-o", "json", "run", "once"]);
+        assert_eq!(
+            (output.status.code(), &json(&output)["counts"]),
+            (Some(0), &json!({"running": 2})),
+            "{end}: {}",
+            said(&output)
+        );
+        world.fleet_mut().restart(|spec| spec.lines.clear());
+        let output = super::wait(&world);
+        assert_eq!(output.status.code(), Some(0), "{end}: {}", said(&output));
+        for task in json(&output)["tasks"].as_array().unwrap() {
+            assert_eq!((&task["attempt"], &task["stdout"]), (&json!(1), &json!("all of it\n")), "{task:#}");
+            let mark = world.path().join(task["instance"].as_str().unwrap());
+            assert_eq!(std::fs::read_to_string(&mark).unwrap(), "1\n", "{end}");
+            std::fs::remove_file(mark).unwrap();
+        }
+    }
 }

@@ -6,8 +6,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use russh::{ChannelMsg, Sig};
 use sshjob::adapter::fleet::Fleet;
 
+use crate::detached_run::detached;
 use crate::support::client::{greet, log_in, said, ssh};
-use crate::support::key;
+use crate::support::crowd::eventually;
+use crate::support::key::{self, Login};
+use crate::support::memory::Memory;
+use crate::support::rig;
 
 fn address(fleet: &Fleet, name: &str) -> SocketAddr {
     let instances = fleet.instances();
@@ -53,6 +57,24 @@ async fn fleet_keeps_its_key_private_and_removes_all_files() {
     let root = fleet.root().to_owned();
     drop(fleet);
     assert!(!root.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn detached_script_outlives_its_channel_and_not_its_fleet() {
+    let fleet = Fleet::start().await.unwrap();
+    let store = Memory::default();
+    let job = detached(rig::script("echo $$ >$HOME/pid; exec sleep 600"));
+    let login = Login::at(fleet.key_path().to_str().unwrap());
+    let request = rig::request(job, &[address(&fleet, "web-1")], "outlives");
+    let done = rig::run(&store, request, &login).await.unwrap();
+    assert!(done.driven.verdict.is_none());
+    let file = fleet.home("web-1").join("pid");
+    let pid = || std::fs::read_to_string(&file).unwrap_or_default().trim().to_owned();
+    eventually("it runs", || !pid().is_empty());
+    let process = std::path::PathBuf::from(format!("/proc/{}", pid()));
+    assert!(process.exists(), "{}", process.display());
+    drop(fleet);
+    eventually("it has ended", || !process.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
