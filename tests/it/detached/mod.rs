@@ -1,4 +1,3 @@
-use crate::support::eventually::eventually;
 //! The real texts, run by real shells and fed through a pipe, as an SSH server would.
 
 mod killed;
@@ -7,6 +6,7 @@ mod once;
 mod server;
 mod told;
 
+use crate::support::eventually::eventually;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::symlink;
