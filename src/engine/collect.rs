@@ -33,7 +33,7 @@ use crate::port::{Store, StoreError, Written};
 const AT_A_TIME: usize = 50;
 
 /// How long an answer may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+const ANSWER_WITHIN: Duration = Duration::from_mins(1);
 
 /// Bytes of each stream that one answer brings: with all hosts that are asked at a time, a hundred MiB in memory.
 const MOST: u32 = 1 << 20;

@@ -183,7 +183,9 @@ impl Drop for Fleet {
     fn drop(&mut self) {
         self.closing.cancel();
         self.running.kill_all();
-        HOSTS.iter().for_each(|(name, ..)| detached::kill_all(&self.home(name)));
+        for (name, ..) in HOSTS {
+            detached::kill_all(&self.home(name));
+        }
     }
 }
 
