@@ -40,6 +40,10 @@ pub struct Pieces<'a, S> {
     listed: VecDeque<(u64, Key)>,
     /// The last name that was listed.
     after: Option<Key>,
+    /// The last name that was read.
+    read: Option<Key>,
+    /// Where names were listed a second time, because one seemed to be missing there.
+    doubted: Option<u64>,
     /// How far the stream is told, gaps included.
     end: u64,
 }
@@ -55,7 +59,7 @@ impl<'a, S: Store> Pieces<'a, S> {
     /// The pieces of `stream` of this attempt, from its first byte.
     pub fn new(runs: &'a Runs<S>, run: &RunId, instance: &InstanceId, attempt: u32, stream: Stream) -> Self {
         let prefix = RunKeys::new(run).output_prefix(instance, attempt, stream);
-        Self { runs, prefix, listed: VecDeque::new(), after: None, end: 0 }
+        Self { runs, prefix, listed: VecDeque::new(), after: None, read: None, doubted: None, end: 0 }
     }
 
     /// The number of the next byte: how many have been told so far, gaps included.
@@ -73,6 +77,13 @@ impl<'a, S: Store> Pieces<'a, S> {
                 self.list().await?;
             }
             let Some((offset, key)) = self.listed.front().cloned() else { return Ok(None) };
+            if offset > self.end && self.doubted != Some(self.end) {
+                // A list that is made while pieces are added may hold a later one and lack an earlier one.
+                self.doubted = Some(self.end);
+                self.listed.clear();
+                self.after.clone_from(&self.read);
+                continue;
+            }
             if let Some(gap) = self.missing(offset) {
                 return Ok(Some(gap));
             }
@@ -82,6 +93,7 @@ impl<'a, S: Store> Pieces<'a, S> {
                 return Err(damaged(&key, why));
             }
             self.listed.pop_front();
+            self.read = Some(key.clone());
             // Listed and gone is being pruned: the gap shows at the next piece, or at the end.
             if let Some(object) = self.runs.store().get(&key).await? {
                 self.end = offset.saturating_add(object.bytes.len() as u64);

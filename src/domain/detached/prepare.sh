@@ -29,7 +29,8 @@ sshjob_attach() {
 # All that will ever have to be written although the disk may be full by then has its room from the beginning.
 sshjob_blank='                                                                               '
 sshjob_prepare() {
-  [ -d "$sshjob_root" ] || mkdir "$sshjob_root" || return 1
+  # Of two that share a home and are the first in it, one makes it.
+  [ -d "$sshjob_root" ] || mkdir "$sshjob_root" || [ -d "$sshjob_root" ] || return 1
   sshjob_sound "$sshjob_root" && mkdir -p "$sshjob_dir" || return 1
   mkfifo "$sshjob_dir/stdout" "$sshjob_dir/stderr" "$sshjob_dir/said" || return 1
   for sshjob_file in leader why beat out.rest err.rest status.new; do

@@ -1,10 +1,18 @@
 //! Much output, followed live: every byte, in little memory, over a connection that breaks.
 
 use std::io::{BufRead as _, BufReader};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use sshjob::domain::layout::{Key, RunKeys, Stream};
+use sshjob::engine::pieces::{Piece, Pieces};
+use sshjob::engine::records::Runs;
+use sshjob::port::{Object, Store, StoreError, Version, Written};
 
 use super::{start, wait_for};
 use crate::burden::peak_memory;
+use crate::support::memory::Memory;
 use crate::support::wire::{Way, Wire};
 use crate::support::world::{World, said};
 
@@ -30,7 +38,11 @@ fn follow(lines: u32) -> (Duration, u64) {
         line.clear();
         out.read_until(b'\n', &mut line).unwrap();
         let expected = format!("wired | {number:0width$}\n", width = LINE_BYTES - 1);
-        assert!(line == expected.as_bytes(), "line {number} is {}", String::from_utf8_lossy(&line));
+        if line != expected.as_bytes() {
+            child.kill().unwrap();
+            let found = String::from_utf8_lossy(&line).into_owned();
+            panic!("line {number} is {found:?}: {}", said(&child.wait_with_output().unwrap()));
+        }
         if number % (lines / 4) == 0 && number < lines {
             wire.set(Way::Reset);
             wire.set(Way::Open);
@@ -56,4 +68,55 @@ fn flood_of_300_mb_is_followed() {
     let (took, peak) = follow(300_000);
     eprintln!("300 MB followed in {took:.1?}, with at most {peak} KiB");
     assert!(peak < MOST_MEMORY, "{peak} KiB");
+}
+
+/// A store whose first list was made while its second name was added: it lacks it, and has what came after.
+#[derive(Debug, Clone)]
+struct Overtaken {
+    inner: Memory,
+    listed: Arc<AtomicBool>,
+}
+
+impl Store for Overtaken {
+    async fn get(&self, key: &Key) -> Result<Option<Object>, StoreError> {
+        self.inner.get(key).await
+    }
+
+    async fn create(&self, key: &Key, bytes: Vec<u8>) -> Result<Written, StoreError> {
+        self.inner.create(key, bytes).await
+    }
+
+    async fn swap(&self, key: &Key, expected: &Version, bytes: Vec<u8>) -> Result<Written, StoreError> {
+        self.inner.swap(key, expected, bytes).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Key>, StoreError> {
+        let mut keys = self.inner.list(prefix, after, limit).await?;
+        if !self.listed.swap(true, Ordering::SeqCst) {
+            keys.remove(1);
+        }
+        Ok(keys)
+    }
+
+    async fn remove(&self, key: &Key) -> Result<(), StoreError> {
+        self.inner.remove(key).await
+    }
+}
+
+#[tokio::test]
+async fn piece_that_a_list_has_overtaken_is_not_missing() {
+    let store = Overtaken { inner: Memory::default(), listed: Arc::default() };
+    let (run, instance) = ("adhoc-20261122T221500Z-00000000".parse().unwrap(), "web-1".parse().unwrap());
+    for (offset, bytes) in [(0, "one "), (4, "two "), (8, "three")] {
+        let key = RunKeys::new(&run).output(&instance, 1, Stream::Out, offset);
+        store.create(&key, bytes.into()).await.unwrap();
+    }
+    let runs = Runs::new(store);
+    let mut pieces = Pieces::new(&runs, &run, &instance, 1, Stream::Out);
+    let mut all = Vec::new();
+    while let Some(piece) = pieces.next().await.unwrap() {
+        let Piece::Bytes { bytes, .. } = piece else { panic!("{piece:?}") };
+        all.extend(bytes);
+    }
+    assert_eq!(all, b"one two three");
 }

@@ -8,7 +8,7 @@ use sshjob::adapter::fleet::Fleet;
 
 use crate::detached_run::detached;
 use crate::support::client::{greet, log_in, said, ssh};
-use crate::support::crowd::eventually;
+use crate::support::eventually::eventually;
 use crate::support::key::{self, Login};
 use crate::support::memory::Memory;
 use crate::support::rig;
