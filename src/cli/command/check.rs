@@ -61,7 +61,7 @@ pub struct Args {
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let workspace = Workspace::open(&global)?;
     let (job, settled) = args.job(&workspace)?;
-    let instances = args.select.find(&workspace, &job.targets).await?;
+    let instances = args.select.find(&workspace, &job.targets, &settled).await?;
     let targets = args.select.reach(&job, &settled, &instances)?;
     let runs = store::open(&global, Some(&workspace))?;
     let keyring = keys::load_keys(&job, &targets, &workspace.root).await?;

@@ -76,7 +76,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     // Refused here what no host could run: nothing has been started, and nothing is half done.
     let delivery = deliver(&job, &script.clone().into());
     delivery.map_err(|error| Fail::usage(format!("job `{}`: {error}", job.name)))?;
-    let instances = args.select.find(&workspace, &job.targets).await?;
+    let instances = args.select.find(&workspace, &job.targets, &settled).await?;
     if args.list_hosts {
         return hosts::show(&instances, job.targets.address, &global);
     }
