@@ -5,16 +5,18 @@ use serde::Serialize;
 
 use crate::adapter::ssh::{Connector, Stage};
 use crate::cli::access;
+use crate::cli::command::run::hint_at_equals;
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::flags::{Execution, Login, whom};
 use crate::cli::keys;
 use crate::cli::known_hosts;
-use crate::cli::launch::notice;
+use crate::cli::launch::{notice, program, warn_of_unchecked_keys};
 use crate::cli::output::advice::advice;
 use crate::cli::output::console::Console;
 use crate::cli::output::lines::clean;
 use crate::cli::output::table::{Cell, table};
+use crate::cli::output::verdict;
 use crate::cli::output::words::{self, Style, elapsed, fold, number};
 use crate::cli::project::{Workspace, refuse};
 use crate::cli::select::Select;
@@ -23,7 +25,7 @@ use crate::domain::document::Schema;
 use crate::domain::job::file::JobFile;
 use crate::domain::job::resolve::Overrides;
 use crate::domain::job::settings::Settled;
-use crate::domain::job::{Job, Source, Sudo, read};
+use crate::domain::job::{HostKeyPolicy, Job, Source, Sudo, read};
 use crate::domain::plan;
 use crate::domain::quantity::Amount;
 use crate::domain::run::Target;
@@ -66,7 +68,9 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let runs = store::open(&global, Some(&workspace))?;
     let keyring = keys::load_keys(&job, &targets, &workspace.root).await?;
     let trust = known_hosts::trust(&job, &workspace.root, &runs)?;
+    warn_of_unchecked_keys(&job);
     access::raise_open_files();
+    let program = program(&global).unwrap_or_else(|| "sshjob".to_owned());
     let access = Access { connector: Connector::default(), keyring, trust, clock: Clock };
     let (planned, _) = plan::plan(&job, &targets);
     let mut console = Console::new(global.color);
@@ -76,7 +80,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let mut done = Vec::with_capacity(targets.len());
     while let Some(checked) = checking.next().await {
         if global.output == Format::Ndjson {
-            console.out(line(&HostLine { schema: Schema::V1, host: Row::new(&checked) })?);
+            console.out(line(&HostLine { schema: Schema::V1, host: Row::new(&checked, &program) })?);
         }
         done.push(checked);
     }
@@ -85,10 +89,10 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     match global.output {
         Format::Ndjson => {}
         Format::Json => {
-            let hosts = done.iter().map(Row::new).collect();
+            let hosts = done.iter().map(|checked| Row::new(checked, &program)).collect();
             console.out(line(&Document { schema: Schema::V1, hosts })?);
         }
-        Format::Text => console.out(text(&done, &job, console.out_color())),
+        Format::Text => console.out(text(&done, &job, &program, console.out_color())),
     }
     if !global.quiet {
         notice(&tally(&done));
@@ -104,7 +108,10 @@ impl Args {
         let mut request = Overrides { settings, ..Overrides::default() };
         self.select.add_to(&mut request)?;
         let file = if let Some(name) = &self.job {
-            workspace.job(name)?
+            workspace.job(name).map_err(|fail| match hint_at_equals(sudo.as_ref(), name) {
+                Some(hint) => fail.hint(hint),
+                None => fail,
+            })?
         } else {
             let name = "check".parse().map_err(|error| Fail::usage(format!("{error}")))?;
             JobFile::ad_hoc(name, Source::Command(vec!["true".to_owned()]))
@@ -155,7 +162,7 @@ struct Step {
 }
 
 impl<'a> Row<'a> {
-    fn new(checked: &'a Checked) -> Self {
+    fn new(checked: &'a Checked, program: &str) -> Self {
         let Checked { target, steps, host_key, failure } = checked;
         let step = |(stage, took): &(Stage, std::time::Duration)| Step {
             step: name(*stage),
@@ -170,7 +177,10 @@ impl<'a> Row<'a> {
             state: failure.as_ref().map_or(TaskState::Succeeded, |failure| failure.state),
             failed: failure.as_ref().map(|failure| name(failure.step)),
             reason: failure.as_ref().map(|failure| failure.why.as_str()),
-            hint: failure.as_ref().and_then(|failure| advice(failure.step, &failure.why, target)),
+            hint: failure
+                .as_ref()
+                .and_then(|failure| advice(failure.step, &failure.why, target))
+                .map(|hint| verdict::advice(&hint, program)),
             host_key: host_key.as_deref(),
             steps: steps.iter().map(step).collect(),
         }
@@ -190,7 +200,8 @@ const fn name(stage: Stage) -> &'static str {
     }
 }
 
-fn text(done: &[Checked], job: &Job, color: bool) -> String {
+fn text(done: &[Checked], job: &Job, program: &str, color: bool) -> String {
+    let is_unchecked = job.login.host_key == HostKeyPolicy::Off;
     let columns = [
         Stage::Jump,
         Stage::Connect,
@@ -204,7 +215,7 @@ fn text(done: &[Checked], job: &Job, color: bool) -> String {
         let Checked { target, steps, failure, .. } = checked;
         let cell = |stage: Stage| {
             if let Some((_, took)) = steps.iter().find(|(taken, _)| *taken == stage) {
-                Cell::from(elapsed(*took))
+                if is_unchecked && stage == Stage::HostKey { Cell::from("off") } else { Cell::from(elapsed(*took)) }
             } else if failure.as_ref().is_some_and(|failure| failure.step == stage) {
                 Cell::styled("failed", Style::Bad)
             } else {
@@ -230,7 +241,7 @@ fn text(done: &[Checked], job: &Job, color: bool) -> String {
     };
     let sudo = if matches!(job.sudo, Sudo::No) { "" } else { "SUDO" };
     let header = ["HOST", "ADDRESS", "USER", "JUMP", "TCP", "HANDSHAKE", "KEY", "LOGIN", "SHELL", sudo, "RESULT"];
-    table(header, &done.iter().map(row).collect::<Vec<_>>(), color) + &troubles(done)
+    table(header, &done.iter().map(row).collect::<Vec<_>>(), color) + &troubles(done, program)
 }
 
 /// Where one connects to; nothing where the host's name says it.
@@ -242,13 +253,13 @@ fn place(target: &Target) -> String {
 }
 
 /// What went wrong, each trouble once, under the hosts that have it.
-fn troubles(done: &[Checked]) -> String {
+fn troubles(done: &[Checked], program: &str) -> String {
     let mut seen: Vec<(String, Vec<&str>)> = Vec::new();
     for checked in done {
         let Some(failure) = &checked.failure else { continue };
         let hint = advice(failure.step, &failure.why, &checked.target);
         let hint = hint.map(|hint| format!("  hint: {}\n", clean(&hint))).unwrap_or_default();
-        let told = format!("  {}\n{hint}", clean(&failure.why));
+        let told = verdict::advice(&format!("  {}\n{hint}", clean(&failure.why)), program);
         let host = checked.target.instance.as_str();
         match seen.iter_mut().find(|(known, _)| *known == told) {
             Some((_, hosts)) => hosts.push(host),

@@ -55,13 +55,21 @@ pub fn hints(run: &RunSummary, host: Option<&str>, program: &str) -> String {
     }
     let id = &run.run;
     let logs = host.map(|host| format!("hint: `{program} logs {id} --host {host}` shows all of its output\n"));
+    let barred = [TaskState::Unreachable, TaskState::AuthFailed, TaskState::HostKeyRejected];
+    let check = if barred.iter().any(|state| run.counts.of(*state) > 0) {
+        format!("hint: `{program} check` with the same hosts and login flags says what stands in the way\n")
+    } else {
+        String::new()
+    };
     let retry = format!("hint: `{program} retry {id} --failed` runs it again where it did not succeed\n");
-    logs.unwrap_or_default() + &retry
+    logs.unwrap_or_default() + &check + &retry
 }
 
-/// Why a task ended, with what it says to do about trust in the words that do it here: `program` may name a store.
+/// Why a task ended, or what to do about it, with the commands in it as they work here: `program` may name a store.
 pub fn advice(reason: &str, program: &str) -> String {
-    reason.replace("`sshjob trust ", &format!("`{program} trust "))
+    let command = |word| (format!("`sshjob {word} "), format!("`{program} {word} "));
+    let commands = ["trust", "check"].map(command);
+    commands.iter().fold(reason.to_owned(), |text, (usual, here)| text.replace(usual, here))
 }
 
 #[cfg(test)]
