@@ -97,11 +97,10 @@ impl SshConfig {
     /// Where a task on the named host `instance` connects to: address and port.
     pub fn place(&self, instance: &Instance, settled: &Settled) -> Option<(String, u16)> {
         let (typed, _) = instance.address(None)?;
-        let user = match (&instance.user, &settled.user) {
-            (Some(user), _) => Some(user.as_str()),
-            (None, Sourced { origin: Origin::Default, .. }) => None,
-            (None, Sourced { value: User::Name(user) | User::Tag { default: user, .. }, .. }) => Some(user.as_str()),
-        };
+        let user = instance.user.as_deref().or(match &settled.user {
+            Sourced { origin: Origin::Default, .. } => None,
+            Sourced { value: User::Name(user) | User::Tag { default: user, .. }, .. } => Some(user),
+        });
         let found = self.of(typed, user);
         let said = Some(settled.port.value).filter(|_| settled.port.origin != Origin::Default);
         let port = instance.port.or(said).or(found.port).unwrap_or(settled.port.value);

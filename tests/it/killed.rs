@@ -83,7 +83,8 @@ fn retry_where_the_only_failure_is_lost_starts_nothing_and_exits_so() {
     let world = World::new(1);
     let started = world.path().join("started");
     rustix::fs::mknodat(rustix::fs::CWD, &started, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-    let mut child = world.command(&run("store", &format!("echo up > {}; sleep 600", started.display()))).spawn().unwrap();
+    let mut child =
+        world.command(&run("store", &format!("echo up > {}; sleep 600", started.display()))).spawn().unwrap();
     assert_eq!(std::fs::read_to_string(&started).unwrap(), "up\n");
     child.kill().unwrap();
     child.wait().unwrap();
