@@ -97,11 +97,11 @@ impl SshConfig {
     /// Where a task on the named host `instance` connects to: address and port.
     pub fn place(&self, instance: &Instance, settled: &Settled) -> Option<(String, u16)> {
         let (typed, _) = instance.address(None)?;
-        let said = match &settled.user {
+        let user = instance.user.as_deref().or(match &settled.user {
             Sourced { origin: Origin::Default, .. } => None,
-            Sourced { value: User::Name(user) | User::Tag { default: user, .. }, .. } => Some(user.as_str()),
-        };
-        let found = self.of(typed, instance.user.as_deref().or(said));
+            Sourced { value: User::Name(user) | User::Tag { default: user, .. }, .. } => Some(user),
+        });
+        let found = self.of(typed, user);
         let said = Some(settled.port.value).filter(|_| settled.port.origin != Origin::Default);
         let port = instance.port.or(said).or(found.port).unwrap_or(settled.port.value);
         Some((found.host_name.unwrap_or_else(|| typed.to_owned()), port))

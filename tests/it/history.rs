@@ -463,7 +463,8 @@ async fn status_of_a_lost_task_counts_no_less_than_it_shows() {
     tale.output("web-1", 1, Stream::Out, &[(0, b"one\ntwo\n")]).await;
     tale.outcomes(&[("web-1", TaskRecord { stdout_bytes: 0, stderr_bytes: 0, ..ran(TaskState::Lost) })]).await;
     tale.ended(RunState::Failed, None, &[TaskState::Lost]).await;
-    let task = &type_in(&store, "status -o json").await.documents()[0]["tasks"][0];
+    let document: serde_json::Value = serde_json::from_str(&type_in(&store, "status -o json").await.out).unwrap();
+    let task = &document["tasks"][0];
     assert_eq!((task["stdout"].as_str(), task["stdout_bytes"].as_u64()), (Some("one\ntwo\n"), Some(8)));
     assert_eq!(task["stderr_bytes"], 0);
 }
