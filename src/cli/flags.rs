@@ -15,13 +15,13 @@ use crate::domain::quantity::{Amount, Span};
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Login")]
 pub struct Login {
-    /// Login user
+    /// Login user, also where the inventory names another; `user@` of `-w` comes first
     #[arg(short, long, value_parser = |text: &str| read::word(text, read::login))]
     pub user: Option<String>,
     /// Private key, or `agent` for all that the SSH agent holds; repeat to try several
     #[arg(short, long, value_name = "FILE")]
     pub identity: Vec<PathBuf>,
-    /// SSH port where the inventory names none
+    /// SSH port of hosts of which neither the inventory nor `-w` names one
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// Hosts to go through, in order

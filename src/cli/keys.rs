@@ -1,13 +1,16 @@
 //! The private keys of a run: in files, with their certificates, and held by the SSH agent.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::IsTerminal as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use super::access::{not_yet, variable};
-use super::exit::Fail;
+use super::exit::{Exit, Fail};
+use super::launch::notice;
+use super::output::lines::clean;
+use super::passphrase;
 use crate::adapter::ssh::agent::{Agent, Held};
 use crate::adapter::ssh::certificate::Certificate;
 use crate::adapter::ssh::key::{self, KeyError, PrivateKey, PublicKey};
@@ -19,6 +22,9 @@ use crate::engine::clock::Clock;
 
 /// The keys that OpenSSH tries where none is named, in the order in which it does.
 const USUAL_KEYS: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
+
+/// How often a passphrase is asked for, as ssh does.
+const TRIES: u32 = 3;
 
 /// Loads the private keys that `targets` of `job` and the jump hosts on the way need, asking for a passphrase where one
 /// needs it and a terminal is there.
@@ -265,14 +271,24 @@ fn unlock(path: &Path) -> Result<PrivateKey, Fail> {
     if let Some(passphrase) = variable("SSHJOB_PASSPHRASE").map(Zeroizing::new) {
         return key::load(path, Some(&passphrase)).map_err(|error| refuse_key(&error));
     }
-    if !std::io::stdin().is_terminal() {
+    let Some(terminal) = passphrase::terminal() else {
         let message = format!("the key `{}` has a passphrase, and there is no terminal to ask for it", path.display());
         return Err(Fail::usage(message).hint("set SSHJOB_PASSPHRASE, or add the key to an SSH agent: `ssh-add`"));
+    };
+    let prompt = format!("Passphrase for {}: ", clean(&path.display().to_string()));
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let passphrase = passphrase::ask(&terminal, &prompt).map_err(|error| match error.kind() {
+            ErrorKind::Interrupted => Fail::new(Exit::Interrupted, "interrupted; nothing was started"),
+            ErrorKind::UnexpectedEof => Fail::usage(format!("no passphrase was given for `{}`", path.display())),
+            _ => Fail::usage(format!("cannot read a passphrase: {error}")),
+        })?;
+        match key::load(path, Some(&passphrase)) {
+            Err(error @ KeyError::WrongPassphrase { .. }) if tries < TRIES => notice(&format!("{error}; try again")),
+            loaded => return loaded.map_err(|error| refuse_key(&error)),
+        }
     }
-    let prompt = format!("Passphrase for {}: ", path.display());
-    let passphrase = rpassword::prompt_password(prompt).map(Zeroizing::new);
-    let passphrase = passphrase.map_err(|error| Fail::usage(format!("cannot read a passphrase: {error}")))?;
-    key::load(path, Some(&passphrase)).map_err(|error| refuse_key(&error))
 }
 
 fn refuse_key(error: &KeyError) -> Fail {

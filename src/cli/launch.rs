@@ -68,9 +68,7 @@ pub async fn launch(mut launch: Launch, workspace: &Workspace, runs: Runs<Dir>, 
     let secrets = access::resolve_secrets(&launch.job, &workspace.root)?;
     known_hosts::freeze_authorities(&mut launch.job, &workspace.root)?;
     let trust = known_hosts::trust(&launch.job, &workspace.root, &runs)?;
-    if launch.job.login.host_key == HostKeyPolicy::Off {
-        notice("warning: host keys are not checked (`host_key: off`); whoever answers is trusted");
-    }
+    warn_of_unchecked_keys(&launch.job);
     access::raise_open_files();
     let id = match launch.id {
         Some(id) => id,
@@ -181,6 +179,13 @@ fn not_driven(error: &WorkError, run: &RunId) -> Fail {
     };
     Fail::new(Exit::Unavailable, format!("run `{run}`: {error}{}", cause.unwrap_or_default()))
         .hint(format!("when that is mended, `sshjob status {run}` settles what is known of it"))
+}
+
+/// Warns where `job` trusts whoever answers.
+pub fn warn_of_unchecked_keys(job: &Job) {
+    if job.login.host_key == HostKeyPolicy::Off {
+        notice("warning: host keys are not checked (`host_key: off`); whoever answers is trusted");
+    }
 }
 
 /// Says something that is neither a result nor an error.

@@ -14,6 +14,7 @@ pub mod keys;
 pub mod known_hosts;
 pub mod launch;
 pub mod output;
+pub mod passphrase;
 pub mod project;
 pub mod select;
 pub mod ssh_config;

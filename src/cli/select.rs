@@ -1,6 +1,6 @@
 //! Flags that choose hosts, the same for every command that needs some, and what they match.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::access::not_yet;
 use super::exit::{Exit, Fail};
+use super::launch::notice;
 use super::project::{Workspace, shown};
 use super::ssh_config::SshConfig;
 use crate::adapter::hosts::HostsFile;
@@ -16,13 +17,13 @@ use crate::domain::hostrange;
 use crate::domain::id::InstanceId;
 use crate::domain::instance::{AddressKind, Instance, InstanceState};
 use crate::domain::job::resolve::Overrides;
-use crate::domain::job::settings::{Settings, Settled, Sourced};
+use crate::domain::job::settings::{Origin, Settings, Settled, Sourced};
 use crate::domain::job::{Job, Targets};
 use crate::domain::plan;
 use crate::domain::project::InventorySource;
 use crate::domain::quantity::Amount;
 use crate::domain::run::Target;
-use crate::domain::selector::{Host, Selector, TagFilter};
+use crate::domain::selector::{HOST_SCOPE, Host, Mention, Selector, TagFilter, is_meant};
 use crate::port::InventoryError;
 
 /// Which hosts.
@@ -32,11 +33,12 @@ pub struct Select {
     /// Hosts whose tag K has value V: `K=A,B` (either), `K=web*`, `K!=V`, or `K` alone; repeat to ask for more
     #[arg(short, long, value_name = "K=V[,V]")]
     pub tag: Vec<TagFilter>,
-    /// Hosts by name, without an inventory: `web-1`, `node[1-5],db1`, `root@10.0.0.5:2222`; for these `~/.ssh/config`
-    /// counts where nothing else says how to log in (`SSHJOB_SSH_CONFIG`: another file, or `none`)
+    /// Hosts by name: `web-1`, `node[1-5],db1`, `root@10.0.0.5:2222`. A plain name that is an id in the inventory file is
+    /// that instance; any other needs no inventory, and for it `~/.ssh/config` counts where nothing else says how to log
+    /// in (`SSHJOB_SSH_CONFIG`: another file, or `none`)
     #[arg(short = 'w', long, value_name = "HOST[,HOST]")]
     pub host: Vec<String>,
-    /// Leave these out: ids, addresses or names, with `*`, `?` and ranges
+    /// Leave these out: ids, addresses or names, with `*`, `?` and ranges; or hosts as `-w` names them
     #[arg(short = 'x', long, value_name = "HOST[,HOST]")]
     pub exclude: Vec<String>,
     /// At most this many of the matches, or this share of them; always the same ones
@@ -79,11 +81,11 @@ impl Select {
         Ok(())
     }
 
-    /// The targets that the flags name without a job.
+    /// The targets that the flags name without a job, and the settings that count for them.
     ///
     /// # Errors
     /// As [`Select::add_to`], and where the flags name nobody: that never means everybody.
-    pub fn targets(&self, workspace: &Workspace) -> Result<Targets, Fail> {
+    pub fn targets(&self, workspace: &Workspace) -> Result<(Targets, Settled), Fail> {
         let selector = self.selector()?;
         if selector.is_empty() {
             return Err(Fail::usage("no hosts are selected; that never means all of them")
@@ -93,7 +95,7 @@ impl Select {
         let settled = settings.settle();
         // A host that is named is reached by that name.
         let address = settled.address.value.filter(|_| selector.hosts.is_empty());
-        Ok(Targets { selector, regions: settled.regions.value, address })
+        Ok((Targets { selector, regions: settled.regions.value.clone(), address }, settled))
     }
 
     fn selector(&self) -> Result<Selector, Fail> {
@@ -101,11 +103,16 @@ impl Select {
             return Err(Fail::usage("`--tag` and `--host` exclude each other: a host that is named has no tags")
                 .hint("select by tags and leave hosts out with `-x`, or name every host with `-w`"));
         }
-        let mut exclude = Vec::new();
+        Ok(Selector { tags: self.tag.clone(), hosts: self.hosts()?, exclude: self.exclusions()?, limit: self.limit })
+    }
+
+    /// The words of `-x`.
+    fn exclusions(&self) -> Result<Vec<String>, Fail> {
+        let mut words = Vec::new();
         for list in &self.exclude {
-            exclude.extend(expand("--exclude", list)?);
+            words.extend(expand("--exclude", list)?);
         }
-        Ok(Selector { tags: self.tag.clone(), hosts: self.hosts()?, exclude, limit: self.limit })
+        Ok(words)
     }
 
     /// The hosts of `-w`, each once.
@@ -150,17 +157,30 @@ impl Select {
 
     /// The instances that `targets`, of a job or of [`Select::targets`], matches in the inventory, sorted by id.
     ///
-    /// Hosts that are named one by one need no inventory.
+    /// Hosts that are named one by one need no inventory. `settled` says at which port hosts are where nobody else does.
     ///
     /// # Errors
     /// [`Exit::NothingMatched`] where there are none, unless `--allow-empty`; [`Exit::Unavailable`] or
     /// [`Exit::Usage`] where the inventory cannot answer.
-    pub async fn find(&self, workspace: &Workspace, targets: &Targets) -> Result<Vec<Instance>, Fail> {
+    pub async fn find(
+        &self,
+        workspace: &Workspace,
+        targets: &Targets,
+        settled: &Settled,
+    ) -> Result<Vec<Instance>, Fail> {
         let selector = &targets.selector;
         if !selector.hosts.is_empty() {
-            let named = selector.instances_of_hosts();
+            let mut named = selector.instances_of_hosts();
+            self.look_up(&mut named, workspace, settled).await;
             let place = format!("the {} named", number(named.len(), "host"));
-            return self.unless_empty(selector.choose(named), || nothing_matched(selector, &place));
+            let chosen = self.choose(selector, named.clone(), settled)?;
+            return self.unless_empty(chosen, || {
+                let fail = nothing_matched(selector, &place);
+                match explain(selector, named) {
+                    Some(why) => fail.hint(why),
+                    None => fail,
+                }
+            });
         }
         let path = match self.source(workspace) {
             InventorySource::File(path) => path,
@@ -171,7 +191,7 @@ impl Select {
         let file = HostsFile::new(&path, shown_path(&path));
         let all = file.instances(&targets.regions).await?;
         let total = all.len();
-        let chosen = selector.choose(all);
+        let chosen = self.choose(selector, all, settled)?;
         if !chosen.is_empty() || self.allow_empty {
             return Ok(chosen);
         }
@@ -185,17 +205,88 @@ impl Select {
         })
     }
 
+    /// Puts what the inventory file knows in the place of each of the `named` hosts of `-w` that has the id of one of its
+    /// instances, and nothing more said of it.
+    async fn look_up(&self, named: &mut [Instance], workspace: &Workspace, settled: &Settled) {
+        let is_plain = |instance: &Instance| instance.user.is_none() && instance.port.is_none();
+        let InventorySource::File(path) = self.source(workspace) else { return };
+        if self.host.is_empty() || !named.iter().any(is_plain) {
+            return;
+        }
+        let found = match HostsFile::new(&path, shown_path(&path)).instances(&[]).await {
+            Ok(found) => found,
+            // Hosts that are named need no inventory.
+            Err(error) => return tracing::info!("{error}"),
+        };
+        let mut found: HashMap<InstanceId, Instance> =
+            found.into_iter().map(|instance| (instance.id.clone(), instance)).collect();
+        for host in named.iter_mut().filter(|host| is_plain(host)) {
+            let Some(mut instance) = found.remove(&host.id) else { continue };
+            instance.addresses = instance.addresses.only(settled.address.value);
+            *host = instance;
+        }
+    }
+
+    /// What `selector` chooses of `all`: before it limits them, those are left out that an exclusion means by the place
+    /// where they are in the end reached. Says which words of `-x` mean nobody.
+    fn choose(&self, selector: &Selector, all: Vec<Instance>, settled: &Settled) -> Result<Vec<Instance>, Fail> {
+        if selector.exclude.is_empty() {
+            return Ok(selector.choose(all));
+        }
+        let config = if self.host.is_empty() { None } else { SshConfig::load()? };
+        let mut exclusions: Vec<(&str, Mention, bool)> =
+            selector.exclude.iter().map(|word| (word.as_str(), Mention::new(word), false)).collect();
+        let everybody = Selector { exclude: Vec::new(), limit: None, ..selector.clone() };
+        let mut candidates = everybody.choose(all);
+        let total = candidates.len();
+        candidates.retain(|instance| {
+            let place = match &config {
+                Some(config) if is_bare(instance) => config.place(instance, settled),
+                _ => instance
+                    .address(None)
+                    .map(|(address, _)| (address.to_owned(), instance.port.unwrap_or(settled.port.value))),
+            };
+            let mut is_out = false;
+            for (_, mention, means) in &mut exclusions {
+                let is_at = place.as_ref().is_some_and(|(address, port)| mention.is_at(address, *port));
+                if is_at || is_meant(instance, mention) {
+                    (*means, is_out) = (true, true);
+                }
+            }
+            !is_out
+        });
+        // What a job leaves out in general may well be absent today; what was typed just now is a slip.
+        let typed = self.exclusions()?;
+        let typed: BTreeSet<&str> = typed.iter().map(String::as_str).collect();
+        let idle: Vec<&str> = exclusions.iter().filter(|(.., means)| !means).map(|(word, ..)| *word).collect();
+        let idle: Vec<&str> = idle.into_iter().filter(|word| typed.contains(word)).collect();
+        if !idle.is_empty() && total > 0 {
+            let words =
+                describe(&Selector { exclude: idle.into_iter().map(str::to_owned).collect(), ..Selector::default() });
+            notice(&format!("warning: {words} excludes none of the {}", number(total, "host")));
+        }
+        Ok(selector.choose(candidates))
+    }
+
     /// Where tasks of `job` on `instances` connect to; hosts that are named one by one as `~/.ssh/config` says, where
     /// nothing more particular was `settled`.
     ///
     /// # Errors
     /// Where that file cannot be read, or asks for what is not supported.
     pub fn reach(&self, job: &Job, settled: &Settled, instances: &[Instance]) -> Result<Vec<Target>, Fail> {
-        let mut targets: Vec<Target> = instances.iter().map(|instance| plan::target(job, instance)).collect();
+        // Whoever types a user means it now; the inventory says whom one is to be in general.
+        let is_typed = matches!(settled.user.origin, Origin::Flag(_) | Origin::Env(_));
+        let target = |instance: &Instance| {
+            if is_typed && !is_bare(instance) {
+                return plan::target(job, &Instance { user: None, ..instance.clone() });
+            }
+            plan::target(job, instance)
+        };
+        let mut targets: Vec<Target> = instances.iter().map(target).collect();
         if !self.host.is_empty()
             && let Some(config) = SshConfig::load()?
         {
-            for (target, instance) in targets.iter_mut().zip(instances) {
+            for (target, instance) in targets.iter_mut().zip(instances).filter(|(_, instance)| is_bare(instance)) {
                 config.apply(target, instance, settled)?;
             }
         }
@@ -214,6 +305,11 @@ impl From<InventoryError> for Fail {
             InventoryError::Invalid(found) => Self::usage(found),
         }
     }
+}
+
+/// Whether all that is known of an instance is what `-w` says.
+fn is_bare(instance: &Instance) -> bool {
+    (instance.account.as_str(), instance.region.as_str()) == (HOST_SCOPE, HOST_SCOPE)
 }
 
 fn expand(flag: &str, list: &str) -> Result<Vec<String>, Fail> {

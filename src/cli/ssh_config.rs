@@ -14,8 +14,8 @@ use super::exit::Fail;
 use super::project::refuse;
 use crate::domain::diagnostic::quoted;
 use crate::domain::instance::Instance;
-use crate::domain::job::Hop;
-use crate::domain::job::settings::{Origin, Settled};
+use crate::domain::job::settings::{Origin, Settled, Sourced};
+use crate::domain::job::{Hop, User};
 use crate::domain::location::Location;
 use crate::domain::run::Target;
 use crate::domain::selector::Host;
@@ -92,6 +92,19 @@ impl SshConfig {
         }
         target.address = Some(found.host_name.unwrap_or(typed));
         Ok(())
+    }
+
+    /// Where a task on the named host `instance` connects to: address and port.
+    pub fn place(&self, instance: &Instance, settled: &Settled) -> Option<(String, u16)> {
+        let (typed, _) = instance.address(None)?;
+        let user = instance.user.as_deref().or(match &settled.user {
+            Sourced { origin: Origin::Default, .. } => None,
+            Sourced { value: User::Name(user) | User::Tag { default: user, .. }, .. } => Some(user),
+        });
+        let found = self.of(typed, user);
+        let said = Some(settled.port.value).filter(|_| settled.port.origin != Origin::Default);
+        let port = instance.port.or(said).or(found.port).unwrap_or(settled.port.value);
+        Some((found.host_name.unwrap_or_else(|| typed.to_owned()), port))
     }
 
     fn of(&self, host: &str, user: Option<&str>) -> HostSettings {

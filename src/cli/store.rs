@@ -17,12 +17,20 @@ use super::project::Workspace;
 /// # Errors
 /// Where it cannot be opened, or needs AWS.
 pub fn open(global: &Global, workspace: Option<&Workspace>) -> Result<Runs<Dir>, Fail> {
+    let root = place(global, workspace)?;
+    tracing::info!(store = %root.display(), "opened");
+    Ok(Runs::new(Dir::open(root)?))
+}
+
+/// Where the store is that [`open`] opens.
+///
+/// # Errors
+/// Where there is no place for it, or it needs AWS.
+pub fn place(global: &Global, workspace: Option<&Workspace>) -> Result<PathBuf, Fail> {
     let project = workspace.and_then(|workspace| Some((workspace.root.as_path(), workspace.project.store.as_ref()?)));
     let project = project.map(|(root, store)| (root, store.value.as_str()));
     let home = |name| variable(name).map(PathBuf::from);
-    let root = locate(global.store.as_deref(), project, home("XDG_STATE_HOME"), home("HOME"))?;
-    tracing::info!(store = %root.display(), "opened");
-    Ok(Runs::new(Dir::open(root)?))
+    locate(global.store.as_deref(), project, home("XDG_STATE_HOME"), home("HOME"))
 }
 
 /// Opens the store of a command that needs nothing else of the project.

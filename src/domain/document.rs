@@ -60,9 +60,9 @@ pub struct TaskDocument {
     pub stdout: String,
     /// Standard error as text, up to 64 KiB; bytes that are no UTF-8 are replaced.
     pub stderr: String,
-    /// Bytes that the script wrote to its standard output.
+    /// Bytes that the script wrote to its standard output; of a lost task at least these.
     pub stdout_bytes: u64,
-    /// Bytes that the script wrote to its standard error.
+    /// Bytes that the script wrote to its standard error; of a lost task at least these.
     pub stderr_bytes: u64,
     /// Whether output beyond `max_output` was dropped: then the store does not hold it either.
     pub truncated: bool,

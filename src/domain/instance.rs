@@ -37,6 +37,20 @@ pub struct Addresses {
     pub dns: Option<String>,
 }
 
+impl Addresses {
+    /// The address of the `wanted` kind alone; all of them where none is.
+    #[must_use]
+    pub fn only(self, wanted: Option<AddressKind>) -> Self {
+        match wanted {
+            None => self,
+            Some(AddressKind::Private) => Self { private: self.private, ..Self::default() },
+            Some(AddressKind::Public) => Self { public: self.public, ..Self::default() },
+            Some(AddressKind::Ipv6) => Self { ipv6: self.ipv6, ..Self::default() },
+            Some(AddressKind::Dns) => Self { dns: self.dns, ..Self::default() },
+        }
+    }
+}
+
 /// Whether a machine can be connected to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

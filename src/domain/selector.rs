@@ -2,6 +2,7 @@
 
 mod filter;
 mod host;
+mod mention;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,12 +11,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::id::InstanceId;
 use super::instance::{Addresses, Instance, InstanceState};
-use super::pattern::Pattern;
 use super::quantity::Amount;
 
 pub use filter::{InvalidTagFilter, TagFilter};
 pub(super) use host::is_user;
 pub use host::{Host, InvalidHost};
+pub use mention::Mention;
 
 /// The account and region of a host that was named with `-w`: it stands in no inventory.
 pub const HOST_SCOPE: &str = "host";
@@ -28,7 +29,7 @@ pub struct Selector {
     /// Hosts named one by one, ranges expanded; they need no inventory. Excludes `tags`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<Host>,
-    /// Ids, addresses or `Name` globs that are left out.
+    /// Hosts that are left out: ids, addresses or `Name` globs, or hosts as `-w` names them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
     /// At most this many or this share of the matches, a stable pick.
@@ -50,11 +51,11 @@ impl Selector {
             return Vec::new();
         }
         let filters: Vec<_> = self.tags.iter().map(TagFilter::compile).collect();
-        let exclude: Vec<Pattern> = self.exclude.iter().map(|text| Pattern::new(text)).collect();
+        let exclude: Vec<Mention> = self.exclude.iter().map(|text| Mention::new(text)).collect();
         all.retain(|instance| {
             instance.state == InstanceState::Running
                 && filters.iter().all(|filter| filter.passes(instance))
-                && !exclude.iter().any(|pattern| is_named(instance, pattern))
+                && !exclude.iter().any(|mention| is_meant(instance, mention))
         });
         if let Some(limit) = self.limit {
             let wanted = limit.of(u32::try_from(all.len()).unwrap_or(u32::MAX)) as usize;
@@ -75,12 +76,13 @@ impl Selector {
     }
 }
 
-/// Whether `pattern` is meant for this instance: by its id, its `Name`, or any of its addresses.
-fn is_named(instance: &Instance, pattern: &Pattern) -> bool {
+/// Whether `mention` means this instance: by its id, its `Name`, or any of its addresses.
+pub fn is_meant(instance: &Instance, mention: &Mention) -> bool {
     let Addresses { private, public, ipv6, dns } = &instance.addresses;
     let addresses = [private, public, ipv6, dns].into_iter().flatten().map(String::as_str);
-    let mut names = addresses.chain(instance.name()).chain([instance.id.as_str()]);
-    names.any(|name| pattern.matches(name))
+    let at_port = |address| instance.port.is_some_and(|port| mention.is_at(address, port));
+    mention.matches(addresses.clone().chain(instance.name()).chain([instance.id.as_str()]))
+        || addresses.into_iter().any(at_port)
 }
 
 /// The place of an instance in the order in which a limit picks: as good as random, the same every time.

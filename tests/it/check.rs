@@ -99,3 +99,18 @@ fn route_through_a_jump_host_shows_it_as_a_step() {
     let output = world.sshjob(&["--store", "there", "check", "-t", "Environment=Dev", "-J", &jump]);
     assert!(said(&output).contains("hint: `sshjob --store there check -w` on the jump host"), "{}", said(&output));
 }
+
+#[test]
+fn check_that_trusts_anyone_says_so_and_its_hints_name_the_store() {
+    let mut world = World::new(1);
+    let output = world.sshjob(&["--store", "elsewhere", "check", "-t", "Environment=Dev", "--host-key", "off"]);
+    let told = steady(&said(&output));
+    assert!(told.contains("warning: host keys are not checked"), "{told}");
+    assert!(told.contains("TIME TIME off TIME TIME ok"), "{told}");
+    let check = ["--store", "elsewhere", "check", "-t", "Environment=Dev"];
+    assert_eq!(world.sshjob(&check).status.code(), Some(0));
+    world.fleet_mut().change_host_keys();
+    let told = said(&world.sshjob(&check));
+    assert!(told.contains("`sshjob --store elsewhere trust forget"), "{told}");
+    assert!(!told.contains("`sshjob trust"), "{told}");
+}

@@ -455,3 +455,16 @@ async fn records_that_are_damaged_name_their_key() {
         format!("`{key}` is damaged: 8589934590 tasks in 2 batches; a run has at most 1000000")
     );
 }
+
+#[tokio::test]
+async fn status_of_a_lost_task_counts_no_less_than_it_shows() {
+    let store = Memory::default();
+    let tale = Tale::of(&store, RUN, &["web-1"]).await;
+    tale.output("web-1", 1, Stream::Out, &[(0, b"one\ntwo\n")]).await;
+    tale.outcomes(&[("web-1", TaskRecord { stdout_bytes: 0, stderr_bytes: 0, ..ran(TaskState::Lost) })]).await;
+    tale.ended(RunState::Failed, None, &[TaskState::Lost]).await;
+    let document: serde_json::Value = serde_json::from_str(&type_in(&store, "status -o json").await.out).unwrap();
+    let task = &document["tasks"][0];
+    assert_eq!((task["stdout"].as_str(), task["stdout_bytes"].as_u64()), (Some("one\ntwo\n"), Some(8)));
+    assert_eq!(task["stderr_bytes"], 0);
+}

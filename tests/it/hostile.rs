@@ -94,10 +94,7 @@ const TRICKS: &[(Deed, &str)] = &[
 
 /// What comes of each host that floods.
 const FLOODS: &[(Deed, &str)] = &[
-    (
-        Deed::PrefacesForEver,
-        "unreachable: SSH handshake: the host says `ait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wait please wa` instead of its version",
-    ),
+    (Deed::PrefacesForEver, "unreachable: SSH handshake: the host says `please wait …"),
     (Deed::EndlessVersion, "unreachable: SSH handshake: invalid ssh version string"),
     (Deed::BeginsHandshakeForEver, "unreachable: SSH handshake: key exchange init failed"),
     (Deed::IgnoresInHandshake, "unreachable: SSH handshake: no answer within 6s"),
@@ -162,6 +159,14 @@ fn assert_told(deeds: &[(Deed, &str)], world: &World, output: &Output) {
     // What differs from tester to tester and from test to test.
     let key = world.fleet().login().public().fingerprint(HashAlg::Sha256).to_string();
     let actual = actual.replace(&key, "KEY").replace(&format!("`{}`", user()), "USER");
+    // Of a flood the end is kept, which begins anywhere.
+    let actual = actual.lines().map(|line| match line.split_once(": the host says `") {
+        Some((before, flood)) if flood.contains("please wait please wait") => {
+            format!("{before}: the host says `please wait …")
+        }
+        _ => line.to_owned(),
+    });
+    let actual = actual.collect::<Vec<_>>().join("\n");
     assert_eq!(actual, table(&|(_, line)| (*line).to_owned()));
     assert!(!said(output).contains("panicked"), "{}", said(output));
 }

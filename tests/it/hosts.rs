@@ -135,3 +135,67 @@ fn inventory_that_cannot_answer_says_why() {
         ["ec2", "none.yaml", "bad.yaml"].map(|name| project.say(&["-t", "Role=web", "--inventory", name])).into();
     insta::assert_snapshot!(all.join("\n"));
 }
+
+/// The ids that `arguments` match, and standard error, with an ssh configuration that has an alias.
+fn left(project: &Project, arguments: &[&str]) -> (Vec<String>, String) {
+    fs::create_dir_all(project.path().join(".ssh")).unwrap();
+    project.write(".ssh/config", "Host alias\n HostName 127.0.77.1\n Port 2201\n");
+    let output = project.command(arguments).args(["-q", "--allow-empty"]).env("HOME", project.path()).output().unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    let ids = out.lines().skip(1).map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    (ids, String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn exclusion_leaves_a_host_out_however_it_is_written() {
+    let project = Project::new();
+    for (named, excluded, expected) in [
+        ("[::1]:2266,db1", "[::1]:2266", &["db1"][..]),
+        ("[::1]:2266,db1", "root@[0::1]", &["db1"]),
+        ("127.0.77.1:2201,127.0.77.1:2202", "root@127.0.77.1:2201", &["127.0.77.1:2202"]),
+        ("root@127.0.77.1,db1", "admin@127.0.77.1:22", &["db1"]),
+        ("alias,db1", "127.0.77.1", &["db1"]),
+        ("alias,db1", "127.0.77.1:2201", &["db1"]),
+        ("alias:22,db1", "127.0.77.1:22", &["db1"]),
+        ("alias,db1", "127.0.*", &["db1"]),
+    ] {
+        let left = left(&project, &["-w", named, "-x", excluded]);
+        assert_eq!(left, (expected.iter().map(|id| (*id).to_owned()).collect(), String::new()), "{excluded}");
+    }
+    // Left out before the limit picks.
+    assert_eq!(left(&project, &["-w", "alias,db1", "-x", "127.0.77.1", "-l", "1"]).0, ["db1"]);
+    let (ids, _) = left(&project, &["-t", "Environment=Dev", "-x", "root@10.0.0.2:2222"]);
+    assert_eq!(ids, ["web-1"]);
+}
+
+#[test]
+fn exclusion_that_leaves_nobody_out_is_a_warning() {
+    let project = Project::new();
+    let (ids, told) = left(&project, &["-w", "alias,db1", "-x", "db1,zzz[1-2],127.0.77.1:22"]);
+    assert_eq!(ids, ["alias"]);
+    assert_eq!(told, "warning: `-x 127.0.77.1:22,zzz[1-2]` excludes none of the 2 hosts\n");
+    let (ids, told) = left(&project, &["-t", "Environment=Dev", "-x", "db-1"]);
+    assert_eq!((ids.len(), told.as_str()), (2, "warning: `-x db-1` excludes none of the 2 hosts\n"));
+}
+
+#[test]
+fn host_that_is_named_as_the_inventory_calls_it_is_that_instance() {
+    let project = Project::new();
+    let dry = |arguments: &[&str], user: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sshjob"));
+        command.args(["--store", "runs", "run", "-q", "--dry-run"]).args(arguments).args(["--", "true"]);
+        command.current_dir(project.path()).env_clear().env("HOME", project.path());
+        told(command.envs(user.map(|user| ("SSHJOB_USER", user)))).lines().skip(2).collect::<Vec<_>>().join("\n")
+    };
+    let all = [
+        dry(&["-w", "web-2,web-1,other"], None),
+        dry(&["-w", "web-2,root@web-1,other"], Some("typed")),
+        dry(&["-w", "web-1", "--address", "public"], None),
+        dry(&["-w", "web-1:22"], None),
+        dry(&["-w", "old-1"], None),
+        dry(&["-w", "web-2", "--inventory", "none.yaml"], None),
+        dry(&["-t", "Environment=Dev", "-u", "typed"], None),
+        dry(&["-w", "web-2", "-u", "typed", "-p", "23"], None),
+    ];
+    insta::assert_snapshot!(all.join("\n\n"));
+}

@@ -413,3 +413,53 @@ fn jump_host_of_a_job_is_logged_in_to_with_its_own_key() {
     let told = keys.fails(3, &target, None, &[]);
     assert!(told.contains(&format!("jump host `{hop}`: user `{user}`: the host refuses the key SHA256:")), "{told}");
 }
+
+/// Runs a command at a terminal of its own, with nothing on standard input, and types one line per question; prints what
+/// was said, the exit code, and whether the terminal shows again what is typed.
+const TYPIST: &str = r"
+import os, pty, sys, termios
+lines, command = sys.argv[1].split(','), sys.argv[2:]
+pid, fd = pty.fork()
+if pid == 0:
+    os.dup2(os.open('/dev/null', os.O_RDONLY), 0)
+    os.execv(command[0], command)
+said = b''
+while True:
+    try:
+        piece = os.read(fd, 4096)
+    except OSError:
+        break
+    if not piece:
+        break
+    said += piece
+    if lines and said.endswith(b'key: '):
+        os.write(fd, {'^C': b'\x03'}.get(lines[0], lines[0].encode() + b'\r'))
+        lines.pop(0)
+_, status = os.waitpid(pid, 0)
+echo = termios.tcgetattr(fd)[3] & termios.ECHO != 0
+print(said.decode(), 'exit', os.waitstatus_to_exitcode(status), 'echo', echo)
+";
+
+#[test]
+fn passphrase_is_asked_for_at_the_terminal_three_times_and_ctrl_c_leaves_it_as_it_was() {
+    let keys = keys();
+    keys.key("ed25519", "key");
+    let host = keys.host(&["key"], &[]);
+    keys.make("ssh-keygen -q -p -P '' -N secret -f key");
+    let at = host.address().to_string();
+    for (typed, end, questions) in [
+        ("wrong,wrongest,secreX\u{8}t", "exit 0 echo True", 3),
+        ("a,b,c,secret", "exit 2 echo True", 3),
+        ("wrong,^C", "exit 130 echo True", 2),
+    ] {
+        let ours = keys.world.command(&["run", "-w", &at, "-i", "key", "--", "true"]);
+        let mut command = Command::new("python3");
+        command.args(["-c", TYPIST, typed]).arg(ours.get_program()).args(ours.get_args());
+        command.current_dir(ours.get_current_dir().unwrap()).env_clear();
+        command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let told = said(&command.output().unwrap());
+        assert!(told.contains(end), "{typed}: {told}");
+        assert_eq!(told.matches("Passphrase for").count(), questions, "{told}");
+        assert!(!told.contains("secre"), "what is typed is shown: {told}");
+    }
+}

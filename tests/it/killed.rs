@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::world::{World, json};
+use crate::support::world::{World, json, said};
 
 /// The words of a run of `script` on all hosts of a world.
 fn run<'a>(store: &'a str, script: &'a str) -> [&'a str; 8] {
@@ -82,4 +82,19 @@ fn two_processes_with_one_request_are_one_run_and_start_each_task_once() {
         }
         assert_eq!(std::fs::read_to_string(&marks).unwrap().lines().count(), 6, "round {round}");
     }
+}
+
+#[test]
+fn retry_where_the_only_failure_is_lost_starts_nothing_and_exits_so() {
+    let world = World::new(1);
+    let started = world.path().join("started");
+    rustix::fs::mknodat(rustix::fs::CWD, &started, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let mut child =
+        world.command(&run("store", &format!("echo up > {}; sleep 600", started.display()))).spawn().unwrap();
+    assert_eq!(std::fs::read_to_string(&started).unwrap(), "up\n");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let again = world.sshjob(&["--store", "store", "retry", "last", "--failed"]);
+    assert_eq!(again.status.code(), Some(6), "{}", said(&again));
+    assert!(said(&again).contains("1 lost, which may have run"), "{}", said(&again));
 }

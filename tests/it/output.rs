@@ -78,6 +78,7 @@ async fn text_of_a_mixed_run_has_results_and_troubles_apart() {
     db-2   unreachable                    connect: no route[2J to host
     hello-20261122T221500Z-1f2e3d failed: 2 succeeded, 1 failed, 1 unreachable of 4 hosts in 3.2s: max_errors exceeded: more than 1 did not succeed
     hint: `sshjob logs hello-20261122T221500Z-1f2e3d --host db-1` shows all of its output
+    hint: `sshjob check` with the same hosts and login flags says what stands in the way
     hint: `sshjob retry hello-20261122T221500Z-1f2e3d --failed` runs it again where it did not succeed
     ");
     assert_eq!(shown.exit, Exit::MaxErrors);

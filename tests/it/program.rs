@@ -161,6 +161,19 @@ fn word_that_is_taken_for_something_else_than_was_meant_is_told() {
     assert!(told(0, &["--", "echo", "--store", "x"]).starts_with(flag));
     assert!(!told(0, &["-q", "--", "echo", "--store", "x"]).contains("stands after"));
     assert!(told(0, &["--", "echo", "a", "|", "b"]).starts_with("`|` reaches `echo` as an argument"));
+    for words in [&["--sudo", "nobody"][..], &["--sudo", "nobody", "--", "id"]] {
+        assert!(told(2, words).ends_with("to become that user, write `--sudo=nobody`\n"), "{}", told(2, words));
+    }
+    let check = ends(&world, 2, &["check", "-t", "Environment=Dev", "--sudo", "nobody"]);
+    assert!(said(&check).contains("write `--sudo=nobody`"), "{}", said(&check));
+    let no_script = "error: cannot read the script `gone.sh`: No such file or directory (os error 2)\n\
+                     hint: `--script` names a file as seen from the working directory\n";
+    assert_eq!(told(2, &["--script", "gone.sh"]), no_script);
+    let listed = [
+        ends(&world, 0, &[&select[..], &["--list-hosts"]].concat()),
+        ends(&world, 0, &["hosts", "-t", "Environment=Dev"]),
+    ];
+    assert_eq!(listed[0].stdout, listed[1].stdout);
 }
 
 #[test]

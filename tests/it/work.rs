@@ -457,7 +457,8 @@ async fn store_that_loses_output_stops_the_run_before_the_next_host() {
     let store = Memory::default().with_fault_at("/output/", StoreFault::ErrorBefore);
     let done = rig::run(&store, rig::request(job, &fleet.addresses(), "one"), fleet.login()).await.unwrap();
     assert!(matches!(done.driven.stop, Some(Stop::Store(_))), "{:?}", done.driven.stop);
-    let (_, first, _) = &done.tasks()[0];
-    assert_eq!((first.state, first.truncated), (TaskState::Succeeded, true));
-    assert_eq!(done.driven.verdict.as_ref().unwrap().counts.of(TaskState::Skipped), 1);
+    // Which of the two is told of first is open: the one that is skipped need not wait for the other's end.
+    let mut ends: Vec<_> = done.tasks().into_iter().map(|(_, record, _)| (record.state, record.truncated)).collect();
+    ends.sort();
+    assert_eq!(ends, [(TaskState::Succeeded, true), (TaskState::Skipped, false)]);
 }

@@ -5,12 +5,13 @@ use serde::Serialize;
 
 use crate::adapter::ssh::{Connector, Stage};
 use crate::cli::access;
+use crate::cli::command::run::hint_at_equals;
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::flags::{Execution, Login, whom};
 use crate::cli::keys;
 use crate::cli::known_hosts;
-use crate::cli::launch::{notice, program};
+use crate::cli::launch::{notice, program, warn_of_unchecked_keys};
 use crate::cli::output::advice::{advice, as_called};
 use crate::cli::output::console::Console;
 use crate::cli::output::lines::clean;
@@ -23,7 +24,7 @@ use crate::domain::document::Schema;
 use crate::domain::job::file::JobFile;
 use crate::domain::job::resolve::Overrides;
 use crate::domain::job::settings::Settled;
-use crate::domain::job::{Job, Source, Sudo, read};
+use crate::domain::job::{HostKeyPolicy, Job, Source, Sudo, read};
 use crate::domain::plan;
 use crate::domain::quantity::Amount;
 use crate::domain::run::Target;
@@ -61,12 +62,14 @@ pub struct Args {
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let workspace = Workspace::open(&global)?;
     let (job, settled) = args.job(&workspace)?;
-    let instances = args.select.find(&workspace, &job.targets).await?;
+    let instances = args.select.find(&workspace, &job.targets, &settled).await?;
     let targets = args.select.reach(&job, &settled, &instances)?;
     let runs = store::open(&global, Some(&workspace))?;
     let keyring = keys::load_keys(&job, &targets, &workspace.root).await?;
     let trust = known_hosts::trust(&job, &workspace.root, &runs)?;
+    warn_of_unchecked_keys(&job);
     access::raise_open_files();
+    let program = program(&global).unwrap_or_else(|| "sshjob".to_owned());
     let access = Access { connector: Connector::default(), keyring, trust, clock: Clock };
     let (planned, _) = plan::plan(&job, &targets);
     let mut console = Console::new(global.color);
@@ -76,7 +79,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let mut done = Vec::with_capacity(targets.len());
     while let Some(checked) = checking.next().await {
         if global.output == Format::Ndjson {
-            console.out(line(&HostLine { schema: Schema::V1, host: Row::new(&checked) })?);
+            console.out(line(&HostLine { schema: Schema::V1, host: Row::new(&checked, &program) })?);
         }
         done.push(checked);
     }
@@ -85,13 +88,12 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     match global.output {
         Format::Ndjson => {}
         Format::Json => {
-            let hosts = done.iter().map(Row::new).collect();
+            let hosts = done.iter().map(|checked| Row::new(checked, &program)).collect();
             console.out(line(&Document { schema: Schema::V1, hosts })?);
         }
         Format::Text => {
             let table = steps(&done, &job, console.out_color());
-            let troubles = troubles(&done, program(&global).as_deref().unwrap_or("sshjob"));
-            console.out(table + &troubles);
+            console.out(table + &troubles(&done, &program));
         }
     }
     if !global.quiet {
@@ -108,7 +110,10 @@ impl Args {
         let mut request = Overrides { settings, ..Overrides::default() };
         self.select.add_to(&mut request)?;
         let file = if let Some(name) = &self.job {
-            workspace.job(name)?
+            workspace.job(name).map_err(|fail| match hint_at_equals(sudo.as_ref(), name) {
+                Some(hint) => fail.hint(hint),
+                None => fail,
+            })?
         } else {
             let name = "check".parse().map_err(|error| Fail::usage(format!("{error}")))?;
             JobFile::ad_hoc(name, Source::Command(vec!["true".to_owned()]))
@@ -159,7 +164,7 @@ struct Step {
 }
 
 impl<'a> Row<'a> {
-    fn new(checked: &'a Checked) -> Self {
+    fn new(checked: &'a Checked, program: &str) -> Self {
         let Checked { target, steps, host_key, failure } = checked;
         let step = |(stage, took): &(Stage, std::time::Duration)| Step {
             step: name(*stage),
@@ -174,7 +179,7 @@ impl<'a> Row<'a> {
             state: failure.as_ref().map_or(TaskState::Succeeded, |failure| failure.state),
             failed: failure.as_ref().map(|failure| name(failure.step)),
             reason: failure.as_ref().map(|failure| failure.why.as_str()),
-            hint: failure.as_ref().and_then(|failure| advice(failure, target)),
+            hint: failure.as_ref().and_then(|failure| advice(failure, target)).map(|hint| as_called(&hint, program)),
             host_key: host_key.as_deref(),
             steps: steps.iter().map(step).collect(),
         }
@@ -196,6 +201,7 @@ const fn name(stage: Stage) -> &'static str {
 
 /// How far one got with each host, and how long each step took.
 fn steps(done: &[Checked], job: &Job, color: bool) -> String {
+    let is_unchecked = job.login.host_key == HostKeyPolicy::Off;
     let columns = [
         Stage::Jump,
         Stage::Connect,
@@ -209,7 +215,7 @@ fn steps(done: &[Checked], job: &Job, color: bool) -> String {
         let Checked { target, steps, failure, .. } = checked;
         let cell = |stage: Stage| {
             if let Some((_, took)) = steps.iter().find(|(taken, _)| *taken == stage) {
-                Cell::from(elapsed(*took))
+                if is_unchecked && stage == Stage::HostKey { Cell::from("off") } else { Cell::from(elapsed(*took)) }
             } else if failure.as_ref().is_some_and(|failure| failure.step == stage) {
                 Cell::styled("failed", Style::Bad)
             } else {

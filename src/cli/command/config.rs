@@ -9,6 +9,7 @@ use crate::cli::output::lines::clean;
 use crate::cli::output::report::report;
 use crate::cli::output::table::{Cell, table};
 use crate::cli::project::{Workspace, shown};
+use crate::cli::store;
 use crate::domain::job::file::JobFile;
 use crate::domain::job::resolve::{Layers, Overrides};
 use crate::domain::job::settings::Origin;
@@ -75,7 +76,7 @@ fn project_rows(workspace: &Workspace, global: &Global) -> Vec<Row> {
     let store = match (&global.store, &project.store) {
         (Some(store), _) => (json!(store), "--store or SSHJOB_STORE".to_owned()),
         (None, Some(store)) => (json!(store.value), store.origin.to_string()),
-        (None, None) => (json!("$XDG_STATE_HOME/sshjob"), default()),
+        (None, None) => (store::place(global, Some(workspace)).map_or(Value::Null, |place| json!(place)), default()),
     };
     let functions = |name: fn(&crate::domain::project::Functions) -> &str| {
         let functions = project.functions.as_ref();
@@ -103,6 +104,14 @@ fn plain(value: &Value) -> String {
         Value::Array(items) if items.is_empty() => "-".to_owned(),
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) => match fields.iter().collect::<Vec<_>>().as_slice() {
+            // Whom to become.
+            [(key, user)] if *key == "user" => plain(user),
+            fields => {
+                let fields = fields.iter().map(|(key, value)| format!("{key}: {}", plain(value)));
+                format!("{{ {} }}", fields.collect::<Vec<_>>().join(", "))
+            }
+        },
         other => other.to_string(),
     }
 }

@@ -29,8 +29,8 @@ pub struct Args {
 /// What kept it from being done.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let workspace = Workspace::open(&global)?;
-    let targets = args.select.targets(&workspace)?;
-    let instances = args.select.find(&workspace, &targets).await?;
+    let (targets, settled) = args.select.targets(&workspace)?;
+    let instances = args.select.find(&workspace, &targets, &settled).await?;
     show(&instances, targets.address, &global)
 }
 

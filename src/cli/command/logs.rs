@@ -15,8 +15,8 @@ use crate::domain::diagnostic::nearest;
 use crate::domain::document::{OutputDocument, Schema};
 use crate::domain::id::RunId;
 use crate::domain::layout::Stream;
-use crate::domain::pattern::Pattern;
 use crate::domain::run::Target;
+use crate::domain::selector::Mention;
 use crate::engine::history::{RunView, Task, kept};
 use crate::engine::pieces::{Piece, Pieces};
 use crate::engine::records::Runs;
@@ -32,7 +32,7 @@ pub struct Args {
     /// The run: its id, the beginning of it, or `last`
     #[arg(value_name = "RUN", default_value = "last")]
     pub run: String,
-    /// Only of these hosts: ids, names or addresses, with `*` and `?`
+    /// Only of these hosts: ids, names or addresses, with `*` and `?`, or hosts as `-w` names them
     #[arg(long = "host", value_name = "H", value_delimiter = ',')]
     pub hosts: Vec<String>,
     /// Keep on showing what comes, until the run is finished
@@ -248,13 +248,14 @@ pub fn attempts(view: &RunView, task: &Task, all: bool) -> RangeInclusive<u32> {
 
 /// The tasks on the hosts that are asked for; all where none are.
 fn choose<'a>(view: &'a RunView, hosts: &[String]) -> Result<Vec<&'a Task>, Fail> {
-    let patterns: Vec<Pattern> = hosts.iter().map(|host| Pattern::new(host)).collect();
-    let matches = |pattern: &Pattern, target: &Target| {
+    let mentions: Vec<Mention> = hosts.iter().map(|host| Mention::new(host)).collect();
+    let matches = |mention: &Mention, target: &Target| {
         let names = [Some(target.instance.as_str()), target.name.as_deref(), target.address.as_deref()];
-        names.into_iter().flatten().any(|name| pattern.matches(name))
+        mention.matches(names.into_iter().flatten())
+            || target.address.as_deref().is_some_and(|address| mention.is_at(address, target.port))
     };
-    for (host, pattern) in hosts.iter().zip(&patterns) {
-        if view.tasks.iter().any(|task| matches(pattern, &task.target)) {
+    for (host, mention) in hosts.iter().zip(&mentions) {
+        if view.tasks.iter().any(|task| matches(mention, &task.target)) {
             continue;
         }
         let fail = Fail::usage(format!("run `{}` has no host `{}`", view.record.run, clean(host)));
@@ -264,6 +265,6 @@ fn choose<'a>(view: &'a RunView, hosts: &[String]) -> Result<Vec<&'a Task>, Fail
             None => fail.hint("`sshjob status` lists all"),
         });
     }
-    let wanted = |task: &&Task| hosts.is_empty() || patterns.iter().any(|pattern| matches(pattern, &task.target));
+    let wanted = |task: &&Task| hosts.is_empty() || mentions.iter().any(|mention| matches(mention, &task.target));
     Ok(view.tasks.iter().filter(wanted).collect())
 }

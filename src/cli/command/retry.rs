@@ -60,7 +60,8 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let targets = args.choose(&view);
     if targets.is_empty() {
         notice(&nothing_to_do(&view));
-        return Ok(Exit::Success);
+        let is_unknown = view.counts().of(TaskState::Lost) > 0;
+        return Ok(if is_unknown { Exit::Lost } else { Exit::Success });
     }
     let key = layout::blob(&record.script.sha256);
     let script = runs.store().get(&key).await?.ok_or_else(|| damaged(&key, "it does not exist"))?.bytes;

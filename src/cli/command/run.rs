@@ -17,7 +17,7 @@ use crate::cli::store;
 use crate::domain::job::file::JobFile;
 use crate::domain::job::resolve::Overrides;
 use crate::domain::job::settings::Settled;
-use crate::domain::job::{Job, Source};
+use crate::domain::job::{Job, Source, Sudo, read};
 use crate::engine::worker::pack;
 
 /// Run a job, a command or a script now
@@ -70,13 +70,18 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         return Err(access::not_yet(&format!("`--via {}`", args.via)));
     }
     let workspace = Workspace::open(&global)?;
+    if args.list_hosts && args.job.is_none() && args.script.is_none() && args.command.is_empty() {
+        let (targets, settled) = args.select.targets(&workspace)?;
+        let instances = args.select.find(&workspace, &targets, &settled).await?;
+        return hosts::show(&instances, targets.address, &global);
+    }
     let (job, settled) = args.job(&workspace, global.quiet)?;
     let (script, origin) = read_script(&job, &workspace)?;
     access::refuse_what_is_not_built(&job)?;
     // Refused here what no host could run: nothing has been started, and nothing is half done.
     let packed = pack(&job, &script.clone().into());
     packed.map_err(|error| Fail::usage(format!("job `{}`: {error}", job.name)))?;
-    let instances = args.select.find(&workspace, &job.targets).await?;
+    let instances = args.select.find(&workspace, &job.targets, &settled).await?;
     if args.list_hosts {
         return hosts::show(&instances, job.targets.address, &global);
     }
@@ -105,7 +110,10 @@ impl Args {
         };
         self.select.add_to(&mut request)?;
         let file = match (&self.job, &self.script) {
-            (Some(_), _) if !self.command.is_empty() => {
+            (Some(word), _) if !self.command.is_empty() => {
+                if let Some(hint) = hint_at_equals(self.execution.sudo.as_ref(), word) {
+                    return Err(Fail::usage("a job and a command are given; only one can be run").hint(hint));
+                }
                 return Err(Fail::usage("a job and a command are given; only one can be run")
                     .hint("leave out the job to run the command: `sshjob run -t KEY=VALUE -- COMMAND`"));
             }
@@ -113,8 +121,12 @@ impl Args {
             (None, Some(script)) => {
                 request.args = Some(self.command.clone());
                 let path = std::path::absolute(script).unwrap_or_else(|_| script.clone());
-                let file = ad_hoc(Source::Script(path))?;
-                file.check_script(|path| workspace.read_script(path)).map_err(|wrong| refuse(vec![wrong]))?;
+                let file = ad_hoc(Source::Script(path.clone()))?;
+                let bytes = workspace.read_script(&path).map_err(|error| {
+                    Fail::usage(format!("cannot read the script `{}`: {error}", script.display()))
+                        .hint("`--script` names a file as seen from the working directory")
+                })?;
+                file.check_script(|_| Ok(bytes)).map_err(|wrong| refuse(vec![wrong]))?;
                 file
             }
             (None, None) => match self.command.as_slice() {
@@ -144,11 +156,18 @@ impl Args {
         match (&fail.hint, &self.job) {
             (Some(hint), Some(word)) if self.select.names_hosts() => {
                 let hint = format!("{hint}; to run a command, put `--` before it: `-- {}`", clean(word));
-                fail.hint(hint)
+                let equals = hint_at_equals(self.execution.sudo.as_ref(), word);
+                fail.hint(hint + &equals.map(|equals| format!("; {equals}")).unwrap_or_default())
             }
             _ => fail,
         }
     }
+}
+
+/// What to write where a word after a bare `--sudo` was most likely meant for it.
+pub fn hint_at_equals(sudo: Option<&Sudo>, word: &str) -> Option<String> {
+    let is_user = read::word(word, read::sudo).is_ok();
+    (sudo == Some(&Sudo::Root) && is_user).then(|| format!("to become that user, write `--sudo={}`", clean(word)))
 }
 
 /// Flags of ours that few other programs have.

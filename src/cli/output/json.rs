@@ -70,8 +70,13 @@ pub async fn document<S: Store>(
 ) -> Result<TaskDocument, StoreError> {
     let stdout = head(runs, &run.run, target, record, Stream::Out, brought.0).await?;
     let stderr = head(runs, &run.run, target, record, Stream::Err, brought.1).await?;
+    // The record of a task that is lost counts nothing; what came is there all the same.
+    let [stdout_bytes, stderr_bytes] = [&stdout, &stderr].map(|head| head.bytes.len() as u64);
     let text = |head: Head| text(&head.bytes, head.complete);
-    Ok(TaskDocument::new(&run.run, target, record, text(stdout), text(stderr)))
+    let mut document = TaskDocument::new(&run.run, target, record, text(stdout), text(stderr));
+    document.stdout_bytes = document.stdout_bytes.max(stdout_bytes);
+    document.stderr_bytes = document.stderr_bytes.max(stderr_bytes);
+    Ok(document)
 }
 
 /// The document of a task that has just finished; without output where the store cannot be read.

@@ -65,8 +65,14 @@ pub fn hints(run: &RunSummary, host: Option<&str>, program: &str) -> String {
     }
     let id = &run.run;
     let logs = host.map(|host| format!("hint: `{program} logs {id} --host {host}` shows all of its output\n"));
+    let barred = [TaskState::Unreachable, TaskState::AuthFailed, TaskState::HostKeyRejected];
+    let check = if barred.iter().any(|state| run.counts.of(*state) > 0) {
+        format!("hint: `{program} check` with the same hosts and login flags says what stands in the way\n")
+    } else {
+        String::new()
+    };
     let retry = format!("hint: `{program} retry {id} --failed` runs it again where it did not succeed\n");
-    logs.unwrap_or_default() + &retry
+    logs.unwrap_or_default() + &check + &retry
 }
 
 /// What to do with a run that goes on without us.
