@@ -53,8 +53,8 @@ impl Care {
         let targets: Vec<_> = open.map(|task| task.target.clone()).collect();
         let keyring = keys::load_keys(job, &targets, &workspace.root).await?;
         let trust = known_hosts::trust(job, &workspace.root, runs)?;
-        let access = Access { connector: Connector::default(), keyring, trust, clock: Clock };
-        let collector = Collector { runs: runs.clone(), access, clock: Clock };
+        let access = Access { connector: Connector::default(), keyring, trust, clock: Clock::System };
+        let collector = Collector { runs: runs.clone(), access, clock: Clock::System };
         Ok(Some(Self { collector, run: view.record, told: HashSet::new() }))
     }
 

@@ -216,7 +216,7 @@ fn certified(path: &Path, key: PrivateKey) -> Found {
 /// The certificate beside the file of `key`, or why there is one that is not used.
 fn certificate(path: &Path, key: &PublicKey) -> (Option<Box<Certificate>>, Vec<String>) {
     let path = certificate::beside(path);
-    match certificate::load(&path, key, Clock.now()) {
+    match certificate::load(&path, key, Clock::System.now()) {
         Ok(None) => (None, Vec::new()),
         Ok(Some(found)) => {
             tracing::info!(certificate = %path.display(), "loaded");

@@ -83,14 +83,14 @@ pub async fn launch(mut launch: Launch, workspace: &Workspace, runs: Runs<Dir>, 
         retry_of: launch.retry_of,
         targets: launch.targets,
     };
-    let started = start(&runs, request, Clock.now()).await.map_err(not_started)?;
+    let started = start(&runs, request, Clock::System.now()).await.map_err(not_started)?;
     let gate = Gate::new(started.plan.max_concurrency, started.plan.max_errors);
     let (events, heard) = mpsc::channel(EVENTS);
     let worker = Worker {
         runs: runs.clone(),
-        clock: Clock,
+        clock: Clock::System,
         events,
-        access: Access { connector: Connector::default(), keyring, trust, clock: Clock },
+        access: Access { connector: Connector::default(), keyring, trust, clock: Clock::System },
         secrets,
         gate: gate.clone(),
         batch_ended: Arc::new(Notify::new()),

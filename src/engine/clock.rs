@@ -1,18 +1,46 @@
 //! The one place where the engine reads the time and rolls dice.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 /// Tells the time.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Clock;
+pub enum Clock {
+    /// As the system does.
+    #[default]
+    System,
+    /// As a simulation does.
+    Simulated(Simulated),
+}
+
+/// Time that passes as tokio's does, which tests can pause and move, with an error of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Simulated {
+    /// What it was at `since`.
+    pub epoch: Timestamp,
+    /// When it began.
+    pub since: Instant,
+    /// How far this clock is ahead of true time.
+    pub ahead: SignedDuration,
+}
 
 impl Clock {
     /// This instant, to the millisecond: what documents hold.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     pub fn now(self) -> Timestamp {
-        let now = Timestamp::now();
+        let now = match self {
+            Self::System => system(),
+            Self::Simulated(it) => {
+                let passed = SignedDuration::try_from(it.since.elapsed()).unwrap_or(SignedDuration::MAX);
+                it.epoch.checked_add(passed.saturating_add(it.ahead)).unwrap_or(Timestamp::MAX)
+            }
+        };
         Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+fn system() -> Timestamp {
+    Timestamp::now()
 }
 
 /// 128 random bits.

@@ -11,6 +11,7 @@ use super::event::{Event, Head};
 use super::gate::Stop;
 use super::reconcile::{close_batch, verdict, write_verdict};
 use super::start::{self, Started};
+use super::task::Fleet;
 use super::worker::{WorkError, Worker};
 use super::{claim, control};
 use crate::adapter::local::Local;
@@ -40,7 +41,7 @@ pub struct Driven {
 ///
 /// # Errors
 /// [`WorkError`]; the run can be driven or settled by another process then.
-pub async fn drive<S: Store>(worker: &Worker<S>, started: &Started) -> Result<Driven, WorkError> {
+pub async fn drive<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, started: &Started) -> Result<Driven, WorkError> {
     let run = &started.run;
     worker.tell(Event::Started { run: Arc::clone(run), targets: started.plan.total() }).await;
     let lease = match &started.lease {
@@ -82,7 +83,7 @@ enum Followed {
 }
 
 /// Follows a run that another process drives, until it is finished or that process is dead.
-async fn follow<S: Store>(worker: &Worker<S>, run: &RunRecord) -> Result<Followed, WorkError> {
+async fn follow<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, run: &RunRecord) -> Result<Followed, WorkError> {
     loop {
         if let Some(verdict) = worker.runs.verdict(&run.run).await? {
             return Ok(Followed::Finished(verdict));
@@ -98,7 +99,7 @@ async fn follow<S: Store>(worker: &Worker<S>, run: &RunRecord) -> Result<Followe
 }
 
 /// Tells how a run that another process drove, and each of its tasks, has ended.
-async fn retell<S: Store>(worker: &Worker<S>, started: &Started, verdict: Verdict) -> Result<Driven, WorkError> {
+async fn retell<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, started: &Started, verdict: Verdict) -> Result<Driven, WorkError> {
     let run = &started.run;
     for n in 0..batches(&started.plan) {
         let Some(targets) = worker.runs.targets(&run.run, n).await? else { continue };
@@ -113,7 +114,7 @@ async fn retell<S: Store>(worker: &Worker<S>, started: &Started, verdict: Verdic
     Ok(Driven { verdict: Some(verdict), stop: None })
 }
 
-async fn carry<S: Store>(worker: &Worker<S>, started: &Started, lease: &str) -> Result<Driven, WorkError> {
+async fn carry<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, started: &Started, lease: &str) -> Result<Driven, WorkError> {
     let (run, plan) = (&started.run, &started.plan);
     let (dispatcher, taken) = Local::new();
     let expires_at = worker.clock.now() + longest(run, plan);
@@ -180,8 +181,8 @@ async fn carry<S: Store>(worker: &Worker<S>, started: &Started, lease: &str) -> 
 }
 
 /// Takes batches and runs them; the next is taken when every task of the one before has been let through the gate.
-async fn serve<S: Store>(
-    worker: Worker<S>,
+async fn serve<S: Store, F: Fleet<S>>(
+    worker: Worker<S, F>,
     mut taken: mpsc::Receiver<BatchRef>,
     expires_at: Timestamp,
     lapsed: bool,
@@ -221,7 +222,7 @@ impl Drop for NotifyAtEnd {
 }
 
 /// Waits until every task of a wave is final or runs without us, and tells whether none has failed.
-async fn wave_succeeded<S: Store>(worker: &Worker<S>, run: &RunRecord, from: u32, to: u32) -> Result<bool, WorkError> {
+async fn wave_succeeded<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, run: &RunRecord, from: u32, to: u32) -> Result<bool, WorkError> {
     loop {
         let mut counts = Counts::default();
         let mut wanted = 0_u32;
@@ -248,7 +249,7 @@ async fn wave_succeeded<S: Store>(worker: &Worker<S>, run: &RunRecord, from: u32
 }
 
 /// Renews this process's lease on the run; where somebody else has taken it, ends what runs here.
-async fn keep_lease<S: Store>(worker: Worker<S>, run: Arc<RunRecord>, lease: String) {
+async fn keep_lease<S: Store, F: Fleet<S>>(worker: Worker<S, F>, run: Arc<RunRecord>, lease: String) {
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
         match take_lease(&worker, &run, Some(&lease)).await {
@@ -266,8 +267,8 @@ async fn keep_lease<S: Store>(worker: Worker<S>, run: Arc<RunRecord>, lease: Str
 }
 
 /// Extends the lease `ours`, or takes one whose holder is dead; `None` where somebody else who may be alive has it.
-async fn take_lease<S: Store>(
-    worker: &Worker<S>,
+async fn take_lease<S: Store, F: Fleet<S>>(
+    worker: &Worker<S, F>,
     run: &RunRecord,
     ours: Option<&str>,
 ) -> Result<Option<String>, WorkError> {
@@ -296,7 +297,7 @@ async fn take_lease<S: Store>(
 }
 
 /// Gives up this process's lease on a run that goes on without it.
-async fn release<S: Store>(worker: &Worker<S>, run: &RunRecord, ours: &str) -> Result<(), WorkError> {
+async fn release<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, run: &RunRecord, ours: &str) -> Result<(), WorkError> {
     let key = layout::active(&run.run);
     while let Some((Active { driver: Some(held) }, version)) = worker.runs.active(&run.run).await? {
         if held.nonce != ours {

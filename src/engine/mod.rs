@@ -25,6 +25,6 @@ pub mod reconcile;
 pub mod records;
 pub mod spool;
 pub mod start;
-mod task;
+pub mod task;
 pub mod trust;
 pub mod worker;

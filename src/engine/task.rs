@@ -1,9 +1,10 @@
 //! One attempt on one host: connect, check the key, note the intent, deliver, listen, and say how it ended.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::access::Seen;
+use super::access::{Access, Seen};
 use super::event::{Event, Head};
 use super::gate::Stop;
 use super::ledger::LedgerError;
@@ -30,62 +31,126 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 const MAX_START_ANSWER: u64 = 1024;
 
 /// One attempt on one host.
-pub(super) struct Task<'a, S> {
-    pub(super) worker: &'a Worker<S>,
-    pub(super) batch: &'a Batch,
-    pub(super) target: &'a Arc<Target>,
-    pub(super) attempt: u32,
+pub struct Task<'a, S, F> {
+    /// The worker that makes it.
+    pub worker: &'a Worker<S, F>,
+    /// The batch that it is part of.
+    pub batch: &'a Batch,
+    /// The host.
+    pub target: &'a Arc<Target>,
+    /// Its number, from 1.
+    pub attempt: u32,
 }
 
 /// How an attempt ended.
-pub(super) struct Attempt {
-    pub(super) record: TaskRecord,
-    pub(super) stdout: Head,
-    pub(super) stderr: Head,
+pub struct Attempt {
+    /// What is known of the task now.
+    pub record: TaskRecord,
+    /// The beginning of what it printed.
+    pub stdout: Head,
+    /// The beginning of its complaints.
+    pub stderr: Head,
 }
 
-impl<S: Store> Task<'_, S> {
+impl From<TaskRecord> for Attempt {
+    /// An attempt that has printed nothing.
+    fn from(record: TaskRecord) -> Self {
+        Self { record, stdout: Head::default(), stderr: Head::default() }
+    }
+}
+
+/// What brings scripts to hosts: SSH, or in a simulation a fleet without a network.
+///
+/// It is asked to reach a host, then the intent becomes durable, and only then is it asked to run the script.
+pub trait Fleet<S>: Clone + Send + Sync + 'static {
+    /// A host that waits for its script.
+    type Ready: Send;
+
+    /// Reaches the host of `task`, and notes in `record` what is seen of it; nothing is started.
+    ///
+    /// # Errors
+    /// What the task has come to, and why.
+    fn reach(
+        &self,
+        task: &Task<'_, S, Self>,
+        record: &mut TaskRecord,
+    ) -> impl Future<Output = Result<Self::Ready, (TaskState, String)>> + Send;
+
+    /// Runs the script on the host, to its end or, where it is detached, to its start.
+    fn run(
+        &self,
+        task: &Task<'_, S, Self>,
+        ready: Self::Ready,
+        record: TaskRecord,
+    ) -> impl Future<Output = Attempt> + Send;
+}
+
+impl<S: Store, F: Fleet<S>> Task<'_, S, F> {
     /// Makes the attempt.
     ///
     /// # Errors
     /// [`LedgerError`] where the intent could not be written: nothing was started then.
     pub(super) async fn attempt(&self) -> Result<Attempt, LedgerError> {
         let mut record = TaskRecord { attempt: self.attempt, ..TaskRecord::pending() };
-        let connected = tokio::select! {
+        let reached = tokio::select! {
             biased;
-            () = self.worker.gate.ending() => {
-                return Ok(self.not_started(record, TaskState::Cancelled, "cancelled before it started"));
-            }
-            connected = self.connect(&mut record) => connected,
+            () = self.worker.gate.ending() => Err((TaskState::Cancelled, "cancelled before it started".to_owned())),
+            reached = self.worker.access.reach(self, &mut record) => reached,
         };
-        let (connection, channel) = match connected {
-            Ok(open) => {
-                tracing::info!(instance = %self.target.instance, attempt = self.attempt, "connected");
-                open
-            }
-            Err(error) => {
-                return Ok(self.not_started(record, state_of(&error), &error.to_string()));
-            }
-        };
-        let (token, parcel) = match self.parcel() {
-            Ok(parcel) => parcel,
-            Err(why) => return Ok(self.not_started(record, TaskState::Skipped, &why)),
+        let ready = match reached {
+            Ok(ready) => ready,
+            Err((state, why)) => return Ok(record.ended(state, &why, self.worker.clock.now()).into()),
         };
         record.state = TaskState::Running;
         record.started_at = Some(self.worker.clock.now());
         // From here on the script may have started: the intent is durable before its first byte leaves.
         let kept = self.batch.ledger.record(&self.target.instance, record.clone()).await?;
         if kept.state.is_final() {
-            return Ok(Attempt { record: kept, stdout: Head::default(), stderr: Head::default() });
+            return Ok(kept.into());
         }
         self.worker.tell(Event::TaskStarted { target: Arc::clone(self.target), attempt: self.attempt }).await;
+        Ok(self.worker.access.run(self, ready, record).await)
+    }
+}
+
+/// A host behind a connection, and what it is to be sent.
+pub struct Connected {
+    connection: ssh::Connection,
+    channel: ssh::Channel,
+    token: Token,
+    parcel: Parcel,
+}
+
+impl<S: Store> Fleet<S> for Access<S> {
+    type Ready = Connected;
+
+    async fn reach(
+        &self,
+        task: &Task<'_, S, Self>,
+        record: &mut TaskRecord,
+    ) -> Result<Connected, (TaskState, String)> {
+        let connected = task.connect(record).await.map_err(|error| (state_of(&error), error.to_string()));
+        let (connection, channel) = connected?;
+        tracing::info!(instance = %task.target.instance, attempt = task.attempt, "connected");
+        let (token, parcel) = task.parcel().map_err(|why| (TaskState::Skipped, why))?;
+        Ok(Connected { connection, channel, token, parcel })
+    }
+
+    async fn run(&self, task: &Task<'_, S, Self>, ready: Connected, record: TaskRecord) -> Attempt {
+        task.deliver(ready, record).await
+    }
+}
+
+impl<S: Store> Task<'_, S, Access<S>> {
+    async fn deliver(&self, ready: Connected, mut record: TaskRecord) -> Attempt {
+        let Connected { connection, channel, token, parcel } = ready;
         let job = &self.batch.run.job;
         let (instance, bytes) = (&self.target.instance, parcel.head.len() + parcel.script.len());
         tracing::debug!(%instance, bytes, sudo = job.sudo.user(), "delivering");
         if let Shipment::Detached(_) = self.batch.shipment {
             let record = self.launch(record, channel, &token, &parcel).await;
             connection.close().await;
-            return Ok(Attempt { record, stdout: Head::default(), stderr: Head::default() });
+            return record.into();
         }
         let (runs, keys) = (self.worker.runs.clone(), self.batch.keys.clone());
         let mut spool = Spool::new(runs, keys, self.target.instance.clone(), self.attempt, job.max_output.0);
@@ -109,7 +174,7 @@ impl<S: Store> Task<'_, S> {
             }
             record.reason = Some(record.reason.map_or_else(|| why.clone(), |reason| format!("{reason}; {why}")));
         }
-        Ok(Attempt { record, stdout: spooled.stdout, stderr: spooled.stderr })
+        Attempt { record, stdout: spooled.stdout, stderr: spooled.stderr }
     }
 
     /// Starts a detached script; its host answers at once, and then it runs without us.
@@ -174,11 +239,6 @@ impl<S: Store> Task<'_, S> {
             }
         };
         parcel.map(|parcel| (token, parcel)).map_err(|error| error.to_string())
-    }
-
-    fn not_started(&self, record: TaskRecord, state: TaskState, why: &str) -> Attempt {
-        let record = record.ended(state, why, self.worker.clock.now());
-        Attempt { record, stdout: Head::default(), stderr: Head::default() }
     }
 }
 

@@ -10,14 +10,13 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
-use super::access::Access;
 use super::claim::{self, Claimed};
 use super::clock::{self, Clock};
 use super::event::{Event, Head};
 use super::gate::{Gate, Stop};
 use super::ledger::{Ledger, LedgerError};
 use super::records::{Runs, damaged};
-use super::task::{Attempt, Task};
+use super::task::{Attempt, Fleet, Task};
 use crate::domain::delivery::{Delivery, Program, Undeliverable};
 use crate::domain::detached::{Detached, Terms};
 use crate::domain::job::{Job, Mode, Source};
@@ -32,7 +31,7 @@ pub type Secrets = BTreeMap<String, zeroize::Zeroizing<String>>;
 
 /// What every task of this process shares.
 #[derive(Clone)]
-pub struct Worker<S> {
+pub struct Worker<S, F> {
     /// Where runs live.
     pub runs: Runs<S>,
     /// Tells the time.
@@ -40,7 +39,7 @@ pub struct Worker<S> {
     /// Hears what happens.
     pub events: mpsc::Sender<Event>,
     /// How targets are reached.
-    pub access: Access<S>,
+    pub access: F,
     /// What `secrets` of the job resolved to.
     pub secrets: Arc<Secrets>,
     /// Concurrency, errors and the end.
@@ -82,14 +81,18 @@ impl From<LedgerError> for WorkError {
 }
 
 /// What the tasks of one batch share.
-pub(super) struct Batch {
-    pub(super) run: RunRecord,
-    pub(super) keys: RunKeys,
-    pub(super) shipment: Shipment,
-    pub(super) ledger: Ledger,
+pub struct Batch {
+    /// The run that it is part of.
+    pub run: RunRecord,
+    /// Where that is in the store.
+    pub keys: RunKeys,
+    /// What every host is sent.
+    pub shipment: Shipment,
+    /// Where intents and outcomes go.
+    pub ledger: Ledger,
 }
 
-impl<S: Store> Worker<S> {
+impl<S: Store, F: Fleet<S>> Worker<S, F> {
     /// Runs the tasks of a batch that may be run, and returns when each is final.
     ///
     /// `expires_at` is when this worker's claim ends; `lapsed` tells that any earlier holder is known to be dead;

@@ -49,7 +49,7 @@ async fn child_is_killed_at_its_moment() {
     let store = Killer::new(Dir::open(store).unwrap(), moment.parse().unwrap());
     let request = rig::request(job(Path::new(marks)), &addresses, "the request");
     let runs = Runs::new(store.clone());
-    let started = sshjob::engine::start::start(&runs, request, Clock.now()).await.unwrap();
+    let started = sshjob::engine::start::start(&runs, request, Clock::System.now()).await.unwrap();
     let (worker, _heard) = rig::worker(&store, &started, Path::new(login));
     sshjob::engine::drive::drive(&worker, &started).await.unwrap();
 }
@@ -87,7 +87,7 @@ async fn settle(store: &Dir) -> Option<RunView> {
     let ids = history::ids(&runs, None).await.unwrap();
     assert!(ids.len() <= 1, "one request is one run: {ids:?}");
     let record = runs.run(ids.first()?).await.unwrap()?;
-    reconcile(&runs, &record, Clock.now()).await.unwrap();
+    reconcile(&runs, &record, Clock::System.now()).await.unwrap();
     history::load(&runs, &record.run).await.unwrap()
 }
 

@@ -36,10 +36,10 @@ async fn waiting_task_is_stored_with_its_attempt_and_how_that_ended() {
     let mut job = rig::script("true");
     job.retries.attempts = 3;
     job.retries.delay = Span(Duration::from_hours(1));
-    let started = start(&runs, rig::request(job, &[host.address()], "one"), Clock.now()).await.unwrap();
+    let started = start(&runs, rig::request(job, &[host.address()], "one"), Clock::System.now()).await.unwrap();
     let (worker, mut heard) = rig::worker(&store, &started, &login.path());
     let batch = BatchRef { run: started.run.run.clone(), batch: 0 };
-    let expires_at = Clock.now() + Duration::from_hours(2);
+    let expires_at = Clock::System.now() + Duration::from_hours(2);
     let working = tokio::spawn(async move { worker.run_batch(&batch, expires_at, false, &Notify::new()).await });
     while !matches!(heard.recv().await.unwrap(), Event::TaskRetried { .. }) {}
     let (keys, id) = (RunKeys::new(&started.run.run), rig::target(host.address()).instance.to_string());
@@ -66,17 +66,17 @@ async fn worker_that_finds_a_task_waiting_makes_its_next_attempt() {
     job.retries.attempts = 3;
     job.retries.delay = Span(Duration::from_millis(1));
     job.retries.on.push(sshjob::domain::job::RetryOn::Failed);
-    let started = start(&runs, rig::request(job, &[address], "one"), Clock.now()).await.unwrap();
+    let started = start(&runs, rig::request(job, &[address], "one"), Clock::System.now()).await.unwrap();
     let (keys, id) = (RunKeys::new(&started.run.run), rig::target(address).instance);
     // What a worker leaves that dies while it waits.
     let last = TaskRecord { attempt: 1, ..TaskRecord::pending() };
-    let waiting = last.ended(TaskState::Unreachable, "connect: connection refused", Clock.now()).waiting();
+    let waiting = last.ended(TaskState::Unreachable, "connect: connection refused", Clock::System.now()).waiting();
     let outcomes = Outcomes { owner: "dead".to_owned(), tasks: BTreeMap::from([(id.clone(), waiting)]) };
     runs.create(&keys.outcomes(0), &outcomes).await.unwrap();
 
     let (worker, _heard) = rig::worker(&store, &started, &fleet.login().path());
     let batch = BatchRef { run: started.run.run.clone(), batch: 0 };
-    let expires_at = Clock.now() + Duration::from_hours(2);
+    let expires_at = Clock::System.now() + Duration::from_hours(2);
     worker.run_batch(&batch, expires_at, true, &Arc::new(Notify::new())).await.unwrap();
     assert_eq!(std::fs::read_to_string(mark).unwrap(), "2\n3\n");
     let record = stored(&runs, &keys).await.remove(id.as_str()).unwrap();

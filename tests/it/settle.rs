@@ -26,20 +26,20 @@ const MANY: usize = 20;
 
 /// Long after every lease has lapsed.
 fn later() -> Timestamp {
-    Clock.now() + Duration::from_hours(1)
+    Clock::System.now() + Duration::from_hours(1)
 }
 
 async fn planned(store: &Memory) -> Started {
     let addresses = ["127.0.0.1:1", "127.0.0.1:2"].map(|at| at.parse().unwrap());
     let request = rig::request(rig::script("true"), &addresses, "one");
-    start(&Runs::new(store.clone()), request, Clock.now()).await.unwrap()
+    start(&Runs::new(store.clone()), request, Clock::System.now()).await.unwrap()
 }
 
 /// A worker has claimed the only batch, has started its first task, and is never heard of again.
 async fn abandoned(store: &Memory) -> Started {
     let started = planned(store).await;
     let (runs, keys) = (Runs::new(store.clone()), RunKeys::new(&started.run.run));
-    let claim = Claim { nonce: "first".to_owned(), expires_at: Clock.now(), holder: None };
+    let claim = Claim { nonce: "first".to_owned(), expires_at: Clock::System.now(), holder: None };
     let record = TaskRecord { state: TaskState::Running, attempt: 1, ..TaskRecord::pending() };
     let first = rig::target("127.0.0.1:1".parse().unwrap()).instance;
     let outcomes = Outcomes { owner: "first".to_owned(), tasks: [(first, record)].into() };

@@ -316,7 +316,7 @@ async fn task_that_waits_for_another_attempt_ends_as_its_last_one_when_no_more_a
     job.retries.on.push(RetryOn::Failed);
     let addresses = [fleet.addresses()[0], gone.address()];
     let runs = Runs::new(bench.store.clone());
-    let started = start(&runs, rig::request(job, &addresses, "one"), Clock.now()).await.unwrap();
+    let started = start(&runs, rig::request(job, &addresses, "one"), Clock::System.now()).await.unwrap();
     let (worker, mut heard) = rig::worker(&bench.store, &started, &fleet.login().path());
     let gate = worker.gate.clone();
     let (driving, run) = (started.clone(), started.run.run.clone());
@@ -347,7 +347,7 @@ async fn task_that_waits_for_another_attempt_ends_as_its_last_one_when_no_more_a
     runs.create(&keys.targets(0), &batch).await.unwrap();
     runs.create(&keys.outcomes(0), &crashed).await.unwrap();
     runs.create(&keys.plan(), &started.plan).await.unwrap();
-    let Settled::Finished(verdict) = reconcile(&runs, &started.run, Clock.now()).await.unwrap() else {
+    let Settled::Finished(verdict) = reconcile(&runs, &started.run, Clock::System.now()).await.unwrap() else {
         panic!("nobody drives it");
     };
     assert_eq!(verdict.counts.iter().collect::<Vec<_>>(), expected);
@@ -378,7 +378,7 @@ async fn same_batch_in_two_workers_starts_each_task_once() {
         let marks = folder.path().join(round.to_string());
         let job = rig::script(&format!("echo $SSHJOB_INSTANCE >> {}", marks.display()));
         let request = rig::request(job, &fleet.addresses(), "one");
-        let started = start(&Runs::new(bench.store.clone()), request, Clock.now()).await.unwrap();
+        let started = start(&Runs::new(bench.store.clone()), request, Clock::System.now()).await.unwrap();
         let batch = BatchRef { run: started.run.run.clone(), batch: 0 };
         let login = fleet.login().path();
         let tasks: Vec<_> = (0..2)
@@ -387,7 +387,7 @@ async fn same_batch_in_two_workers_starts_each_task_once() {
                 let batch = batch.clone();
                 tokio::spawn(async move {
                     let _heard = heard;
-                    let expires_at = Clock.now() + Duration::from_mins(10);
+                    let expires_at = Clock::System.now() + Duration::from_mins(10);
                     worker.run_batch(&batch, expires_at, false, &Arc::new(Notify::new())).await
                 })
             })

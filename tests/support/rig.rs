@@ -105,18 +105,18 @@ pub(crate) fn trust<S: Store>(store: &S, job: &Job) -> Trust<S> {
 }
 
 /// Everything a worker needs; events come out at the other end.
-pub(crate) fn worker<S: Store>(store: &S, started: &Started, login: &Path) -> (Worker<S>, mpsc::Receiver<Event>) {
+pub(crate) fn worker<S: Store>(store: &S, started: &Started, login: &Path) -> (Worker<S, Access<S>>, mpsc::Receiver<Event>) {
     let (events, heard) = mpsc::channel(100_000);
     let key = sshjob::adapter::ssh::key::load(login, None).unwrap();
     let worker = Worker {
         runs: Runs::new(store.clone()),
-        clock: Clock,
+        clock: Clock::System,
         events,
         access: Access {
             connector: Connector::default(),
             keyring: Keyring::new([Identity::from(key)].into_iter().collect()),
             trust: trust(store, &started.run.job),
-            clock: Clock,
+            clock: Clock::System,
         },
         secrets: Arc::default(),
         gate: Gate::new(started.plan.max_concurrency, started.plan.max_errors),
@@ -127,7 +127,7 @@ pub(crate) fn worker<S: Store>(store: &S, started: &Started, login: &Path) -> (W
 
 /// Runs `request` to its verdict.
 pub(crate) async fn run<S: Store>(store: &S, request: Request, login: &Login) -> Result<Done, WorkError> {
-    let started = start(&Runs::new(store.clone()), request, Clock.now()).await.unwrap();
+    let started = start(&Runs::new(store.clone()), request, Clock::System.now()).await.unwrap();
     let (worker, mut heard) = worker(store, &started, &login.path());
     let driven = drive(&worker, &started).await?;
     drop(worker);

@@ -70,7 +70,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     warn_of_unchecked_keys(&job);
     access::raise_open_files();
     let program = program(&global).unwrap_or_else(|| "sshjob".to_owned());
-    let access = Access { connector: Connector::default(), keyring, trust, clock: Clock };
+    let access = Access { connector: Connector::default(), keyring, trust, clock: Clock::System };
     let (planned, _) = plan::plan(&job, &targets);
     let mut console = Console::new(global.color);
     let mut checking = futures_util::stream::iter(&targets)

@@ -52,7 +52,7 @@ impl Args {
 /// What kept it from being done.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let runs = store::open_here(&global)?;
-    show(&args, &global, &runs, &mut Console::new(global.color), Clock.now()).await
+    show(&args, &global, &runs, &mut Console::new(global.color), Clock::System.now()).await
 }
 
 /// Removes what is old in `runs` at `now`, and says what that was.

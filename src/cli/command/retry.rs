@@ -48,7 +48,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let id = store::find(&runs, &args.run).await?;
     let gone = || Fail::usage(format!("run `{id}` was never claimed, so there is nothing to run again"));
     let record = runs.run(&id).await?.ok_or_else(gone)?;
-    let settled = reconcile(&runs, &record, Clock.now()).await;
+    let settled = reconcile(&runs, &record, Clock::System.now()).await;
     match settled.map_err(|error| Fail::new(Exit::Unavailable, error.to_string()))? {
         Settled::Finished(_) => {}
         Settled::Driven | Settled::Detached => {

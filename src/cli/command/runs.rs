@@ -39,7 +39,7 @@ pub struct Args {
 /// What kept it from being done.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let runs = store::open_here(&global)?;
-    show(&args, global.output, &runs, &mut Console::new(global.color), Clock.now()).await
+    show(&args, global.output, &runs, &mut Console::new(global.color), Clock::System.now()).await
 }
 
 /// Lists what is in `runs`, as seen at `now`.

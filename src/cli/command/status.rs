@@ -95,7 +95,7 @@ pub async fn show<S: Store>(args: &Args, format: Format, runs: &Runs<S>, console
 /// # Errors
 /// Where it cannot be read.
 pub async fn current<S: Store>(runs: &Runs<S>, run: &RunId, console: &mut Console) -> Result<RunView, Fail> {
-    if let Err(error) = refresh(runs, run, Clock.now()).await {
+    if let Err(error) = refresh(runs, run, Clock::System.now()).await {
         // Who may only read may still look.
         console.err(format!("warning: cannot settle what is left of `{run}`: {error}\n"));
     }

@@ -91,7 +91,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         What::Forget(which) => forget(&which, &runs, &global, &mut console).await?,
         What::Import(what) => {
             let file = known_hosts::load(&what.file)?;
-            import(&what, &file, &runs, &global, &mut console, Clock.now()).await?;
+            import(&what, &file, &runs, &global, &mut console, Clock::System.now()).await?;
         }
     }
     Ok(if console.has_failed() { Exit::Unavailable } else { Exit::Success })

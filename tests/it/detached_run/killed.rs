@@ -53,7 +53,7 @@ async fn child_is_killed_at_its_moment() {
         return collect(&store, &run, Path::new(login)).await;
     }
     let request = rig::request(job(Path::new(marks)), &addresses, marks);
-    let started = sshjob::engine::start::start(&Runs::new(store.clone()), request, Clock.now()).await.unwrap();
+    let started = sshjob::engine::start::start(&Runs::new(store.clone()), request, Clock::System.now()).await.unwrap();
     let (worker, _heard) = rig::worker(&store, &started, Path::new(login));
     sshjob::engine::drive::drive(&worker, &started).await.unwrap();
 }
@@ -194,7 +194,7 @@ async fn collector_killed_at_every_store_write_loses_and_repeats_nothing() {
             };
             let told = step.as_deref().unwrap_or("not killed");
             // As `status` does, which also mends what is left of a finished run.
-            sshjob::engine::history::refresh(&Runs::new(store.clone()), &run.run, Clock.now()).await.unwrap();
+            sshjob::engine::history::refresh(&Runs::new(store.clone()), &run.run, Clock::System.now()).await.unwrap();
             if view(&store, run).await.verdict.is_none() {
                 collect(&store, run, &scene.login).await;
             }

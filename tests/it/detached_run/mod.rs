@@ -93,9 +93,9 @@ fn collector<S: Store>(store: &S, run: &RunRecord, login: &Path) -> Collector<S>
         connector: Connector::default(),
         keyring: Keyring::new([Identity::from(key)].into_iter().collect()),
         trust: rig::trust(store, &run.job),
-        clock: Clock,
+        clock: Clock::System,
     };
-    Collector { runs: Runs::new(store.clone()), access, clock: Clock }
+    Collector { runs: Runs::new(store.clone()), access, clock: Clock::System }
 }
 
 /// Looks until nothing runs any more.
