@@ -4,7 +4,7 @@ use std::future::Future;
 
 use crate::domain::id::RunId;
 use crate::domain::instance::Instance;
-use crate::domain::job::Targets;
+use crate::domain::job::{Job, Targets};
 use crate::domain::layout::Key;
 
 /// The state of an object that a compare-and-swap compares: an entity tag or a hash of the content.
@@ -99,6 +99,15 @@ pub enum InventoryError {
 pub trait Inventory: Send + Sync {
     /// Selects the running instances that `targets` chooses, sorted by id; empty when none match, which is no error.
     fn select(&self, targets: &Targets) -> impl Future<Output = Result<Vec<Instance>, InventoryError>> + Send;
+}
+
+/// Where the scripts of jobs come from.
+pub trait Scripts: Send + Sync {
+    /// The bytes that `job` runs, complete and within bounds.
+    ///
+    /// # Errors
+    /// Why they cannot be had, for people.
+    fn script(&self, job: &Job) -> impl Future<Output = Result<Vec<u8>, String>> + Send;
 }
 
 /// One batch that a worker is to run.

@@ -13,13 +13,15 @@
 //! runs/<job>/<run>/result.json                         the verdict
 //! trust/<account>/<region>/<instance>.json             pinned host keys
 //! state/requests/<sha256>                              which run a request became
+//! state/cursor.json                                    up to when firings are decided
+//! state/jobs/<job>.json                                what became of a job's firings
 //! ```
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{InstanceId, RunId};
+use super::id::{InstanceId, JobName, RunId};
 
 /// The name of an object in a store: segments of safe characters, joined by `/`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -84,6 +86,25 @@ pub fn active(run: &RunId) -> Key {
 /// Which run a request with this hash became.
 pub fn request(sha256: &str) -> Key {
     Key(format!("state/requests/{sha256}"))
+}
+
+/// Up to when firings are decided.
+pub fn cursor() -> Key {
+    Key("state/cursor.json".to_owned())
+}
+
+/// What became of the firings of `job`.
+pub fn job_state(job: &JobName) -> Key {
+    Key(format!("state/jobs/{job}.json"))
+}
+
+/// What the marks of all unfinished runs begin with.
+pub const ACTIVE: &str = "active/";
+
+/// The run that the mark `key` is of.
+pub fn run_of_mark(key: &Key) -> Option<RunId> {
+    let (job, run) = key.as_str().strip_prefix(ACTIVE)?.split_once('/')?;
+    run.parse().ok().filter(|run: &RunId| run.job().as_str() == job)
 }
 
 /// The keys of one run.

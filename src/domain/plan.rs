@@ -60,6 +60,7 @@ pub fn plan(job: &Job, targets: &[Target]) -> (Plan, Vec<BatchTargets>) {
         waves,
         max_concurrency: rollout.max_concurrency.of(total).max(1),
         max_errors: rollout.max_errors.map(|amount| tolerated(amount, total)),
+        sealed: None,
     };
     (plan, batches)
 }

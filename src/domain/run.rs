@@ -79,6 +79,30 @@ pub struct RunRecord {
     pub started_at: Timestamp,
     /// After this instant an unplanned run is not planned any more.
     pub plan_before: Timestamp,
+    /// Who carries it to its verdict.
+    #[serde(default, skip_serializing_if = "Carrier::is_caller")]
+    pub carrier: Carrier,
+    /// Why a policy keeps it from running: it is never planned then, and this is its verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
+}
+
+/// Who carries a run to its verdict.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Carrier {
+    /// The process that asked for it. Where that dies, nothing more is started.
+    #[default]
+    Caller,
+    /// A scheduler, each in turn: where one dies, the next goes on.
+    Scheduler,
+}
+
+impl Carrier {
+    /// Whether the process that asked for it carries it.
+    pub fn is_caller(&self) -> bool {
+        *self == Self::Caller
+    }
 }
 
 /// `plan.json`: created once, after selection.
@@ -93,9 +117,26 @@ pub struct Plan {
     /// With more errors than this no more tasks are started; none means that errors stop nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_errors: Option<u32>,
+    /// Why nothing was planned, and nothing ever will be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Sealed>,
+}
+
+/// How a run ends that was never planned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    /// The state of its verdict.
+    pub state: RunState,
+    /// The reason.
+    pub reason: String,
 }
 
 impl Plan {
+    /// The plan of a run that comes to nothing.
+    pub const fn sealed(sealed: Sealed) -> Self {
+        Self { batches: Vec::new(), waves: Vec::new(), max_concurrency: 1, max_errors: None, sealed: Some(sealed) }
+    }
+
     /// How many tasks the run has.
     pub fn total(&self) -> u32 {
         self.batches.iter().sum()

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::event::{Event, Head};
 use super::gate::Stop;
-use super::reconcile::{close_batch, verdict, write_verdict};
+use super::reconcile::{close_batch, conclude, verdict, write_verdict};
 use super::start::{self, Started};
 use super::task::Fleet;
 use super::worker::{WorkError, Worker};
@@ -54,7 +54,7 @@ pub async fn drive<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, started: &Start
     };
     if let Some(verdict) = worker.runs.verdict(&run.run).await? {
         // The request came again after its end, or somebody settled the run while this process was stopped.
-        worker.runs.store().remove(&layout::active(&run.run)).await?;
+        conclude(&worker.runs, run, &verdict).await?;
         return retell(worker, started, verdict).await;
     }
     let keeping = tokio::spawn(keep_lease(worker.clone(), Arc::clone(run), lease.clone()));

@@ -2,6 +2,7 @@
 //! the verdict.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -10,8 +11,9 @@ use super::clock;
 use super::records::{Runs, damaged};
 use super::worker::WorkError;
 use crate::adapter::process;
+use crate::domain::firing::{Ended, JobState};
 use crate::domain::layout::{self, RunKeys};
-use crate::domain::run::{Claim, Outcomes, Plan, RunRecord, RunState, Target, Verdict};
+use crate::domain::run::{Carrier, Claim, Outcomes, Plan, RunRecord, RunState, Sealed, Target, Verdict};
 use crate::domain::task::{Counts, TaskRecord, TaskState};
 use crate::port::{Store, StoreError, Written};
 
@@ -35,8 +37,11 @@ pub type Closed = (Target, TaskRecord, bool);
 /// [`WorkError`]; whatever was settled until then stays settled, and a second look goes on from there.
 pub async fn reconcile<S: Store>(runs: &Runs<S>, run: &RunRecord, now: Timestamp) -> Result<Settled, WorkError> {
     if let Some(verdict) = runs.verdict(&run.run).await? {
-        runs.store().remove(&layout::active(&run.run)).await?;
+        conclude(runs, run, &verdict).await?;
         return Ok(Settled::Finished(verdict));
+    }
+    if run.carrier == Carrier::Scheduler && !is_over(runs, run).await? {
+        return Ok(Settled::Driven);
     }
     if let Some((active, _)) = runs.active(&run.run).await?
         && let Some(driver) = active.driver
@@ -44,11 +49,10 @@ pub async fn reconcile<S: Store>(runs: &Runs<S>, run: &RunRecord, now: Timestamp
     {
         return Ok(Settled::Driven);
     }
-    let plan = sealed_plan(runs, run).await?;
-    if plan.total() == 0 {
-        let reason = Some("ended before it was planned; nothing was started".to_owned());
-        let state = RunState::Failed;
-        let verdict = Verdict { state, reason, counts: Counts::default(), finished_at: now };
+    let sealed = Sealed { state: RunState::Failed, reason: "ended before it was planned; nothing was started".to_owned() };
+    let plan = seal(runs, run, sealed).await?;
+    if let Some(Sealed { state, reason }) = plan.sealed {
+        let verdict = Verdict { state, reason: Some(reason), counts: Counts::default(), finished_at: now };
         return Ok(Settled::Finished(write_verdict(runs, run, verdict).await?));
     }
     let mut tasks = Vec::new();
@@ -67,16 +71,45 @@ pub async fn reconcile<S: Store>(runs: &Runs<S>, run: &RunRecord, now: Timestamp
 
 /// The plan of `run`; where there is none, an empty one is written, so that a planner who comes late finds that it is
 /// too late.
-async fn sealed_plan<S: Store>(runs: &Runs<S>, run: &RunRecord) -> Result<Plan, StoreError> {
-    let empty = Plan { batches: Vec::new(), waves: Vec::new(), max_concurrency: 1, max_errors: None };
+///
+/// # Errors
+/// Where the store does not answer.
+pub async fn seal<S: Store>(runs: &Runs<S>, run: &RunRecord, sealed: Sealed) -> Result<Plan, StoreError> {
     let key = RunKeys::new(&run.run).plan();
-    match runs.plan(&run.run).await? {
-        Some(plan) => Ok(plan),
-        None => match runs.create(&key, &empty).await? {
-            Written::Done(_) => Ok(empty),
-            Written::Conflict => runs.plan(&run.run).await?.ok_or_else(|| damaged(&key, "it vanished")),
-        },
+    if let Some(plan) = runs.plan(&run.run).await? {
+        return Ok(plan);
     }
+    let empty = Plan::sealed(sealed);
+    match runs.create(&key, &empty).await? {
+        Written::Done(_) => Ok(empty),
+        Written::Conflict => runs.plan(&run.run).await?.ok_or_else(|| damaged(&key, "it vanished")),
+    }
+}
+
+/// Whether a run that schedulers carry can do without one: every task of it is final or runs detached, or someone has
+/// asked for it to end.
+async fn is_over<S: Store>(runs: &Runs<S>, run: &RunRecord) -> Result<bool, StoreError> {
+    if runs.control(&run.run).await?.is_some_and(|(control, _)| control.cancelled) {
+        return Ok(true);
+    }
+    let Some(plan) = runs.plan(&run.run).await? else { return Ok(false) };
+    let counts = counts(runs, run, &plan).await?;
+    Ok(counts.of(TaskState::Pending) == 0 && (counts.of(TaskState::Running) == 0 || run.job.mode.is_detached()))
+}
+
+/// How many tasks of `run` are in each state.
+///
+/// # Errors
+/// Where the store does not answer.
+pub async fn counts<S: Store>(runs: &Runs<S>, run: &RunRecord, plan: &Plan) -> Result<Counts, StoreError> {
+    let mut counts = Counts::default();
+    for (n, size) in (0..).zip(plan.batches.iter().copied()) {
+        let outcomes = runs.outcomes(&run.run, n).await?.map(|(outcomes, _)| outcomes.tasks).unwrap_or_default();
+        let told = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
+        outcomes.values().for_each(|task| counts.add(task.state));
+        (told..size).for_each(|_| counts.add(TaskState::Pending));
+    }
+    Ok(counts)
 }
 
 /// Makes every task of batch `n` final: what runs is `lost`, unless it runs without us; what never started is in the
@@ -165,7 +198,11 @@ pub fn verdict(
     reason: Option<String>,
     now: Timestamp,
 ) -> Verdict {
-    let counts: Counts = states.collect();
+    verdict_of(plan, states.collect(), reason, now)
+}
+
+/// The verdict over the tasks of a planned run that `counts` counts.
+pub fn verdict_of(plan: &Plan, counts: Counts, reason: Option<String>, now: Timestamp) -> Verdict {
     debug_assert_eq!(counts.total(), plan.total(), "counts over a run add up to its number of targets");
     let state = if counts.total() > 0 && counts.of(TaskState::Succeeded) == counts.total() {
         RunState::Succeeded
@@ -187,6 +224,30 @@ pub async fn write_verdict<S: Store>(runs: &Runs<S>, run: &RunRecord, verdict: V
         Written::Done(_) => verdict,
         Written::Conflict => runs.verdict(&run.run).await?.ok_or_else(|| damaged(&key, "it vanished"))?,
     };
-    runs.store().remove(&layout::active(&run.run)).await?;
+    conclude(runs, run, &verdict).await?;
     Ok(verdict)
+}
+
+/// Does what follows from a verdict: the job's state learns of it, and the run is no longer active.
+///
+/// The mark goes last, so that whoever finds it does again what may not have been done.
+///
+/// # Errors
+/// Where the store does not answer.
+pub async fn conclude<S: Store>(runs: &Runs<S>, run: &RunRecord, verdict: &Verdict) -> Result<(), StoreError> {
+    if run.carrier == Carrier::Scheduler {
+        let key = layout::job_state(&run.job.name);
+        let took = Duration::try_from(verdict.finished_at.duration_since(run.started_at)).unwrap_or_default();
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        while let Some((mut state, version)) = runs.read::<JobState>(&key).await? {
+            if state.knows_end_of(&run.run) {
+                break;
+            }
+            state.end(Ended { run: run.run.clone(), state: verdict.state, took_ms });
+            if let Written::Done(_) = runs.swap(&key, &version, &state).await? {
+                break;
+            }
+        }
+    }
+    runs.store().remove(&layout::active(&run.run)).await
 }

@@ -12,7 +12,7 @@ use crate::domain::id::RunId;
 use crate::domain::job::Job;
 use crate::domain::layout::{self, RunKeys};
 use crate::domain::plan::{PLAN_WITHIN, plan};
-use crate::domain::run::{Active, BatchTargets, Claim, Plan, RunRecord, SCHEMA, Target};
+use crate::domain::run::{Active, BatchTargets, Carrier, Claim, Plan, RunRecord, SCHEMA, Target};
 use crate::domain::script::{ScriptRef, sha256_hex};
 use crate::port::{Store, StoreError, Written};
 
@@ -87,6 +87,8 @@ pub async fn start<S: Store>(runs: &Runs<S>, request: Request, now: Timestamp) -
         scheduled_for: None,
         started_at: now,
         plan_before: now + PLAN_WITHIN,
+        carrier: Carrier::Caller,
+        skipped: None,
     };
     let driver = driver(now)?;
     let nonce = driver.nonce.clone();
@@ -134,7 +136,7 @@ async fn run_id<S: Store>(runs: &Runs<S>, job: &Job, request: &str, now: Timesta
 ///
 /// Each batch is read back before the next is written, so that of any number of planners, cut off anywhere, all agree
 /// on every batch and no target is in two.
-async fn write_plan<S: Store>(runs: &Runs<S>, run: &RunRecord, targets: Vec<Target>) -> Result<Plan, StoreError> {
+pub(super) async fn write_plan<S: Store>(runs: &Runs<S>, run: &RunRecord, targets: Vec<Target>) -> Result<Plan, StoreError> {
     if let Some(plan) = runs.plan(&run.run).await? {
         return Ok(plan);
     }

@@ -146,6 +146,17 @@ pub enum Source {
     Command(Vec<String>),
 }
 
+impl Source {
+    /// Where it comes from, for people.
+    pub fn origin(&self) -> String {
+        match self {
+            Self::Script(path) => path.display().to_string(),
+            Self::Run(_) => "run".to_owned(),
+            Self::Command(_) => "command".to_owned(),
+        }
+    }
+}
+
 /// Where a secret is found when the task starts: `env:NAME`, `file:PATH` or `ssm:/path`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -1,0 +1,324 @@
+//! What becomes of firings: which of them a job's policies let run, and which are skipped and why.
+//!
+//! Pure decisions over what a [`Calendar`] says. What was decided is kept in [`JobState`], so that every scheduler of a
+//! store decides once and alike.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::id::{JobName, RunId};
+use super::job::{Missed, Overlap, Schedule};
+use super::plan::PLAN_WITHIN;
+use super::run::RunState;
+use super::schedule::{Calendar, Firing};
+
+/// The most firings of a job that one tick makes runs of. Whoever was away longer has the latest of them.
+pub const MOST_AT_ONCE: usize = 100;
+
+/// The most runs of a job that are active at a time, also where `overlap: allow` sets no bound.
+pub const MOST_ACTIVE: usize = 100;
+
+/// Firings that are longer past than this are not even counted.
+const LONGEST_SLEEP: Duration = Duration::from_hours(366 * 24);
+
+/// How many firings a calendar is asked for at a time.
+const CHUNK: usize = 1000;
+
+/// How many ended runs are remembered: enough to know what is usual, and who was told of what.
+const ENDED: usize = 21;
+
+/// `state/cursor.json`: up to when firings are decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Every firing up to this instant is decided, but for the jobs in `behind`.
+    pub ticked: Timestamp,
+    /// The jobs whose firings could not be decided: up to when they are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub behind: BTreeMap<JobName, Timestamp>,
+}
+
+/// `state/jobs/<job>.json`: what has become of a job's firings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobState {
+    /// What was decided last. Written before it is carried out: whoever reads it can finish that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided: Option<Decided>,
+    /// The runs of firings that are not known to be finished, oldest first.
+    #[serde(default)]
+    pub active: Vec<RunId>,
+    /// The last runs that ended, the latest last.
+    #[serde(default)]
+    pub ended: VecDeque<Ended>,
+}
+
+/// A run that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The run.
+    pub run: RunId,
+    /// How it ended.
+    pub state: RunState,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// What was decided of a firing, or of a stretch of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// The firing, or the first of the stretch.
+    pub at: Timestamp,
+    /// The last of the stretch.
+    pub until: Timestamp,
+    /// Whether it runs.
+    pub fate: Fate,
+    /// The runs that it ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<RunId>,
+    /// Until when its run may be planned.
+    pub plan_before: Timestamp,
+}
+
+/// Whether a firing runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// It does.
+    Run,
+    /// It does not, for this reason.
+    Skip(Why),
+}
+
+/// Why a firing does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// The job is paused.
+    Paused,
+    /// It lies in this range without firings.
+    Blackout(String),
+    /// So many firings were noticed too late.
+    Missed(u64),
+    /// An earlier run is active.
+    Overlap(RunId),
+    /// As many runs are active as there may be.
+    Crowded,
+}
+
+impl Why {
+    /// Whether it holds for a stretch of time: the firings in it share one record.
+    pub const fn lasts(&self) -> bool {
+        matches!(self, Self::Paused | Self::Blackout(_))
+    }
+
+    /// The reason, as documents tell it.
+    pub fn reason(&self, until: Timestamp) -> String {
+        match self {
+            Self::Paused => "the job is paused, and no firing runs until it is not".to_owned(),
+            Self::Blackout(window) => format!("no firing runs in the blackout `{window}`"),
+            Self::Missed(1) => "missed: noticed later than the job's `deadline` allows".to_owned(),
+            Self::Missed(count) => format!(
+                "missed: {count} firings, the last at {until}, were noticed later than the job's `missed` and \
+                 `deadline` allow"
+            ),
+            Self::Overlap(run) => format!("overlap: run `{run}` is still active"),
+            Self::Crowded => format!("overlap: {MOST_ACTIVE} runs of the job are active"),
+        }
+    }
+}
+
+/// A firing, or a stretch of skipped ones, in its turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// The firing, or the first of the stretch.
+    pub at: Timestamp,
+    /// The last of the stretch.
+    pub until: Timestamp,
+    /// What its schedule makes of it.
+    pub fate: Fate,
+    /// Until when its run may be planned.
+    pub plan_before: Timestamp,
+}
+
+/// The firings of a job after `after` and up to `now`, each with what the job's schedule makes of it; in time order.
+pub fn turns(schedule: &Schedule, calendar: &Calendar, after: Timestamp, now: Timestamp) -> Vec<Turn> {
+    let stretches = stretches(schedule, calendar, after, now);
+    let missed_after = |n: usize| stretches.iter().skip(n + 1).any(|later| later.kind.is_run());
+    let mut turns = Vec::new();
+    for (n, stretch) in stretches.iter().enumerate() {
+        let wanted = match (stretch.kind, schedule.missed) {
+            (Kind::Late, _) | (Kind::Missed, Missed::All) => stretch.recent.len(),
+            (Kind::Missed, Missed::Latest) if !missed_after(n) => 1,
+            _ => 0,
+        };
+        stretch.tell(wanted, schedule, calendar, now, &mut turns);
+    }
+    turns
+}
+
+/// What a firing is before any earlier run is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Paused,
+    Blackout(usize),
+    Missed,
+    Late,
+}
+
+impl Kind {
+    const fn is_run(self) -> bool {
+        matches!(self, Self::Missed | Self::Late)
+    }
+}
+
+/// Firings in a row of one kind.
+struct Stretch {
+    kind: Kind,
+    first: Timestamp,
+    last: Timestamp,
+    count: u64,
+    /// The latest of them.
+    recent: VecDeque<Firing>,
+}
+
+fn stretches(schedule: &Schedule, calendar: &Calendar, after: Timestamp, now: Timestamp) -> Vec<Stretch> {
+    let mut stretches: Vec<Stretch> = Vec::new();
+    let mut from = after.max(now.checked_sub(LONGEST_SLEEP).unwrap_or(Timestamp::MIN));
+    loop {
+        let chunk = calendar.between(from, now, CHUNK);
+        let is_last = chunk.len() < CHUNK;
+        for firing in chunk {
+            from = firing.due;
+            let kind = match firing.blackout {
+                _ if schedule.paused => Kind::Paused,
+                Some(window) => Kind::Blackout(window),
+                None if later(firing.due, schedule.deadline.0) < now => Kind::Missed,
+                None => Kind::Late,
+            };
+            match stretches.last_mut() {
+                Some(stretch) if stretch.kind == kind => {
+                    stretch.last = firing.at;
+                    stretch.count += 1;
+                    if stretch.recent.len() == MOST_AT_ONCE {
+                        stretch.recent.pop_front();
+                    }
+                    stretch.recent.push_back(firing);
+                }
+                _ => {
+                    let (first, last) = (firing.at, firing.at);
+                    stretches.push(Stretch { kind, first, last, count: 1, recent: VecDeque::from([firing]) });
+                }
+            }
+        }
+        if is_last {
+            return stretches;
+        }
+    }
+}
+
+impl Stretch {
+    /// Tells the latest `wanted` firings as such that run, and those before them as skipped.
+    fn tell(&self, wanted: usize, schedule: &Schedule, calendar: &Calendar, now: Timestamp, turns: &mut Vec<Turn>) {
+        let run: Vec<&Firing> = self.recent.iter().rev().take(wanted).rev().collect();
+        let skipped = self.count.saturating_sub(run.len() as u64);
+        if skipped > 0 {
+            let why = match self.kind {
+                Kind::Paused => Why::Paused,
+                Kind::Blackout(window) => Why::Blackout(calendar.blackout(window).unwrap_or_default().to_owned()),
+                Kind::Missed | Kind::Late => Why::Missed(skipped),
+            };
+            let before = self.recent.iter().rev().nth(wanted).map_or(self.last, |firing| firing.at);
+            turns.push(Turn { at: self.first, until: before, fate: Fate::Skip(why), plan_before: now });
+        }
+        for firing in run {
+            // A firing that is made up for has as long as one that is on time; every one has as long as planning takes.
+            let on_time = if self.kind == Kind::Late { firing.due } else { now };
+            let plan_before = later(on_time, schedule.deadline.0).max(later(now, PLAN_WITHIN));
+            turns.push(Turn { at: firing.at, until: firing.at, fate: Fate::Run, plan_before });
+        }
+    }
+}
+
+fn later(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_add(SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
+}
+
+/// What comes of deciding a turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It was decided before; what is in the state stands.
+    Before,
+    /// It adds to the stretch that was decided last: the state is to become this, and nothing is to be carried out.
+    Longer(JobState),
+    /// It is decided now: the state is to become this, then it is to be carried out.
+    Now(JobState),
+}
+
+/// Decides `turn` of `job` over its `state`, whose `active` are known to be unfinished.
+pub fn decide(job: &JobName, overlap: Overlap, state: &JobState, turn: &Turn) -> Decision {
+    let last = state.decided.as_ref();
+    if last.is_some_and(|last| turn.until <= last.until) {
+        return Decision::Before;
+    }
+    if let (Some(last), Fate::Skip(why)) = (last, &turn.fate)
+        && why.lasts()
+        && last.fate == turn.fate
+    {
+        let decided = Decided { until: turn.until, ..last.clone() };
+        return Decision::Longer(JobState { decided: Some(decided), ..state.clone() });
+    }
+    let mut next = state.clone();
+    let mut replaces = Vec::new();
+    let fate = match (&turn.fate, overlap, state.active.last()) {
+        (Fate::Run, Overlap::Skip, Some(run)) => Fate::Skip(Why::Overlap(run.clone())),
+        (Fate::Run, _, Some(_)) if state.active.len() >= MOST_ACTIVE => Fate::Skip(Why::Crowded),
+        (fate, _, _) => fate.clone(),
+    };
+    if fate == Fate::Run {
+        if overlap == Overlap::Replace {
+            replaces.clone_from(&state.active);
+        }
+        next.active.push(RunId::of_firing(job, turn.at));
+    }
+    let Turn { at, until, plan_before, .. } = *turn;
+    // The firings of a stretch that were decided before are not its beginning.
+    let at = if last.is_some_and(|last| at <= last.until) { until } else { at };
+    next.decided = Some(Decided { at, until, fate, replaces, plan_before });
+    Decision::Now(next)
+}
+
+impl JobState {
+    /// Whether `run` may be planned: with `overlap: allow` at once, else when every earlier firing is finished.
+    pub fn is_turn_of(&self, run: &RunId, overlap: Overlap) -> bool {
+        overlap == Overlap::Allow || self.active.iter().take_while(|earlier| *earlier != run).next().is_none()
+    }
+
+    /// Whether it is known that `run` has ended.
+    pub fn knows_end_of(&self, run: &RunId) -> bool {
+        self.ended.iter().any(|ended| ended.run == *run)
+    }
+
+    /// How the last run ended that was not skipped.
+    pub fn last_verdict(&self) -> Option<RunState> {
+        self.ended.iter().rev().map(|ended| ended.state).find(|state| *state != RunState::Skipped)
+    }
+
+    /// Notes that a run has ended.
+    pub fn end(&mut self, ended: Ended) {
+        self.active.retain(|active| *active != ended.run);
+        if self.ended.len() >= ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(ended);
+    }
+
+    /// How long a run usually takes: the median of the last that succeeded; none before there are three.
+    pub fn usual(&self) -> Option<Duration> {
+        let succeeded = self.ended.iter().filter(|ended| ended.state == RunState::Succeeded);
+        let mut took: Vec<u64> = succeeded.map(|ended| ended.took_ms).collect();
+        took.sort_unstable();
+        (took.len() >= 3).then(|| took.get(took.len() / 2).copied().map(Duration::from_millis)).flatten()
+    }
+}

@@ -1,0 +1,190 @@
+//! Makes runs of firings: one each, whoever asks and however often.
+//!
+//! What becomes of a firing is decided once, by compare-and-swap on the job's state, and then carried out: the mark that
+//! a run is active, its script, its claim. Whoever finds a decision that was not carried out to its end does the rest;
+//! every step of it does nothing where it was done before.
+
+use jiff::Timestamp;
+
+use super::control;
+use super::reconcile::write_verdict;
+use super::records::{Runs, damaged};
+use crate::domain::firing::{Decided, Decision, Fate, JobState, Turn, decide};
+use crate::domain::id::{JobName, RunId};
+use crate::domain::job::Job;
+use crate::domain::layout::{self, RunKeys};
+use crate::domain::run::{Active, Carrier, RunRecord, RunState, SCHEMA, Verdict};
+use crate::domain::schedule::Calendar;
+use crate::domain::script::{ScriptRef, sha256_hex};
+use crate::domain::task::Counts;
+use crate::port::{Scripts, Store, StoreError, Version, Written};
+
+/// How often others may change the state of a job while we decide.
+const TRIES: u32 = 20;
+
+/// A job that a scheduler knows.
+#[derive(Debug, Clone)]
+pub struct Scheduled {
+    /// The job.
+    pub job: Job,
+    /// When it fires.
+    pub calendar: Calendar,
+}
+
+/// What became of a firing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fired {
+    /// This run.
+    Run(RunId),
+    /// It was skipped, for this reason; the run is the record of that.
+    Skipped(RunId, String),
+    /// It was decided before.
+    Before,
+}
+
+/// Why a firing is not decided yet.
+#[derive(Debug, thiserror::Error)]
+pub enum FireError {
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The script cannot be had.
+    #[error("script: {0}")]
+    Script(String),
+}
+
+/// Who fires.
+#[derive(Debug, Clone)]
+pub struct Firer<S, C> {
+    /// Where runs live.
+    pub runs: Runs<S>,
+    /// Where scripts come from.
+    pub scripts: C,
+    /// Who is told to have asked.
+    pub actor: String,
+}
+
+impl<S: Store, C: Scripts> Firer<S, C> {
+    /// Decides what becomes of `turn` of `job`, and carries it out.
+    ///
+    /// # Errors
+    /// [`FireError`]; asking again goes on from there.
+    pub async fn fire(&self, job: &Job, turn: &Turn, now: Timestamp) -> Result<Fired, FireError> {
+        let key = layout::job_state(&job.name);
+        for _ in 0..TRIES {
+            let (mut state, version) = read(&self.runs, &job.name).await?;
+            // What somebody decided and did not live to carry out comes first.
+            if let Some(decided) = &state.decided {
+                self.carry_out(job, decided, now).await?;
+            }
+            self.forget_finished(&mut state).await?;
+            let next = match decide(&job.name, job.schedule.overlap, &state, turn) {
+                Decision::Before => return Ok(Fired::Before),
+                Decision::Longer(next) | Decision::Now(next) if !self.write(&key, version.as_ref(), &next).await? => {
+                    continue;
+                }
+                Decision::Longer(_) => return Ok(Fired::Before),
+                Decision::Now(next) => next,
+            };
+            let Some(decided) = &next.decided else { continue };
+            return self.carry_out(job, decided, now).await;
+        }
+        Err(damaged(&key, format!("it was changed {TRIES} times while it was being written")).into())
+    }
+
+    async fn write(
+        &self,
+        key: &layout::Key,
+        version: Option<&Version>,
+        state: &JobState,
+    ) -> Result<bool, StoreError> {
+        let written = match version {
+            Some(version) => self.runs.swap(key, version, state).await?,
+            None => self.runs.create(key, state).await?,
+        };
+        Ok(matches!(written, Written::Done(_)))
+    }
+
+    /// Takes finished runs from the active ones: whoever finished them may have died before it could.
+    async fn forget_finished(&self, state: &mut JobState) -> Result<(), StoreError> {
+        for run in state.active.clone() {
+            if self.runs.verdict(&run).await?.is_some() {
+                state.active.retain(|active| *active != run);
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what was decided, as far as it is not done.
+    async fn carry_out(&self, job: &Job, decided: &Decided, now: Timestamp) -> Result<Fired, FireError> {
+        let run = RunId::of_firing(&job.name, decided.at);
+        let keys = RunKeys::new(&run);
+        let mut skipped = match &decided.fate {
+            Fate::Run => None,
+            Fate::Skip(why) => Some(why.reason(decided.until)),
+        };
+        if self.runs.run(&run).await?.is_some() {
+            return Ok(fired(run, skipped));
+        }
+        if skipped.is_none() && decided.plan_before < now {
+            skipped = Some("the scheduler that decided to run it ended, and the next came too late".to_owned());
+        }
+        let script = match (&skipped, self.scripts.script(job).await) {
+            (_, Ok(script)) => script,
+            // Nothing of a skipped run is ever sent anywhere.
+            (Some(_), Err(_)) => Vec::new(),
+            (None, Err(why)) => return Err(FireError::Script(why)),
+        };
+        let record = RunRecord {
+            schema: SCHEMA.to_owned(),
+            run: run.clone(),
+            job: job.clone(),
+            script: ScriptRef {
+                bytes: script.len() as u64,
+                sha256: sha256_hex(&script),
+                origin: job.source.origin(),
+            },
+            actor: self.actor.clone(),
+            retry_of: None,
+            scheduled_for: Some(decided.at),
+            started_at: now,
+            plan_before: decided.plan_before,
+            carrier: Carrier::Scheduler,
+            skipped: skipped.clone(),
+        };
+        self.runs.create(&layout::active(&run), &Active { driver: None }).await?;
+        if skipped.is_none() {
+            // After the mark: while that stands nobody takes the script for unused.
+            self.runs.store().create(&layout::blob(&record.script.sha256), script).await?;
+        }
+        self.runs.create(&keys.run(), &record).await?;
+        for earlier in &decided.replaces {
+            control::cancel(&self.runs, earlier, &format!("run {run}")).await?;
+        }
+        if let Some(reason) = &skipped {
+            write_verdict(&self.runs, &record, skip(reason.clone(), now)).await?;
+        }
+        Ok(fired(run, skipped))
+    }
+}
+
+fn fired(run: RunId, skipped: Option<String>) -> Fired {
+    match skipped {
+        None => Fired::Run(run),
+        Some(reason) => Fired::Skipped(run, reason),
+    }
+}
+
+/// The verdict of a run that a policy keeps from running.
+pub fn skip(reason: String, now: Timestamp) -> Verdict {
+    Verdict { state: RunState::Skipped, reason: Some(reason), counts: Counts::default(), finished_at: now }
+}
+
+/// What has become of the firings of `job`; the version is none where nothing has.
+///
+/// # Errors
+/// As [`Runs::read`].
+pub async fn read<S: Store>(runs: &Runs<S>, job: &JobName) -> Result<(JobState, Option<Version>), StoreError> {
+    let found = runs.read::<JobState>(&layout::job_state(job)).await?;
+    Ok(found.map_or_else(Default::default, |(state, version)| (state, Some(version))))
+}

@@ -1,0 +1,336 @@
+//! The tick: one pass over what is due and what is active. Whoever makes it, when and how often makes no difference.
+//!
+//! First every firing since the last tick is decided and made a run, then the cursor moves, then every unfinished run is
+//! looked at. One job's trouble, or one run's, holds up no other: a job that could not be decided is noted behind the
+//! cursor, and the next tick tries it again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use jiff::{SignedDuration, Timestamp};
+
+use super::claim;
+use super::clock::Clock;
+use super::fire::{self, Fired, Firer, Scheduled, skip};
+use super::reconcile::{self, Settled, conclude, reconcile, seal, write_verdict};
+use super::records::Runs;
+use super::start::{Started, write_plan};
+use super::worker::WorkError;
+use crate::domain::firing::{Cursor, turns};
+use crate::domain::id::{JobName, RunId};
+use crate::domain::job::Overlap;
+use crate::domain::layout::{self, Key};
+use crate::domain::plan::target;
+use crate::domain::run::{Carrier, RunRecord, RunState, Sealed, Target, Verdict};
+use crate::domain::task::{Counts, TaskState};
+use crate::port::{Inventory, Scripts, Store, StoreError, Version, Written};
+
+/// How many jobs, or runs, are looked at at a time: enough to hide a store's latency.
+const AT_A_TIME: usize = 16;
+
+/// How many names are asked for at a time; what S3 gives at most.
+const PAGE: usize = 1000;
+
+/// A cursor that is further ahead than this was written by a clock that was wrong; what it said is not believed.
+///
+/// Longer than any change of a clock for the sake of daylight or time zones.
+const AHEAD: SignedDuration = SignedDuration::from_hours(26);
+
+/// A mark without a claim that is older than this was left by a firing that nobody came back to.
+const ORPHAN: SignedDuration = SignedDuration::from_hours(24);
+
+/// Makes ticks.
+#[derive(Debug, Clone)]
+pub struct Ticker<S, I, C> {
+    /// Makes runs of firings.
+    pub firer: Firer<S, C>,
+    /// Where instances come from.
+    pub inventory: I,
+    /// Tells the time.
+    pub clock: Clock,
+}
+
+/// What came of a tick.
+#[derive(Debug, Default)]
+pub struct Ticked {
+    /// What became of the firings that were due, but for those that were decided before.
+    pub fired: Vec<Fired>,
+    /// How each unfinished run stands.
+    pub runs: Vec<(RunId, Standing)>,
+    /// What could not be done, and is tried again: the job or the run, and why.
+    pub troubles: Vec<(String, String)>,
+}
+
+/// How an unfinished run stands after a look at it.
+#[derive(Debug)]
+pub enum Standing {
+    /// It is finished now.
+    Finished(Arc<RunRecord>, Verdict),
+    /// Somebody who may be alive drives it.
+    Driven,
+    /// It is planned, and nobody drives it.
+    Ready(Started),
+    /// Nobody needs to drive it; its scripts run on their hosts without us.
+    Detached(Arc<RunRecord>),
+    /// It cannot be planned yet, for this reason.
+    Waiting(String),
+}
+
+impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
+    fn runs(&self) -> &Runs<S> {
+        &self.firer.runs
+    }
+
+    /// Makes the tick of `at`, or of now where that is earlier: fires what is due among `jobs`, and looks at every
+    /// unfinished run.
+    ///
+    /// # Errors
+    /// Where the store does not answer; the next tick does what this one did not.
+    pub async fn tick(&self, jobs: &[Scheduled], at: Timestamp) -> Result<Ticked, StoreError> {
+        let mut ticked = self.fire_due(jobs, at).await?;
+        for run in self.active().await? {
+            match self.advance(&run).await {
+                Ok(Some(standing)) => ticked.runs.push((run, standing)),
+                Ok(None) => {}
+                // Somebody else is at it, which is as good.
+                Err(WorkError::Held(_) | WorkError::Fenced) => ticked.runs.push((run, Standing::Driven)),
+                Err(error) => ticked.troubles.push((run.to_string(), told(&error))),
+            }
+        }
+        Ok(ticked)
+    }
+
+    /// Fires what is due among `jobs` until `at`, then moves the cursor.
+    async fn fire_due(&self, jobs: &[Scheduled], at: Timestamp) -> Result<Ticked, StoreError> {
+        let now = self.clock.now();
+        let until = at.min(now);
+        let (cursor, version) = self.cursor(now, until).await?;
+        let mut ticked = Ticked::default();
+        let mut behind: BTreeMap<JobName, Timestamp> = BTreeMap::new();
+        let due = jobs.iter().filter_map(|scheduled| {
+            let after = cursor.behind.get(&scheduled.job.name).copied().unwrap_or(cursor.ticked);
+            let turns = turns(&scheduled.job.schedule, &scheduled.calendar, after, until);
+            (!turns.is_empty()).then_some((scheduled, after, turns))
+        });
+        let fired = stream::iter(due).map(|(scheduled, after, turns)| async move {
+            let mut fired = Vec::new();
+            for turn in turns {
+                match self.firer.fire(&scheduled.job, &turn, now).await {
+                    Ok(result) => fired.push(result),
+                    // Its firings are decided in their order: the later ones wait.
+                    Err(error) => return (&scheduled.job.name, after, fired, Some(error)),
+                }
+            }
+            (&scheduled.job.name, after, fired, None)
+        });
+        let mut fired = std::pin::pin!(fired.buffer_unordered(AT_A_TIME));
+        while let Some((job, after, fired, error)) = fired.next().await {
+            ticked.fired.extend(fired.into_iter().filter(|fired| *fired != Fired::Before));
+            if let Some(error) = error {
+                behind.insert(job.clone(), after);
+                ticked.troubles.push((job.to_string(), chain(&error)));
+            }
+        }
+        self.move_cursor(cursor, version, until, behind).await?;
+        Ok(ticked)
+    }
+
+    /// The cursor; at first it stands just before this tick.
+    async fn cursor(&self, now: Timestamp, until: Timestamp) -> Result<(Cursor, Option<Version>), StoreError> {
+        let just_before = until.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(until);
+        Ok(match self.runs().read::<Cursor>(&layout::cursor()).await? {
+            None => (Cursor { ticked: just_before, behind: BTreeMap::new() }, None),
+            Some((cursor, version)) if cursor.ticked.duration_since(now) > AHEAD => {
+                tracing::warn!(cursor = %cursor.ticked, %now, "the clock that moved the cursor was wrong; it is set back");
+                (Cursor { ticked: just_before, behind: cursor.behind }, Some(version))
+            }
+            Some((cursor, version)) => (cursor, Some(version)),
+        })
+    }
+
+    /// Moves the cursor to `until`, with the jobs that are `behind`.
+    async fn move_cursor(
+        &self,
+        seen: Cursor,
+        version: Option<Version>,
+        until: Timestamp,
+        behind: BTreeMap<JobName, Timestamp>,
+    ) -> Result<(), StoreError> {
+        let key = layout::cursor();
+        let (mut found, mut version) = (seen.clone(), version);
+        loop {
+            // Backwards only where the cursor that we saw stands too far ahead.
+            let ticked = if seen.ticked > until { seen.ticked } else { found.ticked.max(until) };
+            let mut next = Cursor { ticked, behind: behind.clone() };
+            for (job, since) in &found.behind {
+                // What was behind when we looked and is not now has been decided, unless somebody noted it anew.
+                if seen.behind.get(job) != Some(since) && behind.get(job).is_none_or(|ours| since < ours) {
+                    next.behind.insert(job.clone(), *since);
+                }
+            }
+            if version.is_some() && next == found {
+                return Ok(());
+            }
+            let written = match &version {
+                Some(version) => self.runs().swap(&key, version, &next).await?,
+                None => self.runs().create(&key, &next).await?,
+            };
+            if let Written::Done(_) = written {
+                return Ok(());
+            }
+            // Another scheduler was quicker: what it found out counts too.
+            if let Some((theirs, theirs_version)) = self.runs().read::<Cursor>(&key).await? {
+                (found, version) = (theirs, Some(theirs_version));
+            } else {
+                version = None;
+            }
+        }
+    }
+
+    /// The runs that are marked as unfinished, in the order of their jobs and times.
+    async fn active(&self) -> Result<Vec<RunId>, StoreError> {
+        let mut runs = Vec::new();
+        let mut after: Option<Key> = None;
+        loop {
+            let page = self.runs().store().list(layout::ACTIVE, after.as_ref(), PAGE).await?;
+            let Some(last) = page.last().cloned() else { return Ok(runs) };
+            runs.extend(page.iter().filter_map(layout::run_of_mark));
+            after = Some(last);
+        }
+    }
+
+    /// Looks at an unfinished run and takes it as far as it can be taken without starting anything on a host.
+    ///
+    /// # Errors
+    /// [`WorkError`]; the next look goes on from there.
+    pub async fn advance(&self, run: &RunId) -> Result<Option<Standing>, WorkError> {
+        let (runs, now) = (self.runs(), self.clock.now());
+        let Some(record) = runs.run(run).await?.map(Arc::new) else {
+            let old = now.checked_sub(ORPHAN).unwrap_or(Timestamp::MIN).strftime("%Y%m%dT%H%M%SZ").to_string();
+            if run.time() < old.as_str() {
+                runs.store().remove(&layout::active(run)).await?;
+            }
+            return Ok(None);
+        };
+        let finished = |verdict| Ok(Some(Standing::Finished(Arc::clone(&record), verdict)));
+        if let Some(verdict) = runs.verdict(run).await? {
+            conclude(runs, &record, &verdict).await?;
+            return finished(verdict);
+        }
+        if let Some(reason) = &record.skipped {
+            return finished(write_verdict(runs, &record, skip(reason.clone(), now)).await?);
+        }
+        if record.carrier == Carrier::Caller {
+            return Ok(Some(match reconcile(runs, &record, now).await? {
+                Settled::Finished(verdict) => Standing::Finished(record, verdict),
+                Settled::Driven => Standing::Driven,
+                Settled::Detached => Standing::Detached(record),
+            }));
+        }
+        if let Some((active, _)) = runs.active(run).await?
+            && active.driver.is_some_and(|driver| !claim::is_dead(&driver, now))
+        {
+            return Ok(Some(Standing::Driven));
+        }
+        let plan = match runs.plan(run).await? {
+            Some(plan) => plan,
+            None => match self.plan(&record, now).await? {
+                Ok(plan) => plan,
+                Err(why) => return Ok(Some(Standing::Waiting(why))),
+            },
+        };
+        if let Some(sealed) = plan.sealed {
+            return finished(write_verdict(runs, &record, sealed_verdict(sealed, now)).await?);
+        }
+        let counts = reconcile::counts(runs, &record, &plan).await?;
+        let running = counts.of(TaskState::Running);
+        let is_over = counts.of(TaskState::Pending) == 0 && (running == 0 || record.job.mode.is_detached());
+        Ok(Some(match (is_over, running) {
+            (true, 0) => {
+                let verdict = reconcile::verdict_of(&plan, counts, None, now);
+                Standing::Finished(Arc::clone(&record), write_verdict(runs, &record, verdict).await?)
+            }
+            (true, _) => Standing::Detached(record),
+            (false, _) => Standing::Ready(Started { run: record, plan, lease: None }),
+        }))
+    }
+
+    /// Plans a run where it may be planned; else tells what it waits for.
+    async fn plan(
+        &self,
+        record: &RunRecord,
+        now: Timestamp,
+    ) -> Result<Result<crate::domain::run::Plan, String>, WorkError> {
+        let (runs, job) = (self.runs(), &record.job);
+        let control = runs.control(&record.run).await?.map(|(control, _)| control).unwrap_or_default();
+        let too_late = record.plan_before < now;
+        let seal_as = |state, reason: String| async move { seal(runs, record, Sealed { state, reason }).await };
+        if control.cancelled {
+            let reason = format!("cancelled by {} before it started", control.actor);
+            return Ok(Ok(seal_as(RunState::Cancelled, reason).await?));
+        }
+        if control.paused {
+            return match too_late {
+                true => Ok(Ok(seal_as(RunState::Skipped, "paused past its deadline".to_owned()).await?)),
+                false => Ok(Err(format!("paused by {}", control.actor))),
+            };
+        }
+        if job.schedule.overlap != Overlap::Allow {
+            let (state, _) = fire::read(runs, &job.name).await?;
+            if !state.is_turn_of(&record.run, job.schedule.overlap) {
+                let earlier = state.active.first().map_or_else(String::new, ToString::to_string);
+                return match too_late {
+                    true => {
+                        let reason = format!("overlap: run `{earlier}` was active until the deadline");
+                        Ok(Ok(seal_as(RunState::Skipped, reason).await?))
+                    }
+                    false => Ok(Err(format!("run `{earlier}` is still active"))),
+                };
+            }
+        }
+        let instances = match self.inventory.select(&job.targets).await {
+            Ok(instances) => instances,
+            // Never an empty fleet.
+            Err(error) if too_late => {
+                return Ok(Ok(seal_as(RunState::Failed, error.to_string()).await?));
+            }
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        if too_late {
+            let reason = "not planned before its deadline".to_owned();
+            return Ok(Ok(seal_as(RunState::Skipped, reason).await?));
+        }
+        let targets: Vec<Target> = instances.iter().map(|instance| target(job, instance)).collect();
+        if targets.is_empty() {
+            return Ok(Ok(seal_as(RunState::Skipped, "no running instance matches".to_owned()).await?));
+        }
+        Ok(Ok(write_plan(runs, record, targets).await?))
+    }
+}
+
+/// The verdict of a run that was never planned.
+pub fn sealed_verdict(sealed: Sealed, now: Timestamp) -> Verdict {
+    Verdict { state: sealed.state, reason: Some(sealed.reason), counts: Counts::default(), finished_at: now }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let told = error.to_string();
+        if !text.contains(&told) {
+            text = format!("{text}: {told}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn told(error: &WorkError) -> String {
+    match error {
+        WorkError::Store(error) => chain(&**error),
+        other => chain(other),
+    }
+}
