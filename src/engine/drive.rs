@@ -99,7 +99,11 @@ async fn follow<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, run: &RunRecord) -
 }
 
 /// Tells how a run that another process drove, and each of its tasks, has ended.
-async fn retell<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, started: &Started, verdict: Verdict) -> Result<Driven, WorkError> {
+async fn retell<S: Store, F: Fleet<S>>(
+    worker: &Worker<S, F>,
+    started: &Started,
+    verdict: Verdict,
+) -> Result<Driven, WorkError> {
     let run = &started.run;
     for n in 0..batches(&started.plan) {
         let Some(targets) = worker.runs.targets(&run.run, n).await? else { continue };
@@ -114,7 +118,11 @@ async fn retell<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, started: &Started,
     Ok(Driven { verdict: Some(verdict), stop: None })
 }
 
-async fn carry<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, started: &Started, lease: &str) -> Result<Driven, WorkError> {
+async fn carry<S: Store, F: Fleet<S>>(
+    worker: &Worker<S, F>,
+    started: &Started,
+    lease: &str,
+) -> Result<Driven, WorkError> {
     let (run, plan) = (&started.run, &started.plan);
     let (dispatcher, taken) = Local::new();
     let expires_at = worker.clock.now() + longest(run, plan);
@@ -222,7 +230,12 @@ impl Drop for NotifyAtEnd {
 }
 
 /// Waits until every task of a wave is final or runs without us, and tells whether none has failed.
-async fn wave_succeeded<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, run: &RunRecord, from: u32, to: u32) -> Result<bool, WorkError> {
+async fn wave_succeeded<S: Store, F: Fleet<S>>(
+    worker: &Worker<S, F>,
+    run: &RunRecord,
+    from: u32,
+    to: u32,
+) -> Result<bool, WorkError> {
     loop {
         let mut counts = Counts::default();
         let mut wanted = 0_u32;

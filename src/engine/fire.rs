@@ -92,12 +92,7 @@ impl<S: Store, C: Scripts> Firer<S, C> {
         Err(damaged(&key, format!("it was changed {TRIES} times while it was being written")).into())
     }
 
-    async fn write(
-        &self,
-        key: &layout::Key,
-        version: Option<&Version>,
-        state: &JobState,
-    ) -> Result<bool, StoreError> {
+    async fn write(&self, key: &layout::Key, version: Option<&Version>, state: &JobState) -> Result<bool, StoreError> {
         let written = match version {
             Some(version) => self.runs.swap(key, version, state).await?,
             None => self.runs.create(key, state).await?,
@@ -139,11 +134,7 @@ impl<S: Store, C: Scripts> Firer<S, C> {
             schema: SCHEMA.to_owned(),
             run: run.clone(),
             job: job.clone(),
-            script: ScriptRef {
-                bytes: script.len() as u64,
-                sha256: sha256_hex(&script),
-                origin: job.source.origin(),
-            },
+            script: ScriptRef { bytes: script.len() as u64, sha256: sha256_hex(&script), origin: job.source.origin() },
             actor: self.actor.clone(),
             retry_of: None,
             scheduled_for: Some(decided.at),

@@ -49,7 +49,8 @@ pub async fn reconcile<S: Store>(runs: &Runs<S>, run: &RunRecord, now: Timestamp
     {
         return Ok(Settled::Driven);
     }
-    let sealed = Sealed { state: RunState::Failed, reason: "ended before it was planned; nothing was started".to_owned() };
+    let sealed =
+        Sealed { state: RunState::Failed, reason: "ended before it was planned; nothing was started".to_owned() };
     let plan = seal(runs, run, sealed).await?;
     if let Some(Sealed { state, reason }) = plan.sealed {
         let verdict = Verdict { state, reason: Some(reason), counts: Counts::default(), finished_at: now };

@@ -136,7 +136,11 @@ async fn run_id<S: Store>(runs: &Runs<S>, job: &Job, request: &str, now: Timesta
 ///
 /// Each batch is read back before the next is written, so that of any number of planners, cut off anywhere, all agree
 /// on every batch and no target is in two.
-pub(super) async fn write_plan<S: Store>(runs: &Runs<S>, run: &RunRecord, targets: Vec<Target>) -> Result<Plan, StoreError> {
+pub(super) async fn write_plan<S: Store>(
+    runs: &Runs<S>,
+    run: &RunRecord,
+    targets: Vec<Target>,
+) -> Result<Plan, StoreError> {
     if let Some(plan) = runs.plan(&run.run).await? {
         return Ok(plan);
     }

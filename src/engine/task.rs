@@ -124,11 +124,7 @@ pub struct Connected {
 impl<S: Store> Fleet<S> for Access<S> {
     type Ready = Connected;
 
-    async fn reach(
-        &self,
-        task: &Task<'_, S, Self>,
-        record: &mut TaskRecord,
-    ) -> Result<Connected, (TaskState, String)> {
+    async fn reach(&self, task: &Task<'_, S, Self>, record: &mut TaskRecord) -> Result<Connected, (TaskState, String)> {
         let connected = task.connect(record).await.map_err(|error| (state_of(&error), error.to_string()));
         let (connection, channel) = connected?;
         tracing::info!(instance = %task.target.instance, attempt = task.attempt, "connected");

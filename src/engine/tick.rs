@@ -132,7 +132,7 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
                 ticked.troubles.push((job.to_string(), chain(&error)));
             }
         }
-        self.move_cursor(cursor, version, until, behind).await?;
+        self.move_cursor(&cursor, version, until, behind).await?;
         Ok(ticked)
     }
 
@@ -152,7 +152,7 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
     /// Moves the cursor to `until`, with the jobs that are `behind`.
     async fn move_cursor(
         &self,
-        seen: Cursor,
+        seen: &Cursor,
         version: Option<Version>,
         until: Timestamp,
         behind: BTreeMap<JobName, Timestamp>,

@@ -158,7 +158,8 @@ async fn output_that_is_taken_late_is_whole_and_holds_up_nothing_behind_the_bast
     let bastion = Sshd::start(Spec::accepting(fleet.login().public()));
     let mut job = through(vec![hop(bastion.address())]);
     job.login.connect_timeout.0 = std::time::Duration::from_secs(20);
-    let started = start(&Runs::new(store.clone()), rig::request(job.clone(), &[], "one"), Clock::System.now()).await.unwrap();
+    let started =
+        start(&Runs::new(store.clone()), rig::request(job.clone(), &[], "one"), Clock::System.now()).await.unwrap();
     let (worker, _events) = rig::worker(&store, &started, &fleet.login().path());
     let connect = async |address: SocketAddr| {
         let target = rig::target(address);

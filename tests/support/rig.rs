@@ -105,7 +105,11 @@ pub(crate) fn trust<S: Store>(store: &S, job: &Job) -> Trust<S> {
 }
 
 /// Everything a worker needs; events come out at the other end.
-pub(crate) fn worker<S: Store>(store: &S, started: &Started, login: &Path) -> (Worker<S, Access<S>>, mpsc::Receiver<Event>) {
+pub(crate) fn worker<S: Store>(
+    store: &S,
+    started: &Started,
+    login: &Path,
+) -> (Worker<S, Access<S>>, mpsc::Receiver<Event>) {
     let (events, heard) = mpsc::channel(100_000);
     let key = sshjob::adapter::ssh::key::load(login, None).unwrap();
     let worker = Worker {

@@ -9,7 +9,9 @@ use sshjob::cli::output::console::Console;
 use sshjob::domain::id::{InstanceId, RunId};
 use sshjob::domain::job::Source;
 use sshjob::domain::layout::{self, RunKeys, Stream};
-use sshjob::domain::run::{Active, BatchTargets, Carrier, Claim, Outcomes, Plan, RunRecord, RunState, SCHEMA, Target, Verdict};
+use sshjob::domain::run::{
+    Active, BatchTargets, Carrier, Claim, Outcomes, Plan, RunRecord, RunState, SCHEMA, Target, Verdict,
+};
 use sshjob::domain::script::{ScriptRef, sha256_hex};
 use sshjob::domain::task::{TaskRecord, TaskState};
 use sshjob::engine::event::{Event, Head};
@@ -42,7 +44,8 @@ impl Tale {
             tale.write(&keys.targets(n), &BatchTargets { targets: batch.to_vec() }).await;
         }
         let sizes = [first.len(), second.len()].map(|size| u32::try_from(size).unwrap());
-        let plan = Plan { batches: sizes.to_vec(), waves: vec![(0, 2)], max_concurrency: 10, max_errors: None, sealed: None };
+        let plan =
+            Plan { batches: sizes.to_vec(), waves: vec![(0, 2)], max_concurrency: 10, max_errors: None, sealed: None };
         tale.write(&keys.plan(), &plan).await;
         tale
     }

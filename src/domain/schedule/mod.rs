@@ -2,7 +2,9 @@
 //!
 //! Here they are read and checked; [`cron`] holds the calendar.
 
+pub mod calendar;
 pub mod cron;
+pub use calendar::{Calendar, Firing};
 
 use std::fmt;
 use std::str::FromStr;
