@@ -21,6 +21,7 @@ pub(crate) mod proxy;
 pub(crate) mod rig;
 pub(crate) mod speaker;
 pub(crate) mod sshd;
+pub(crate) mod steps;
 pub mod tale;
 pub(crate) mod wire;
 pub(crate) mod world;

@@ -114,6 +114,27 @@ impl Sshd {
         }
     }
 
+    /// Kills the processes that serve its connections, and none that these have started.
+    pub(crate) fn kill_sessions(&self) {
+        let daemon = i32::try_from(self.daemon.child.id()).unwrap();
+        let is_sshd = |pid: i32| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("sshd"))
+        };
+        // Stopped, they start nobody new; whom they had started by then is still one of them until it is a shell.
+        for signal in [Signal::STOP, Signal::KILL] {
+            let parents = parents();
+            let mut sessions = vec![daemon];
+            let mut next = 0;
+            while let Some(parent) = sessions.get(next).copied() {
+                sessions.extend(parents.iter().filter(|(pid, it)| **it == parent && is_sshd(**pid)).map(|(pid, _)| *pid));
+                next += 1;
+            }
+            for session in sessions.into_iter().skip(1).filter_map(Pid::from_raw) {
+                let _ = kill_process(session, signal);
+            }
+        }
+    }
+
     /// Waits until nothing runs any more that it has started.
     pub(crate) fn wait_until_idle(&self) {
         let mark = format!("HOME={}", self.home().display());
@@ -328,8 +349,11 @@ fn configuration(spec: &Spec, folder: &Path) -> String {
         "UseDNS no".to_owned(),
         // Hundreds of hosts are one daemon here.
         "MaxStartups 10000".to_owned(),
-        "LogLevel VERBOSE".to_owned(),
     ];
+    // Of two lines the first counts.
+    if !spec.lines.iter().any(|line| line.starts_with("LogLevel ")) {
+        lines.push("LogLevel VERBOSE".to_owned());
+    }
     lines.extend(without_penalties());
     if spec.own_home {
         lines.push(format!("SetEnv HOME={}", folder.join("home").display()));
