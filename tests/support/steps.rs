@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::eventually::eventually;
 use super::loopback;
 use super::proxy::Way;
 
@@ -40,8 +41,8 @@ struct Seen {
 }
 
 impl Steps {
-    /// Opens a way to `host`, on whose first connection `deed` is done at `step`; then that connection ends. A thread
-    /// serves it for as long as the test lives.
+    /// Opens a way to `host`, on whose first connection `deed` is done at `step`; then that connection ends. After a
+    /// packet means when its receiver has read it. A thread serves the way for as long as the test lives.
     pub(crate) fn to(host: SocketAddr, step: Option<Step>, deed: impl Fn() + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(loopback::free(1).remove(0)).unwrap();
         let (address, seen) = (listener.local_addr().unwrap(), Arc::<Seen>::default());
@@ -123,6 +124,9 @@ impl Line {
             let is_now = |after| self.step == Some(Step { way, packet: number, after });
             for after in [false, true] {
                 if is_now(after) {
+                    if after {
+                        wait_until_read(to);
+                    }
                     struck.store(true, Ordering::SeqCst);
                     (self.deed)();
                     from.shutdown(Shutdown::Both)?;
@@ -136,4 +140,20 @@ impl Line {
         }
         Ok(())
     }
+}
+
+/// Waits until the other end of a connection on this machine has read all that it was sent, or is gone.
+fn wait_until_read(stream: &TcpStream) {
+    let (Ok(SocketAddr::V4(own)), Ok(SocketAddr::V4(other))) = (stream.local_addr(), stream.peer_addr()) else {
+        return;
+    };
+    let [other, own] =
+        [other, own].map(|at| format!("{:08X}:{:04X}", u32::from_ne_bytes(at.ip().octets()), at.port()));
+    let ends = format!(": {other} {own} ");
+    eventually("what was sent is read", || {
+        // proc(5): after the ends come the state and, after a colon, the bytes that wait to be read.
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let queue = table.lines().find_map(|line| line.split_once(&ends)?.1.split([' ', ':']).nth(2));
+        queue.is_none_or(|bytes| bytes == "00000000")
+    });
 }
