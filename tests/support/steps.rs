@@ -103,7 +103,14 @@ impl Line {
     }
 
     /// Passes on packet by packet, until the end or the step.
-    fn pass(&self, way: Way, from: &TcpStream, mut to: &TcpStream, count: &AtomicUsize, struck: &AtomicBool) -> Result<()> {
+    fn pass(
+        &self,
+        way: Way,
+        from: &TcpStream,
+        mut to: &TcpStream,
+        count: &AtomicUsize,
+        struck: &AtomicBool,
+    ) -> Result<()> {
         let mut reader = BufReader::new(from);
         let mut version = Vec::new();
         reader.by_ref().take(255).read_until(b'\n', &mut version)?;
@@ -147,8 +154,7 @@ fn wait_until_read(stream: &TcpStream) {
     let (Ok(SocketAddr::V4(own)), Ok(SocketAddr::V4(other))) = (stream.local_addr(), stream.peer_addr()) else {
         return;
     };
-    let [other, own] =
-        [other, own].map(|at| format!("{:08X}:{:04X}", u32::from_ne_bytes(at.ip().octets()), at.port()));
+    let [other, own] = [other, own].map(|at| format!("{:08X}:{:04X}", u32::from_ne_bytes(at.ip().octets()), at.port()));
     let ends = format!(": {other} {own} ");
     eventually("what was sent is read", || {
         // proc(5): after the ends come the state and, after a colon, the bytes that wait to be read.

@@ -38,7 +38,9 @@ enum Moment {
     /// At a packet.
     At(Step),
     /// Before or after the supervisor takes its directory's name.
-    Claim { after: bool },
+    Claim {
+        after: bool,
+    },
     /// At this part of the time that a start takes.
     Random(f64),
 }
