@@ -22,6 +22,7 @@ pub(crate) mod rig;
 pub(crate) mod simulation;
 pub(crate) mod speaker;
 pub(crate) mod sshd;
+pub(crate) mod steps;
 pub mod tale;
 pub(crate) mod wire;
 pub(crate) mod world;
