@@ -3,7 +3,7 @@
 //! Pure decisions over what a [`Calendar`] says. What was decided is kept in [`JobState`], so that every scheduler of a
 //! store decides once and alike.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -38,6 +38,31 @@ pub struct Cursor {
     /// The jobs whose firings could not be decided: up to when they are.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub behind: BTreeMap<JobName, Timestamp>,
+}
+
+impl Cursor {
+    /// The cursor after a tick that decided the firings of the jobs in `tried` until `until`, except those in `failed`,
+    /// which are undecided since the time given there.
+    ///
+    /// A tick may be late: then it says nothing of what lies between it and the cursor, and a job that was behind stays
+    /// so.
+    #[must_use]
+    pub fn moved(&self, until: Timestamp, tried: &BTreeSet<&JobName>, failed: &BTreeMap<JobName, Timestamp>) -> Self {
+        let ticked = self.ticked.max(until);
+        let mut behind = self.behind.clone();
+        for (job, since) in &mut behind {
+            match failed.get(job) {
+                Some(ours) => *since = (*since).min(*ours),
+                None if tried.contains(job) => *since = (*since).max(until),
+                None => {}
+            }
+        }
+        for (job, since) in failed {
+            behind.entry(job.clone()).or_insert(*since);
+        }
+        behind.retain(|_, since| *since < ticked);
+        Self { ticked, behind }
+    }
 }
 
 /// `state/jobs/<job>.json`: what has become of a job's firings.

@@ -4,7 +4,7 @@
 //! looked at. One job's trouble, or one run's, holds up no other: a job that could not be decided is noted behind the
 //! cursor, and the next tick tries it again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
@@ -12,12 +12,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::claim;
 use super::clock::Clock;
-use super::fire::{self, Fired, Firer, Scheduled, skip};
+use super::fire::{self, FireError, Fired, Firer, Scheduled, skip};
 use super::reconcile::{self, Settled, conclude, reconcile, seal, write_verdict};
 use super::records::Runs;
 use super::start::{Started, write_plan};
 use super::worker::WorkError;
-use crate::domain::firing::{Cursor, turns};
+use crate::domain::firing::{Cursor, Turn, turns};
 use crate::domain::id::{JobName, RunId};
 use crate::domain::job::Overlap;
 use crate::domain::layout::{self, Key};
@@ -107,33 +107,43 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         let until = at.min(now);
         let (cursor, version) = self.cursor(now, until).await?;
         let mut ticked = Ticked::default();
-        let mut behind: BTreeMap<JobName, Timestamp> = BTreeMap::new();
-        let due = jobs.iter().filter_map(|scheduled| {
+        let mut failed: BTreeMap<JobName, Timestamp> = BTreeMap::new();
+        let mut due = Vec::new();
+        for scheduled in jobs {
             let after = cursor.behind.get(&scheduled.job.name).copied().unwrap_or(cursor.ticked);
             let turns = turns(&scheduled.job.schedule, &scheduled.calendar, after, until);
-            (!turns.is_empty()).then_some((scheduled, after, turns))
-        });
-        let fired = stream::iter(due).map(|(scheduled, after, turns)| async move {
-            let mut fired = Vec::new();
-            for turn in turns {
-                match self.firer.fire(&scheduled.job, &turn, now).await {
-                    Ok(result) => fired.push(result),
-                    // Its firings are decided in their order: the later ones wait.
-                    Err(error) => return (&scheduled.job.name, after, fired, Some(error)),
-                }
+            if !turns.is_empty() {
+                due.push(self.fire_turns(scheduled, after, turns, now));
             }
-            (&scheduled.job.name, after, fired, None)
-        });
-        let mut fired = std::pin::pin!(fired.buffer_unordered(AT_A_TIME));
+        }
+        let mut fired = stream::iter(due).buffer_unordered(AT_A_TIME);
         while let Some((job, after, fired, error)) = fired.next().await {
             ticked.fired.extend(fired.into_iter().filter(|fired| *fired != Fired::Before));
             if let Some(error) = error {
-                behind.insert(job.clone(), after);
                 ticked.troubles.push((job.to_string(), chain(&error)));
+                failed.insert(job, after);
             }
         }
-        self.move_cursor(&cursor, version, until, behind).await?;
+        self.move_cursor((cursor, version), until, jobs, &failed).await?;
         Ok(ticked)
+    }
+
+    /// Fires the turns of a job in their order: after one that cannot be decided the later ones wait.
+    async fn fire_turns(
+        &self,
+        scheduled: &Scheduled,
+        after: Timestamp,
+        turns: Vec<Turn>,
+        now: Timestamp,
+    ) -> (JobName, Timestamp, Vec<Fired>, Option<FireError>) {
+        let mut fired = Vec::new();
+        for turn in turns {
+            match self.firer.fire(&scheduled.job, &turn, now).await {
+                Ok(result) => fired.push(result),
+                Err(error) => return (scheduled.job.name.clone(), after, fired, Some(error)),
+            }
+        }
+        (scheduled.job.name.clone(), after, fired, None)
     }
 
     /// The cursor; at first it stands just before this tick.
@@ -149,26 +159,20 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         })
     }
 
-    /// Moves the cursor to `until`, with the jobs that are `behind`.
+    /// Moves the cursor over what was decided of `jobs` until `until`: all firings, but for those of the jobs in
+    /// `failed`.
     async fn move_cursor(
         &self,
-        seen: &Cursor,
-        version: Option<Version>,
+        seen: (Cursor, Option<Version>),
         until: Timestamp,
-        behind: BTreeMap<JobName, Timestamp>,
+        jobs: &[Scheduled],
+        failed: &BTreeMap<JobName, Timestamp>,
     ) -> Result<(), StoreError> {
         let key = layout::cursor();
-        let (mut found, mut version) = (seen.clone(), version);
+        let (mut found, mut version) = seen;
+        let tried: BTreeSet<&JobName> = jobs.iter().map(|scheduled| &scheduled.job.name).collect();
         loop {
-            // Backwards only where the cursor that we saw stands too far ahead.
-            let ticked = if seen.ticked > until { seen.ticked } else { found.ticked.max(until) };
-            let mut next = Cursor { ticked, behind: behind.clone() };
-            for (job, since) in &found.behind {
-                // What was behind when we looked and is not now has been decided, unless somebody noted it anew.
-                if seen.behind.get(job) != Some(since) && behind.get(job).is_none_or(|ours| since < ours) {
-                    next.behind.insert(job.clone(), *since);
-                }
-            }
+            let next = found.moved(until, &tried, failed);
             if version.is_some() && next == found {
                 return Ok(());
             }

@@ -1,0 +1,444 @@
+//! Schedulers in a world where everything goes wrong that can: whatever a seed makes of it, a firing is one run, an
+//! attempt starts at most once, and every run ends with every task in one final state.
+//!
+//! A failing seed is printed; `SSHJOB_SEED=n` replays it alone, and `SSHJOB_SEEDS=n` runs that many.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use sshjob::domain::firing::{Cursor, Decided, Fate, Why};
+use sshjob::domain::id::{JobName, RunId};
+use sshjob::domain::job::file::JobFile;
+use sshjob::domain::job::resolve::Layers;
+use sshjob::domain::job::{Job, Overlap};
+use sshjob::domain::run::{Outcomes, Plan, RunRecord, RunState, Verdict};
+use sshjob::domain::schedule::Calendar;
+use sshjob::domain::task::{Counts, TaskState};
+use sshjob::engine::clock::Clock;
+use sshjob::engine::drive::drive;
+use sshjob::engine::fire::{Firer, Scheduled};
+use sshjob::engine::gate::Gate;
+use sshjob::engine::records::Runs;
+use sshjob::engine::start::Started;
+use sshjob::engine::tick::{Standing, Ticker};
+use sshjob::engine::worker::Worker;
+use tokio::sync::{Notify, mpsc};
+
+use crate::support::simulation::fleet::SimFleet;
+use crate::support::simulation::rng::Rng;
+use crate::support::simulation::store::SimStore;
+use crate::support::simulation::{Process, State, World};
+
+const SCHEDULERS: usize = 3;
+const JOBS: usize = 5;
+const HOSTS: usize = 50;
+
+/// How long things go wrong.
+const TROUBLE: Duration = Duration::from_mins(8);
+
+/// How long it may take then until every run has ended.
+const SETTLED_WITHIN: Duration = Duration::from_hours(3);
+
+/// Just before a minute that daylight saving skips, one that it repeats, and one that it leaves alone.
+const EPOCHS: [&str; 4] =
+    ["2026-03-29T00:56:10Z", "2026-10-25T00:55:30Z", "2026-10-03T15:26:00Z", "2026-11-22T12:00:20Z"];
+
+/// The settings that a job of the simulation is made of.
+static KINDS: LazyLock<Vec<Job>> = LazyLock::new(|| {
+    let mut rng = Rng::new(1);
+    let mut pick = |from: &[&'static str]| from[rng.below(from.len())];
+    let kinds = (0..100).map(|_| {
+        let text = format!(
+            "targets: {{ tags: {{ Group: {} }} }}\nrun: x\nschedule: '{}'\ntimezone: {}\noverlap: {}\nmissed: {}\n\
+             deadline: {}\nmode: {}\nretries: {{ attempts: {}, delay: 5s, on: [unreachable, failed] }}\n\
+             rollout: {{ max_concurrency: {}, canary: {}{} }}\nhosts_per_worker: {}\n{}",
+            pick(&["'0'", "'1'", "'2'", "['1', '2']", "['0', '1', '2', '3']"]),
+            pick(&["* * * * *", "*/2 * * * *", "*/3 * * * *", "rate(2 minutes)", "rate(4 minutes)", "0-59/5 * * * *"]),
+            pick(&["UTC", "Europe/Berlin", "Australia/Lord_Howe"]),
+            pick(&["skip", "queue", "replace", "allow"]),
+            pick(&["skip", "latest", "all"]),
+            pick(&["1m", "3m", "10m"]),
+            pick(&["attached", "attached", "detached"]),
+            pick(&["1", "2", "3"]),
+            pick(&["3", "10", "25%", "100%"]),
+            pick(&["0", "0", "1"]),
+            pick(&["", "", ", max_errors: 1", ", max_errors: 20%"]),
+            pick(&["3", "10", "50"]),
+            pick(&["", "", "", "paused: true\n"]),
+        );
+        Layers::default().resolve(JobFile::parse(&text, "sim.yaml", "sim").unwrap()).unwrap()
+    });
+    kinds.collect()
+});
+
+fn jobs(rng: &mut Rng) -> Vec<Scheduled> {
+    let one = |n| {
+        let mut job = KINDS[rng.below(KINDS.len())].clone();
+        job.name = format!("job-{n}").parse().unwrap();
+        let calendar = Calendar::new(&job.name, &job.schedule).unwrap();
+        Scheduled { job, calendar }
+    };
+    (0..JOBS).map(one).collect()
+}
+
+/// A scheduler's process: ticks until it dies, or for ever.
+struct Scheduler {
+    process: Process,
+    clock: Clock,
+    jobs: Arc<Vec<Scheduled>>,
+    driving: Arc<Mutex<BTreeSet<RunId>>>,
+}
+
+impl Scheduler {
+    fn ticker(&self) -> Ticker<SimStore, SimFleet, SimFleet> {
+        let runs = Runs::new(SimStore(self.process.clone()));
+        let fleet = SimFleet(self.process.clone());
+        let firer = Firer { runs, scripts: fleet.clone(), actor: "simulation".to_owned() };
+        Ticker { firer, inventory: fleet, clock: self.clock }
+    }
+
+    async fn live(&self) {
+        let world = &self.process.world;
+        loop {
+            let rest = if world.state().is_calm { 30_000 } else { 70_000 };
+            world.pause(rest).await;
+            self.process.live_on().await;
+            let (is_late, is_twice, is_dropped) = {
+                let mut state = world.state();
+                let mut strikes = |percent: usize, name: &str| state.strikes(percent * 10, || name.to_owned());
+                (strikes(8, "a tick was late"), strikes(8, "a tick came twice"), strikes(8, "a tick was dropped"))
+            };
+            if is_dropped {
+                continue;
+            }
+            let now = self.clock.now();
+            let at = if is_late { now - SignedDuration::from_secs(150) } else { now };
+            if is_twice {
+                tokio::join!(self.tick(at), self.tick(at));
+            } else {
+                self.tick(at).await;
+            }
+        }
+    }
+
+    async fn tick(&self, at: Timestamp) {
+        let Ok(ticked) = self.ticker().tick(&self.jobs, at).await else { return };
+        for (run, standing) in ticked.runs {
+            match standing {
+                Standing::Ready(started) => {
+                    if self.driving.lock().unwrap().insert(run.clone()) {
+                        tokio::spawn(self.drive(started));
+                    }
+                }
+                Standing::Detached(record) => {
+                    let runs = Runs::new(SimStore(self.process.clone()));
+                    let control = runs.control(&run).await.ok().flatten();
+                    let is_cancelled = control.is_some_and(|(control, _)| control.cancelled);
+                    SimFleet(self.process.clone()).collect(&runs, &record, is_cancelled).await;
+                }
+                Standing::Finished(..) | Standing::Driven | Standing::Waiting(_) => {}
+            }
+        }
+    }
+
+    fn drive(&self, started: Started) -> impl Future<Output = ()> + Send + 'static {
+        let (events, mut heard) = mpsc::channel(64);
+        let worker = Worker {
+            runs: Runs::new(SimStore(self.process.clone())),
+            clock: self.clock,
+            events,
+            access: SimFleet(self.process.clone()),
+            secrets: Arc::default(),
+            gate: Gate::new(started.plan.max_concurrency, started.plan.max_errors),
+            batch_ended: Arc::new(Notify::new()),
+        };
+        let driving = Arc::clone(&self.driving);
+        async move {
+            let listening = tokio::spawn(async move { while heard.recv().await.is_some() {} });
+            let _ = drive(&worker, &started).await;
+            drop(worker);
+            let _ = listening.await;
+            driving.lock().unwrap().remove(&started.run.run);
+        }
+    }
+}
+
+/// One scheduler after the other: where one dies the next is started.
+async fn keep_scheduling(world: Arc<World>, jobs: Arc<Vec<Scheduled>>) {
+    loop {
+        let process = Process::new(&world);
+        let ahead = {
+            let mut state = world.state();
+            let skew = i64::try_from(state.rng.below(4_000)).unwrap() - 2_000;
+            let jump = if state.strikes(30, || "a clock was an hour ahead".to_owned()) { 3_600_000 } else { 0 };
+            SignedDuration::from_millis(skew + jump)
+        };
+        let clock = world.clock(ahead);
+        let scheduler = Scheduler { process: process.clone(), clock, jobs: Arc::clone(&jobs), driving: Arc::default() };
+        let living = tokio::spawn(async move { scheduler.live().await });
+        let life = Duration::from_millis(u64::try_from(world.state().rng.below(600_000)).unwrap());
+        tokio::select! {
+            biased;
+            () = process.death() => {}
+            () = tokio::time::sleep(life) => {
+                let is_calm = world.state().is_calm;
+                if is_calm && ahead.as_secs() < 60 {
+                    process.death().await;
+                }
+                world.state().hit("died at any moment".to_owned());
+                process.kill();
+            }
+        }
+        living.abort();
+        world.pause(20_000).await;
+    }
+}
+
+/// Hosts come and go, and are up and down.
+async fn change_hosts(world: Arc<World>) {
+    loop {
+        world.pause(20_000).await;
+        let mut state = world.state();
+        if state.is_calm {
+            return;
+        }
+        let n = state.rng.below(HOSTS);
+        match state.rng.below(3) {
+            0 => {
+                state.hosts[n].is_listed ^= true;
+                state.hit("a host came or went".to_owned());
+            }
+            _ => {
+                state.hosts[n].is_up ^= true;
+                state.hit("a host went down or up".to_owned());
+            }
+        }
+    }
+}
+
+/// Lives through a seed and tells what must not have been, and what went wrong by design.
+fn simulate(seed: u64) -> (Vec<String>, BTreeMap<String, u64>, [u64; 3]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let mut rng = Rng::new(seed ^ 0x5eed);
+        let epoch: Timestamp = EPOCHS[rng.below(EPOCHS.len())].parse().unwrap();
+        let jobs = Arc::new(jobs(&mut rng));
+        let world = World::new(seed, epoch, HOSTS);
+        for _ in 0..SCHEDULERS {
+            tokio::spawn(keep_scheduling(Arc::clone(&world), Arc::clone(&jobs)));
+        }
+        tokio::spawn(change_hosts(Arc::clone(&world)));
+        tokio::time::sleep(TROUBLE).await;
+        world.state().is_calm = true;
+        // From now on nothing new is looked at: what has fired must end.
+        let settled = tokio::time::timeout(SETTLED_WITHIN, until_settled(&world)).await.is_ok();
+        let mut state = world.state();
+        let mut wrong = std::mem::take(&mut state.violations);
+        if !settled {
+            let active: Vec<_> = state.objects.keys().filter(|key| key.starts_with("active/")).take(3).collect();
+            wrong.push(format!("these never ended: {active:?}"));
+        }
+        check(&state, &jobs, &mut wrong);
+        let runs = u64::try_from(state.verdicts.len()).unwrap();
+        let figures = [runs, u64::try_from(state.log.len()).unwrap(), state.last_version];
+        (wrong, std::mem::take(&mut state.faults), figures)
+    })
+}
+
+/// Waits until no run is active; jobs fire on meanwhile, so that it is a moment that is waited for.
+async fn until_settled(world: &World) {
+    let since = world.now();
+    let is_old = |key: &String| {
+        let run: RunId = key.rsplit('/').next().unwrap().parse().unwrap();
+        run.time() < since.strftime("%Y%m%dT%H%M%SZ").to_string().as_str()
+    };
+    while world.state().objects.keys().any(|key| key.starts_with("active/") && is_old(key)) {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+    }
+}
+
+/// What must be true of every world.
+fn check(state: &State, jobs: &[Scheduled], wrong: &mut Vec<String>) {
+    let read = |key: &str| state.objects.get(key).map(|(bytes, _)| bytes.as_slice());
+    let Some(first) = state.first_cursor else { return };
+    let cursor: Cursor = serde_json::from_slice(read("state/cursor.json").unwrap()).unwrap();
+    for scheduled in jobs {
+        let name = &scheduled.job.name;
+        let decisions = state.decisions.get(name).map(Vec::as_slice).unwrap_or_default();
+        let until = cursor.behind.get(name).copied().unwrap_or(cursor.ticked);
+        check_firings(scheduled, decisions, (first, until), wrong);
+        let prefix = format!("runs/{name}/");
+        let claims = state.objects.keys().filter(|key| key.starts_with(&prefix) && key.ends_with("/run.json"));
+        let claimed: BTreeSet<&str> = claims.map(|key| key.split('/').nth(2).unwrap()).collect();
+        let decided: BTreeSet<String> =
+            decisions.iter().map(|decided| RunId::of_firing(name, decided.at).to_string()).collect();
+        for run in &claimed {
+            if !decided.contains(*run) {
+                wrong.push(format!("{run} was decided by nobody"));
+            }
+        }
+        let mut ends: Vec<(Timestamp, &str)> = Vec::new();
+        for run in &claimed {
+            check_run(state, name, run, wrong);
+            let verdict = state.verdicts.get(&run.parse::<RunId>().unwrap()).copied();
+            let first_start = state.log.iter().filter(|start| start.run.as_str() == *run).map(|start| start.at).min();
+            if let (Some(start), true) = (first_start, scheduled.job.schedule.overlap != Overlap::Allow) {
+                for (end, earlier) in &ends {
+                    if *end > start {
+                        wrong.push(format!("{run} started before {earlier} had ended"));
+                    }
+                }
+            }
+            ends.push((verdict.unwrap_or(Timestamp::MAX), run));
+        }
+    }
+}
+
+/// Every firing is decided exactly once, and nothing else is.
+fn check_firings(
+    scheduled: &Scheduled,
+    decisions: &[Decided],
+    (first, until): (Timestamp, Timestamp),
+    wrong: &mut Vec<String>,
+) {
+    let name = &scheduled.job.name;
+    let firings = scheduled.calendar.between(first, until, 10_000);
+    for firing in &firings {
+        let covering = decisions.iter().filter(|decided| match decided.fate {
+            Fate::Run => decided.at == firing.at,
+            Fate::Skip(_) => decided.at <= firing.at && firing.at <= decided.until,
+        });
+        let covering: Vec<&Decided> = covering.collect();
+        if covering.len() != 1 {
+            wrong.push(format!("the firing of {name} at {} was decided {} times", firing.at, covering.len()));
+        }
+        let Some(Decided { fate: Fate::Skip(why), .. }) = covering.first() else { continue };
+        let schedule = &scheduled.job.schedule;
+        let is_allowed = match why {
+            Why::Paused => schedule.paused,
+            Why::Overlap(_) => schedule.overlap == Overlap::Skip,
+            Why::Missed(_) => true,
+            Why::Blackout(_) | Why::Crowded => false,
+        };
+        if !is_allowed {
+            wrong.push(format!("the firing of {name} at {} was skipped by no policy of it: {why:?}", firing.at));
+        }
+    }
+    for decided in decisions {
+        let is_one = firings.iter().any(|firing| firing.at == decided.at);
+        if !is_one && decided.at <= until {
+            wrong.push(format!("{name} does not fire at {}, and yet that was decided", decided.at));
+        }
+    }
+}
+
+/// A run has ended, its tasks add up, and what they say is what their hosts know.
+fn check_run(state: &State, name: &JobName, run: &str, wrong: &mut Vec<String>) {
+    let read = |what: &str| state.objects.get(&format!("runs/{name}/{run}/{what}")).map(|(bytes, _)| bytes.as_slice());
+    let record: RunRecord = serde_json::from_slice(read("run.json").unwrap()).unwrap();
+    let Some(verdict) = read("result.json") else {
+        // One that fired in the last moments may be under way.
+        if !state.objects.contains_key(&format!("active/{name}/{run}")) {
+            wrong.push(format!("{run} is not active, and has no verdict"));
+        }
+        return;
+    };
+    let verdict: Verdict = serde_json::from_slice(verdict).unwrap();
+    let starts: Vec<_> = state.log.iter().filter(|start| start.run.as_str() == run).collect();
+    let Some(plan) = read("plan.json") else {
+        if verdict.state != RunState::Skipped || !starts.is_empty() || record.skipped.is_none() {
+            wrong.push(format!("{run} is {:?} without a plan", verdict.state));
+        }
+        return;
+    };
+    let plan: Plan = serde_json::from_slice(plan).unwrap();
+    if let Some(sealed) = &plan.sealed {
+        if verdict.state != sealed.state || !starts.is_empty() {
+            wrong.push(format!("{run} was sealed as {:?} and is {:?}", sealed.state, verdict.state));
+        }
+        return;
+    }
+    let mut counts = Counts::default();
+    for n in 0..plan.batches.len() {
+        let Some(outcomes) = read(&format!("batches/{n}.json")) else {
+            wrong.push(format!("{run} has ended without its batch {n}"));
+            continue;
+        };
+        let outcomes: Outcomes = serde_json::from_slice(outcomes).unwrap();
+        for (instance, task) in &outcomes.tasks {
+            counts.add(task.state);
+            let mine = || starts.iter().filter(|start| start.instance == *instance);
+            let last = mine().find(|start| start.attempt == task.attempt);
+            let is_true = match task.state {
+                TaskState::Succeeded => last.is_some_and(|start| start.code == 0),
+                TaskState::Failed => last.is_some_and(|start| start.code != 0),
+                TaskState::Unreachable | TaskState::AuthFailed => last.is_none(),
+                TaskState::Skipped => mine().count() == 0 || task.attempt > 0,
+                TaskState::Lost | TaskState::Cancelled => true,
+                _ => false,
+            };
+            if !is_true {
+                wrong.push(format!("{run} on {instance} is {:?}, and its host knows {last:?}", task.state));
+            }
+            if task.attempt > record.job.retries.attempts {
+                wrong.push(format!("{run} on {instance} had {} attempts", task.attempt));
+            }
+        }
+    }
+    if counts != verdict.counts || counts.total() != plan.total() {
+        wrong.push(format!("{run}: the verdict counts {:?}, and the tasks {counts:?}", verdict.counts));
+    }
+}
+
+#[test]
+fn whatever_goes_wrong_a_firing_is_one_run_and_every_task_ends_once() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let one = number("SSHJOB_SEED");
+    let seeds = one.map_or(0..number("SSHJOB_SEEDS").unwrap_or(200), |seed| seed..seed + 1);
+    let next = AtomicU64::new(seeds.start);
+    let (failed, total) = (Mutex::new(Vec::new()), Mutex::new((BTreeMap::<String, u64>::new(), [0; 3])));
+    let began = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::SeqCst);
+                    if seed >= seeds.end || failed.lock().unwrap().len() >= 5 {
+                        return;
+                    }
+                    let (wrong, faults, figures) = simulate(seed);
+                    if !wrong.is_empty() {
+                        failed.lock().unwrap().push((seed, wrong));
+                    }
+                    let mut total = total.lock().unwrap();
+                    for (name, count) in faults {
+                        *total.0.entry(name).or_default() += count;
+                    }
+                    for (sum, figure) in total.1.iter_mut().zip(figures) {
+                        *sum += figure;
+                    }
+                }
+            });
+        }
+    });
+    let (faults, [runs, starts, writes]) = total.into_inner().unwrap();
+    eprintln!(
+        "{} seeds in {:.1?}: {runs} runs, {starts} starts, {writes} writes",
+        seeds.end - seeds.start,
+        began.elapsed()
+    );
+    for (name, count) in &faults {
+        eprintln!("{count:>9} {name}");
+    }
+    let failed = failed.into_inner().unwrap();
+    for (seed, wrong) in &failed {
+        eprintln!("SSHJOB_SEED={seed} fails:");
+        for wrong in wrong.iter().take(8) {
+            eprintln!("  {wrong}");
+        }
+    }
+    assert!(failed.is_empty(), "seeds failed: {:?}", failed.iter().map(|(seed, _)| seed).collect::<Vec<_>>());
+}
