@@ -4,7 +4,7 @@ use std::future::Future;
 
 use crate::domain::id::RunId;
 use crate::domain::instance::Instance;
-use crate::domain::job::{Job, Targets};
+use crate::domain::job::Job;
 use crate::domain::layout::Key;
 
 /// The state of an object that a compare-and-swap compares: an entity tag or a hash of the content.
@@ -97,8 +97,9 @@ pub enum InventoryError {
 
 /// Where instances come from.
 pub trait Inventory: Send + Sync {
-    /// Selects the running instances that `targets` chooses, sorted by id; empty when none match, which is no error.
-    fn select(&self, targets: &Targets) -> impl Future<Output = Result<Vec<Instance>, InventoryError>> + Send;
+    /// Selects the running instances that the targets of `job` choose, sorted by id; empty when none match, which is no
+    /// error.
+    fn select(&self, job: &Job) -> impl Future<Output = Result<Vec<Instance>, InventoryError>> + Send;
 }
 
 /// Where the scripts of jobs come from.

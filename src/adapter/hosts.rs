@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::domain::diagnostic::{Faults, render};
 use crate::domain::hosts_file::{self, LOCAL, MAX_HOSTS_FILE_BYTES};
 use crate::domain::instance::Instance;
-use crate::domain::job::Targets;
 use crate::domain::yaml;
-use crate::port::{Inventory, InventoryError};
+use crate::port::InventoryError;
 
 /// An inventory file. It is read anew for every question, as its author may change it at any time.
 #[derive(Debug, Clone)]
@@ -59,12 +58,6 @@ impl HostsFile {
     }
 }
 
-impl Inventory for HostsFile {
-    async fn select(&self, targets: &Targets) -> Result<Vec<Instance>, InventoryError> {
-        Ok(targets.selector.choose(self.instances(&targets.regions).await?))
-    }
-}
-
 /// Reads a regular file, one byte beyond the limit at most: a device or a pipe could hold us for ever.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
@@ -78,6 +71,7 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::job::Targets;
 
     const FILE: &str = "instances:\n\
         - { id: web-2, address: 10.0.0.2, region: eu-1, tags: { Environment: Dev } }\n\
@@ -101,7 +95,8 @@ mod tests {
     }
 
     async fn ids(file: &HostsFile, regions: &[&str]) -> Vec<String> {
-        let chosen = file.select(&targets(regions)).await.unwrap();
+        let targets = targets(regions);
+        let chosen = targets.selector.choose(file.instances(&targets.regions).await.unwrap());
         chosen.into_iter().map(|instance| instance.id.to_string()).collect()
     }
 

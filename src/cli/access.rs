@@ -7,7 +7,13 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::exit::Fail;
+use super::known_hosts;
+use crate::adapter::dir::Dir;
+use crate::adapter::ssh::{Connector, Keyring};
 use crate::domain::job::{Job, SecretRef};
+use crate::engine::access::Access;
+use crate::engine::clock::Clock;
+use crate::engine::records::Runs;
 use crate::engine::worker::Secrets;
 
 /// The longest secret: the environment of a process holds little more.
@@ -17,6 +23,15 @@ const MAX_SECRET_BYTES: u64 = 64 * 1024;
 #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// How the hosts of `job` are reached with the keys in `keyring`, each host trusted as the job says.
+///
+/// # Errors
+/// Where `known_hosts` or an authority is needed and cannot be had.
+pub fn access(job: &Job, keyring: Keyring, project: &Path, runs: &Runs<Dir>) -> Result<Access<Dir>, Fail> {
+    let trust = known_hosts::trust(job, project, runs)?;
+    Ok(Access { connector: Connector::default(), keyring, trust, clock: Clock::System })
 }
 
 /// Resolves the secrets of `job`.

@@ -5,18 +5,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::access;
 use super::context::Global;
 use super::exit::{Exit, Fail};
 use super::keys;
-use super::known_hosts;
 use super::launch::notice;
 use super::output::lines::clean;
 use super::project::Workspace;
 use crate::adapter::dir::Dir;
-use crate::adapter::ssh::Connector;
 use crate::domain::id::RunId;
 use crate::domain::run::RunRecord;
-use crate::engine::access::Access;
 use crate::engine::clock::Clock;
 use crate::engine::collect::{Collector, Round};
 use crate::engine::history;
@@ -52,8 +50,7 @@ impl Care {
         let open = view.tasks.iter().filter(|task| !task.record.state.is_final());
         let targets: Vec<_> = open.map(|task| task.target.clone()).collect();
         let keyring = keys::load_keys(job, &targets, &workspace.root).await?;
-        let trust = known_hosts::trust(job, &workspace.root, runs)?;
-        let access = Access { connector: Connector::default(), keyring, trust, clock: Clock::System };
+        let access = access::access(job, keyring, &workspace.root, runs)?;
         let collector = Collector { runs: runs.clone(), access, clock: Clock::System };
         Ok(Some(Self { collector, run: view.record, told: HashSet::new() }))
     }

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 
+use super::output::lines::clean;
 use crate::port::StoreError;
 
 /// How the process ends. Several at once: the first in this order.
@@ -81,6 +82,12 @@ impl Fail {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// The error on one line, for where it is one of many things that are told.
+    pub fn text(&self) -> String {
+        let hint = self.hint.as_deref().map(|hint| format!("; {hint}")).unwrap_or_default();
+        clean(&format!("{}{hint}", self.message.trim_start_matches("error: ")))
     }
 
     /// Writes the error to standard error and returns the exit code.

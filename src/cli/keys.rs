@@ -32,13 +32,24 @@ const TRIES: u32 = 3;
 /// # Errors
 /// Where a key cannot be had: nothing has been started then.
 pub async fn load_keys(job: &Job, targets: &[Target], project: &Path) -> Result<Keyring, Fail> {
+    load(job, targets, Finder::new(project, Locked::Ask)).await
+}
+
+/// The same, where nobody is there to be asked for a passphrase.
+///
+/// # Errors
+/// As [`load_keys`]; also where a key needs a passphrase that nobody has said.
+pub async fn load_keys_unattended(job: &Job, targets: &[Target], project: &Path) -> Result<Keyring, Fail> {
+    load(job, targets, Finder::new(project, Locked::Refuse)).await
+}
+
+async fn load(job: &Job, targets: &[Target], mut finder: Finder<'_>) -> Result<Keyring, Fail> {
     let mut wanted: BTreeSet<&[Location]> = BTreeSet::new();
     for target in targets {
         let hops = target.jump.as_ref().unwrap_or(&job.login.jump);
         wanted.extend(hops.iter().map(|hop| hop.keys.as_slice()));
         wanted.insert(&target.keys);
     }
-    let mut finder = Finder::new(project);
     // Where everybody has keys of their own, nobody needs the usual ones to be there.
     let usual = if wanted.remove(&[][..]) { finder.find(&job.login.keys).await? } else { Identities::default() };
     let mut keyring = Keyring::new(usual);
@@ -46,6 +57,13 @@ pub async fn load_keys(job: &Job, targets: &[Target], project: &Path) -> Result<
         keyring.add(keys.to_vec(), finder.find(keys).await?);
     }
     Ok(keyring)
+}
+
+/// What to do about a key whose passphrase is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Locked {
+    Ask,
+    Refuse,
 }
 
 /// What the agent holds, or why there is none.
@@ -74,15 +92,16 @@ impl From<Found> for Identities {
 /// Finds keys, each once: a passphrase is asked for once, whatever hosts it is for.
 struct Finder<'a> {
     project: &'a Path,
+    locked: Locked,
     home: Option<PathBuf>,
     found: HashMap<PathBuf, Found>,
     holding: Option<Holding>,
 }
 
 impl<'a> Finder<'a> {
-    fn new(project: &'a Path) -> Self {
+    fn new(project: &'a Path, locked: Locked) -> Self {
         let home = variable("HOME").map(PathBuf::from);
-        Self { project, home, found: HashMap::new(), holding: None }
+        Self { project, locked, home, found: HashMap::new(), holding: None }
     }
 
     /// The identities at `keys`, those in files first: they are named, what the agent holds besides is not.
@@ -158,7 +177,7 @@ impl<'a> Finder<'a> {
             Ok(key) => certified(path, key),
             Err(error) => match self.by_agent(path, &error).await {
                 Some(found) => found,
-                None if matches!(error, KeyError::Encrypted { .. }) => certified(path, unlock(path)?),
+                None if matches!(error, KeyError::Encrypted { .. }) => certified(path, unlock(path, self.locked)?),
                 None => return Err(refuse_key(&error)),
             },
         };
@@ -267,12 +286,15 @@ fn is_locked(path: &Path) -> bool {
 }
 
 /// Loads the key in the file `path` with its passphrase: from the environment, or from whoever sits there.
-fn unlock(path: &Path) -> Result<PrivateKey, Fail> {
+fn unlock(path: &Path, locked: Locked) -> Result<PrivateKey, Fail> {
     if let Some(passphrase) = variable("SSHJOB_PASSPHRASE").map(Zeroizing::new) {
         return key::load(path, Some(&passphrase)).map_err(|error| refuse_key(&error));
     }
-    let Some(terminal) = passphrase::terminal() else {
-        let message = format!("the key `{}` has a passphrase, and there is no terminal to ask for it", path.display());
+    let terminal = if locked == Locked::Ask { passphrase::terminal() } else { None };
+    let Some(terminal) = terminal else {
+        let nobody =
+            if locked == Locked::Ask { "there is no terminal to ask for it" } else { "a scheduler asks nobody" };
+        let message = format!("the key `{}` has a passphrase, and {nobody}", path.display());
         return Err(Fail::usage(message).hint("set SSHJOB_PASSPHRASE, or add the key to an SSH agent: `ssh-add`"));
     };
     let prompt = format!("Passphrase for {}: ", clean(&path.display().to_string()));

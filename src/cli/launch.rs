@@ -18,13 +18,11 @@ use super::output::{json, verdict};
 use super::project::Workspace;
 use super::{keys, known_hosts};
 use crate::adapter::dir::Dir;
-use crate::adapter::ssh::Connector;
 use crate::domain::document::EventDocument;
 use crate::domain::id::RunId;
 use crate::domain::job::{HostKeyPolicy, Job};
 use crate::domain::quantity::Span;
 use crate::domain::run::Target;
-use crate::engine::access::Access;
 use crate::engine::clock::{self, Clock};
 use crate::engine::drive::{Driven, drive};
 use crate::engine::gate::{Gate, Stop};
@@ -67,7 +65,7 @@ pub async fn launch(mut launch: Launch, workspace: &Workspace, runs: Runs<Dir>, 
     let keyring = keys::load_keys(&launch.job, &launch.targets, &workspace.root).await?;
     let secrets = access::resolve_secrets(&launch.job, &workspace.root)?;
     known_hosts::freeze_authorities(&mut launch.job, &workspace.root)?;
-    let trust = known_hosts::trust(&launch.job, &workspace.root, &runs)?;
+    let access = access::access(&launch.job, keyring, &workspace.root, &runs)?;
     warn_of_unchecked_keys(&launch.job);
     access::raise_open_files();
     let id = match launch.id {
@@ -90,7 +88,7 @@ pub async fn launch(mut launch: Launch, workspace: &Workspace, runs: Runs<Dir>, 
         runs: runs.clone(),
         clock: Clock::System,
         events,
-        access: Access { connector: Connector::default(), keyring, trust, clock: Clock::System },
+        access,
         secrets,
         gate: gate.clone(),
         batch_ended: Arc::new(Notify::new()),

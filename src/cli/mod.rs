@@ -19,6 +19,7 @@ pub mod project;
 pub mod select;
 pub mod ssh_config;
 pub mod store;
+pub mod up;
 
 use std::process::ExitCode;
 

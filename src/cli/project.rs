@@ -12,6 +12,7 @@ use crate::domain::id::JobName;
 use crate::domain::job::file::JobFile;
 use crate::domain::job::resolve::{Layers, Overrides};
 use crate::domain::job::settings::Settings;
+use crate::domain::job::{Job, Source};
 use crate::domain::project::Project;
 use crate::domain::script::MAX_SCRIPT_BYTES;
 use crate::domain::yaml;
@@ -166,6 +167,20 @@ impl Workspace {
             None if known.is_empty() => fail.hint("`sshjob init` creates a project with a first job"),
             None => fail.hint(format!("jobs are {}", listed(names.take(20)))),
         })
+    }
+
+    /// The bytes that `job` runs, and where they come from.
+    ///
+    /// # Errors
+    /// Why they cannot be had.
+    pub fn script_of(&self, job: &Job) -> Result<Vec<u8>, String> {
+        match &job.source {
+            Source::Script(path) => {
+                self.read_script(path).map_err(|error| format!("script `{}`: {error}", path.display()))
+            }
+            Source::Run(text) => Ok(text.clone().into_bytes()),
+            Source::Command(words) => Ok(words.join("\0").into_bytes()),
+        }
     }
 
     /// Reads a script of the project.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -24,7 +25,7 @@ use crate::domain::project::InventorySource;
 use crate::domain::quantity::Amount;
 use crate::domain::run::Target;
 use crate::domain::selector::{HOST_SCOPE, Host, Mention, Selector, TagFilter, is_meant};
-use crate::port::InventoryError;
+use crate::port::{Inventory, InventoryError};
 
 /// Which hosts.
 #[derive(Debug, Clone, Default, Args)]
@@ -295,6 +296,38 @@ impl Select {
 
     fn unless_empty(&self, chosen: Vec<Instance>, fail: impl FnOnce() -> Fail) -> Result<Vec<Instance>, Fail> {
         if chosen.is_empty() && !self.allow_empty { Err(fail()) } else { Ok(chosen) }
+    }
+}
+
+/// Where the jobs of a project find their instances when nobody types flags.
+#[derive(Debug, Clone)]
+pub struct ProjectInventory {
+    workspace: Arc<Workspace>,
+    select: Select,
+}
+
+impl ProjectInventory {
+    /// The inventory of the project; `named` comes before what the project file says.
+    pub fn new(workspace: Arc<Workspace>, named: Option<PathBuf>) -> Self {
+        Self { workspace, select: Select { inventory: named, allow_empty: true, ..Select::default() } }
+    }
+
+    /// The inventory file, where it is one.
+    pub fn file(&self) -> Option<HostsFile> {
+        match self.select.source(&self.workspace) {
+            InventorySource::File(path) => Some(HostsFile::new(&path, shown_path(&path))),
+            InventorySource::Ec2 => None,
+        }
+    }
+}
+
+impl Inventory for ProjectInventory {
+    async fn select(&self, job: &Job) -> Result<Vec<Instance>, InventoryError> {
+        // All that counts of the settings here is the port that an exclusion may name.
+        let port = Some(Sourced::flag("--port", job.login.port));
+        let settled = Settings { port, ..Settings::default() }.settle();
+        let found = self.select.find(&self.workspace, &job.targets, &settled).await;
+        found.map_err(|fail| InventoryError::Invalid(fail.text()))
     }
 }
 

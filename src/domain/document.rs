@@ -209,6 +209,30 @@ pub enum EventDocument {
         /// How many tasks it has.
         targets: u32,
     },
+    /// A firing of a schedule became a run.
+    RunFired {
+        /// The version of the document.
+        schema: Schema,
+        /// The run.
+        #[schemars(with = "String")]
+        run: RunId,
+        /// The job that it is a run of.
+        #[schemars(with = "String")]
+        job: JobName,
+        /// The firing that it is.
+        #[schemars(with = "String", extend("format" = "date-time"))]
+        scheduled_for: Timestamp,
+    },
+    /// A run that has fired cannot start yet.
+    RunWaiting {
+        /// The version of the document.
+        schema: Schema,
+        /// The run.
+        #[schemars(with = "String")]
+        run: RunId,
+        /// What it waits for.
+        reason: String,
+    },
     /// A task's script is on its way.
     TaskStarted {
         /// The version of the document.
@@ -294,6 +318,16 @@ impl EventDocument {
             started_at: run.started_at,
             targets,
         }
+    }
+
+    /// The firing that was due at `scheduled_for` became `run`.
+    pub fn run_fired(run: &RunId, scheduled_for: Timestamp) -> Self {
+        Self::RunFired { schema: Schema::V1, run: run.clone(), job: run.job(), scheduled_for }
+    }
+
+    /// `run` cannot start yet.
+    pub fn run_waiting(run: &RunId, reason: &str) -> Self {
+        Self::RunWaiting { schema: Schema::V1, run: run.clone(), reason: reason.to_owned() }
     }
 
     /// A script is on its way to `target`.

@@ -20,18 +20,43 @@ const TRIES: u32 = 5;
 /// # Errors
 /// Where the store does not answer.
 pub async fn cancel<S: Store>(runs: &Runs<S>, run: &RunId, actor: &str) -> Result<(), StoreError> {
+    change(runs, run, actor, |control| Control { cancelled: true, ..control }).await
+}
+
+/// Asks for no task of `run` to be started until it is resumed, in the name of `actor`; those that run go on.
+///
+/// # Errors
+/// Where the store does not answer.
+pub async fn pause<S: Store>(runs: &Runs<S>, run: &RunId, actor: &str) -> Result<(), StoreError> {
+    change(runs, run, actor, |control| Control { paused: true, ..control }).await
+}
+
+/// Takes back what [`pause`] asked for, in the name of `actor`.
+///
+/// # Errors
+/// Where the store does not answer.
+pub async fn resume<S: Store>(runs: &Runs<S>, run: &RunId, actor: &str) -> Result<(), StoreError> {
+    change(runs, run, actor, |control| Control { paused: false, ..control }).await
+}
+
+/// Asks for what `asked` makes of what was asked before; nothing is written where that is the same.
+async fn change<S: Store>(
+    runs: &Runs<S>,
+    run: &RunId,
+    actor: &str,
+    asked: impl Fn(Control) -> Control,
+) -> Result<(), StoreError> {
     let key = RunKeys::new(run).control();
     for _ in 0..TRIES {
-        let written = match runs.control(run).await? {
-            Some((control, _)) if control.cancelled => return Ok(()),
-            Some((control, version)) => {
-                let control = Control { cancelled: true, actor: actor.to_owned(), ..control };
-                runs.swap(&key, &version, &control).await?
-            }
-            None => {
-                let control = Control { paused: false, cancelled: true, actor: actor.to_owned() };
-                runs.create(&key, &control).await?
-            }
+        let (before, version) = runs.control(run).await?.map_or_else(Default::default, |(it, at)| (it, Some(at)));
+        let mut next = asked(before.clone());
+        if next == before {
+            return Ok(());
+        }
+        actor.clone_into(&mut next.actor);
+        let written = match version {
+            Some(version) => runs.swap(&key, &version, &next).await?,
+            None => runs.create(&key, &next).await?,
         };
         if let Written::Done(_) = written {
             return Ok(());
@@ -40,17 +65,27 @@ pub async fn cancel<S: Store>(runs: &Runs<S>, run: &RunId, actor: &str) -> Resul
     Err(damaged(&key, format!("it was changed {TRIES} times while it was being written")))
 }
 
+/// Has the gate do what was asked of `run`.
+///
+/// # Errors
+/// Where the store does not answer.
+pub(super) async fn heed<S: Store>(runs: &Runs<S>, run: &RunId, gate: &Gate) -> Result<(), StoreError> {
+    let Some((control, _)) = runs.control(run).await? else { return Ok(()) };
+    if gate.pause(control.paused) {
+        tracing::info!(%run, paused = control.paused, by = control.actor, "heard");
+    }
+    if control.cancelled {
+        gate.end(Stop::Cancelled);
+    }
+    Ok(())
+}
+
 /// Looks, for as long as it is polled, at what was asked of `run`, and has the gate obey.
 pub(super) async fn obey<S: Store>(runs: &Runs<S>, run: &RunId, gate: &Gate) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        match runs.control(run).await {
-            Ok(Some((control, _))) if control.cancelled => {
-                gate.end(Stop::Cancelled);
-                return;
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%run, %error, "what was asked of the run is not known"),
+        if let Err(error) = heed(runs, run, gate).await {
+            tracing::warn!(%run, %error, "what was asked of the run is not known");
         }
     }
 }

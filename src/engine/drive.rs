@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::event::{Event, Head};
 use super::gate::Stop;
-use super::reconcile::{close_batch, conclude, verdict, write_verdict};
+use super::reconcile::{self, close_batch, conclude, verdict, verdict_of, write_verdict};
 use super::start::{self, Started};
 use super::task::Fleet;
 use super::worker::{WorkError, Worker};
@@ -56,6 +56,9 @@ pub async fn drive<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, started: &Start
         // The request came again after its end, or somebody settled the run while this process was stopped.
         conclude(&worker.runs, run, &verdict).await?;
         return retell(worker, started, verdict).await;
+    }
+    if started.lease.is_none() {
+        take_up(worker, started).await?;
     }
     let keeping = tokio::spawn(keep_lease(worker.clone(), Arc::clone(run), lease.clone()));
     let asking = {
@@ -118,6 +121,16 @@ async fn retell<S: Store, F: Fleet<S>>(
     Ok(Driven { verdict: Some(verdict), stop: None })
 }
 
+/// Goes on where another process has left off: what was asked meanwhile counts, and so do the errors that there were.
+async fn take_up<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, started: &Started) -> Result<(), WorkError> {
+    let counts = reconcile::counts(&worker.runs, &started.run, &started.plan).await?;
+    let errors = counts.errors() - counts.of(TaskState::Skipped) - counts.of(TaskState::Cancelled);
+    for _ in 0..errors {
+        worker.gate.count_error();
+    }
+    Ok(control::heed(&worker.runs, &started.run.run, &worker.gate).await?)
+}
+
 async fn carry<S: Store, F: Fleet<S>>(
     worker: &Worker<S, F>,
     started: &Started,
@@ -163,6 +176,9 @@ async fn carry<S: Store, F: Fleet<S>>(
     if take_lease(worker, run, Some(lease)).await?.is_none() {
         return Err(WorkError::Fenced);
     }
+    if worker.gate.is_leaving() {
+        return leave(worker, started, lease).await;
+    }
     let stop = worker.gate.stopped().cloned();
     let unstarted = stop.as_ref().map_or_else(|| "its worker ended before it started".to_owned(), Stop::reason);
     let state = if stop == Some(Stop::Cancelled) { TaskState::Cancelled } else { TaskState::Skipped };
@@ -186,6 +202,26 @@ async fn carry<S: Store, F: Fleet<S>>(
     let verdict = verdict(plan, states.into_iter(), stop.as_ref().and_then(Stop::of_run), worker.clock.now());
     let verdict = write_verdict(&worker.runs, run, verdict).await?;
     Ok(Driven { verdict: Some(verdict), stop })
+}
+
+/// Lets go of a run with everything in it as it is, so that another process can go on with it; of one that is over,
+/// after its verdict.
+async fn leave<S: Store, F: Fleet<S>>(
+    worker: &Worker<S, F>,
+    started: &Started,
+    lease: &str,
+) -> Result<Driven, WorkError> {
+    let (run, plan) = (&started.run, &started.plan);
+    let counts = reconcile::counts(&worker.runs, run, plan).await?;
+    let verdict = if counts.iter().all(|(state, _)| state.is_final()) {
+        let verdict = verdict_of(plan, counts, None, worker.clock.now());
+        Some(write_verdict(&worker.runs, run, verdict).await?)
+    } else {
+        release(worker, run, lease).await?;
+        worker.tell(Event::Released { run: Arc::clone(run), counts }).await;
+        None
+    };
+    Ok(Driven { verdict, stop: Some(Stop::Leaving) })
 }
 
 /// Takes batches and runs them; the next is taken when every task of the one before has been let through the gate.

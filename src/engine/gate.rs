@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::event::STOPPED_BY_ERRORS;
@@ -29,6 +29,10 @@ pub enum Stop {
     Fenced,
     /// The store does not take what must be written before a task may start.
     Store(String),
+    /// What it takes to reach the hosts cannot be had.
+    Unequipped(String),
+    /// This process goes, and another is to go on: what has not started stays as it is.
+    Leaving,
 }
 
 impl Stop {
@@ -40,6 +44,8 @@ impl Stop {
             Self::Cancelled => "cancelled before it started".to_owned(),
             Self::Fenced => "another process has taken over this run".to_owned(),
             Self::Store(why) => format!("the store is unavailable: {why}"),
+            Self::Unequipped(why) => format!("nothing could be started: {why}"),
+            Self::Leaving => "the scheduler is going; the next one goes on".to_owned(),
         }
     }
 }
@@ -63,6 +69,8 @@ struct Inner {
     max_errors: Option<u32>,
     errors: AtomicU32,
     stop: OnceLock<Stop>,
+    /// No task is started for now.
+    paused: watch::Sender<bool>,
     /// No more tasks are started.
     closed: CancellationToken,
     /// Running tasks are to be ended.
@@ -80,6 +88,7 @@ impl Gate {
                 max_errors,
                 errors: AtomicU32::new(0),
                 stop: OnceLock::new(),
+                paused: watch::Sender::new(false),
                 closed: CancellationToken::new(),
                 ending: CancellationToken::new(),
             }),
@@ -97,13 +106,29 @@ impl Gate {
         self.inner.spread.mul_f64(f64::from(hash) / f64::from(u32::MAX))
     }
 
-    /// Waits for a place; `None` when no more tasks are started.
+    /// Waits for a place, and for as long as the gate is paused; `None` when no more tasks are started.
     pub async fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        let admitted = async {
+            loop {
+                let permit = Arc::clone(&self.inner.permits).acquire_owned().await.ok()?;
+                if !*self.inner.paused.borrow() {
+                    return Some(permit);
+                }
+                // Whoever waits here takes nobody's place.
+                drop(permit);
+                self.inner.paused.subscribe().wait_for(|paused| !paused).await.ok()?;
+            }
+        };
         tokio::select! {
             biased;
             () = self.inner.closed.cancelled() => None,
-            permit = Arc::clone(&self.inner.permits).acquire_owned() => permit.ok(),
+            permit = admitted => permit,
         }
+    }
+
+    /// Starts no task until it is told otherwise; those that run go on. Returns whether that is a change.
+    pub fn pause(&self, paused: bool) -> bool {
+        self.inner.paused.send_replace(paused) != paused
     }
 
     /// Counts a task that ended without success. Returns the reason to stop where this one is the last straw.
@@ -132,6 +157,11 @@ impl Gate {
         self.inner.stop.get()
     }
 
+    /// Whether another process is to go on with what has not started.
+    pub fn is_leaving(&self) -> bool {
+        self.stopped() == Some(&Stop::Leaving)
+    }
+
     /// Resolves when running tasks are to be ended.
     pub async fn ending(&self) {
         self.inner.ending.cancelled().await;
@@ -145,5 +175,34 @@ impl Gate {
     /// Resolves when no more tasks are started.
     pub async fn closed(&self) {
         self.inner.closed.cancelled().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn gate_that_is_paused_admits_nobody_until_it_is_resumed() {
+        let gate = Gate::new(1, None);
+        let first = gate.admit().await;
+        assert!(gate.pause(true) && !gate.pause(true));
+        drop(first);
+        let mut second = Box::pin(gate.admit());
+        assert!((&mut second).now_or_never().is_none());
+        assert!(gate.pause(false));
+        assert!(second.await.is_some());
+    }
+
+    #[tokio::test]
+    async fn gate_that_is_paused_closes_all_the_same() {
+        let gate = Gate::new(1, None);
+        gate.pause(true);
+        let mut waiting = Box::pin(gate.admit());
+        assert!((&mut waiting).now_or_never().is_none());
+        gate.close(Stop::Cancelled);
+        assert!(waiting.await.is_none());
     }
 }

@@ -57,8 +57,8 @@ impl RunView {
     pub fn state(&self) -> RunState {
         match (&self.verdict, &self.plan) {
             (Some(verdict), _) => verdict.state,
+            (None, _) if self.control.paused && !self.control.cancelled => RunState::Paused,
             (None, None) => RunState::Planning,
-            (None, Some(_)) if self.control.paused && !self.control.cancelled => RunState::Paused,
             (None, Some(_)) => RunState::Running,
         }
     }

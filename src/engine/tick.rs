@@ -293,7 +293,7 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
                 };
             }
         }
-        let instances = match self.inventory.select(&job.targets).await {
+        let instances = match self.inventory.select(job).await {
             Ok(instances) => instances,
             // Never an empty fleet.
             Err(error) if too_late => {

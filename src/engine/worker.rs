@@ -145,7 +145,7 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
                     tokio::time::sleep(worker.gate.stagger(&target.instance)).await;
                     worker.run_task(batch, target, record, permit).await
                 });
-            } else {
+            } else if !self.gate.is_leaving() {
                 let skipped = self.skipped(record);
                 tasks.spawn(self.clone().conclude(Arc::clone(&batch), target, skipped));
             }
@@ -200,19 +200,19 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
                 }
             };
             record = ended;
+            if self.gate.is_leaving() && record.state == TaskState::Cancelled && record.started_at.is_none() {
+                // It never started, and whoever takes over may start it.
+                let pending = TaskRecord { attempt: record.attempt, ..TaskRecord::pending() };
+                return self.keep(&batch, &target, pending).await.map(drop);
+            }
             let delay = retry_delay(job, &record);
-            let Some(delay) = delay.filter(|_| self.gate.stopped().is_none()) else {
+            let goes_on = |_: &_| self.gate.stopped().is_none() || self.gate.is_leaving();
+            let Some(delay) = delay.filter(goes_on) else {
                 return self.finish(&batch, target, record, stdout, stderr).await;
             };
             self.tell(Event::TaskRetried { target: Arc::clone(&target), record: record.clone(), delay }).await;
             // Not final, and not running either: whoever takes over counts on from here.
-            let kept = match batch.ledger.record(&target.instance, record.clone().waiting()).await {
-                Ok(kept) => kept,
-                Err(error) => {
-                    self.stop_for(&error).await;
-                    return Err(error);
-                }
-            };
+            let kept = self.keep(&batch, &target, record.clone().waiting()).await?;
             if kept.state != TaskState::Pending {
                 self.tell_finished(target, kept, stdout, stderr).await;
                 return Ok(());
@@ -224,6 +224,9 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
                 () = self.gate.closed() => None,
             };
             let Some(again) = admitted else {
+                if self.gate.is_leaving() {
+                    return Ok(());
+                }
                 return self.finish(&batch, target, record, stdout, stderr).await;
             };
             permit = again;
@@ -248,11 +251,15 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
         if counts && let Some(stop) = self.gate.count_error() {
             self.tell(Event::Stopping { reason: stop.reason() }).await;
         }
+        let kept = self.keep(batch, &target, record).await?;
+        self.tell_finished(target, kept, stdout, stderr).await;
+        Ok(())
+    }
+
+    /// Writes what has become of a task; where that fails, nothing more is started.
+    async fn keep(&self, batch: &Batch, target: &Target, record: TaskRecord) -> Result<TaskRecord, LedgerError> {
         match batch.ledger.record(&target.instance, record).await {
-            Ok(kept) => {
-                self.tell_finished(target, kept, stdout, stderr).await;
-                Ok(())
-            }
+            Ok(kept) => Ok(kept),
             Err(error) => {
                 self.stop_for(&error).await;
                 Err(error)

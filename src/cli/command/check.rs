@@ -3,14 +3,13 @@
 use futures_util::StreamExt as _;
 use serde::Serialize;
 
-use crate::adapter::ssh::{Connector, Stage};
+use crate::adapter::ssh::Stage;
 use crate::cli::access;
 use crate::cli::command::run::hint_at_equals;
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::flags::{Execution, Login, whom};
 use crate::cli::keys;
-use crate::cli::known_hosts;
 use crate::cli::launch::{notice, program, warn_of_unchecked_keys};
 use crate::cli::output::advice::{advice, as_called};
 use crate::cli::output::console::Console;
@@ -30,9 +29,7 @@ use crate::domain::quantity::Amount;
 use crate::domain::run::Target;
 use crate::domain::selector::Host;
 use crate::domain::task::{Counts, TaskState};
-use crate::engine::access::Access;
 use crate::engine::check::{Checked, check};
-use crate::engine::clock::Clock;
 
 /// Find out how far one gets with each host: connect, trust its key, log in, reach a shell, become another user
 ///
@@ -66,11 +63,10 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let targets = args.select.reach(&job, &settled, &instances)?;
     let runs = store::open(&global, Some(&workspace))?;
     let keyring = keys::load_keys(&job, &targets, &workspace.root).await?;
-    let trust = known_hosts::trust(&job, &workspace.root, &runs)?;
     warn_of_unchecked_keys(&job);
     access::raise_open_files();
     let program = program(&global).unwrap_or_else(|| "sshjob".to_owned());
-    let access = Access { connector: Connector::default(), keyring, trust, clock: Clock::System };
+    let access = access::access(&job, keyring, &workspace.root, &runs)?;
     let (planned, _) = plan::plan(&job, &targets);
     let mut console = Console::new(global.color);
     let mut checking = futures_util::stream::iter(&targets)

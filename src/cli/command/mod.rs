@@ -10,13 +10,16 @@ pub mod hosts;
 pub mod init;
 pub mod jobs;
 pub mod logs;
+pub mod pause;
 pub mod prune;
+pub mod resume;
 pub mod retry;
 pub mod run;
 pub mod runs;
 pub mod schema;
 pub mod status;
 pub mod trust;
+pub mod up;
 pub mod validate;
 
 use clap::Subcommand;
@@ -37,7 +40,10 @@ pub enum Command {
     Status(status::Args),
     Logs(logs::Args),
     Cancel(cancel::Args),
+    Pause(pause::Args),
+    Resume(resume::Args),
     Retry(retry::Args),
+    Up(up::Args),
     Trust(trust::Args),
     Prune(prune::Args),
     Demo(demo::Args),
@@ -63,7 +69,10 @@ impl Command {
             Self::Status(args) => status::run(args, global).await,
             Self::Logs(args) => logs::run(args, global).await,
             Self::Cancel(args) => cancel::run(args, global).await,
+            Self::Pause(args) => pause::run(args, global).await,
+            Self::Resume(args) => resume::run(args, global).await,
             Self::Retry(args) => retry::run(args, global).await,
+            Self::Up(args) => up::run(args, global).await,
             Self::Trust(args) => trust::run(args, global).await,
             Self::Prune(args) => prune::run(args, global).await,
             Self::Demo(args) => demo::run(args, global).await,

@@ -76,7 +76,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         return hosts::show(&instances, targets.address, &global);
     }
     let (job, settled) = args.job(&workspace, global.quiet)?;
-    let (script, origin) = read_script(&job, &workspace)?;
+    let (script, origin) = (workspace.script_of(&job).map_err(Fail::usage)?, job.source.origin());
     access::refuse_what_is_not_built(&job)?;
     // Refused here what no host could run: nothing has been started, and nothing is half done.
     let packed = pack(&job, &script.clone().into());
@@ -197,17 +197,4 @@ fn hint_at_shell_words(words: &[String]) {
 fn ad_hoc(source: Source) -> Result<JobFile, Fail> {
     let name = "adhoc".parse().map_err(|error| Fail::usage(format!("{error}")))?;
     Ok(JobFile::ad_hoc(name, source))
-}
-
-/// The bytes that are frozen, and where they came from.
-fn read_script(job: &Job, workspace: &Workspace) -> Result<(Vec<u8>, String), Fail> {
-    match &job.source {
-        Source::Script(path) => {
-            let shown = path.display();
-            let bytes = workspace.read_script(path);
-            Ok((bytes.map_err(|error| Fail::usage(format!("script `{shown}`: {error}")))?, shown.to_string()))
-        }
-        Source::Run(text) => Ok((text.clone().into_bytes(), "run".to_owned())),
-        Source::Command(words) => Ok((words.join("\0").into_bytes(), "command".to_owned())),
-    }
 }

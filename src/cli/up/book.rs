@@ -1,0 +1,292 @@
+//! The jobs of a project as a scheduler knows them: of each file its last good version.
+//!
+//! Files are looked at every few seconds rather than watched: that works alike on every file system, on network mounts
+//! and through containers, where no kernel tells of changes that others make; and it survives editors that rename, folders
+//! that are replaced and limits on watches. A look costs a `stat` per file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::cli::access::refuse_what_is_not_built;
+use crate::cli::context::Global;
+use crate::cli::exit::Fail;
+use crate::cli::known_hosts::freeze_authorities;
+use crate::cli::project::{PROJECT_FILE, Workspace, refuse, shown};
+use crate::domain::id::JobName;
+use crate::domain::job::resolve::Overrides;
+use crate::domain::job::{Job, Source};
+use crate::domain::schedule::Calendar;
+use crate::engine::fire::Scheduled;
+use crate::engine::worker::pack;
+use crate::port::Scripts;
+
+/// The jobs that fire, and their scripts.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    /// The jobs.
+    pub scheduled: Vec<Scheduled>,
+    scripts: HashMap<JobName, Arc<[u8]>>,
+}
+
+impl Scripts for Arc<Jobs> {
+    async fn script(&self, job: &Job) -> Result<Vec<u8>, String> {
+        let script = self.scripts.get(&job.name);
+        script.map(|bytes| bytes.to_vec()).ok_or_else(|| format!("job `{}` is gone", job.name))
+    }
+}
+
+/// What a file looks like from outside: its change time, its size and which file it is; none where there is none.
+type Mark = Option<(i64, i64, u64, u64)>;
+
+fn mark(path: &Path) -> Mark {
+    let found = fs::metadata(path).ok()?;
+    Some((found.mtime(), found.mtime_nsec(), found.size(), found.ino()))
+}
+
+/// A job that was read and is sound.
+#[derive(Debug, Clone)]
+struct Entry {
+    scheduled: Scheduled,
+    script: Arc<[u8]>,
+}
+
+/// A job file.
+#[derive(Debug, Default)]
+struct Page {
+    /// What it and its script looked like when they were read.
+    read: (Mark, Mark),
+    /// What they looked like a look ago.
+    seen: (Mark, Mark),
+    /// The script, where it is a file.
+    script: Option<PathBuf>,
+    /// The last good version; none of a job without a schedule.
+    good: Option<Entry>,
+    /// What is wrong with it now.
+    wrong: Option<String>,
+}
+
+impl Page {
+    fn look(&self, path: &Path) -> (Mark, Mark) {
+        (mark(path), self.script.as_deref().and_then(mark))
+    }
+
+    /// Reads the file; what it looked like before that is what the next look is held against.
+    fn read(&mut self, workspace: &Workspace, path: &Path) -> Result<Option<Entry>, String> {
+        loop {
+            self.read = self.look(path);
+            self.seen = self.read;
+            let (script, entry) = read_job(workspace, path)?;
+            if script == self.script {
+                return Ok(entry);
+            }
+            // Only now is it known which script to look at: once more, in this order.
+            self.script = script;
+        }
+    }
+}
+
+/// What a look at the files has brought.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Whether the jobs are others now.
+    pub changed: bool,
+    /// What is wrong that was not wrong before: complete errors, with places and hints.
+    pub wrong: Vec<String>,
+    /// What happened to jobs, in a few words.
+    pub notes: Vec<String>,
+}
+
+/// The job files of a project.
+#[derive(Debug)]
+pub struct Book {
+    global: Global,
+    workspace: Arc<Workspace>,
+    project: (Mark, Mark),
+    pages: BTreeMap<PathBuf, Page>,
+    /// What is wrong with the folder or between its files.
+    wrong: Vec<String>,
+    jobs: Arc<Jobs>,
+}
+
+impl Book {
+    /// Reads all that there is.
+    pub fn open(global: &Global, workspace: Workspace) -> (Self, News) {
+        let project = mark(&workspace.root.join(PROJECT_FILE));
+        let mut book = Self {
+            global: global.clone(),
+            workspace: Arc::new(workspace),
+            project: (project, project),
+            pages: BTreeMap::new(),
+            wrong: Vec::new(),
+            jobs: Arc::default(),
+        };
+        let news = book.look(true);
+        (book, news)
+    }
+
+    /// The project.
+    pub fn workspace(&self) -> &Arc<Workspace> {
+        &self.workspace
+    }
+
+    /// The jobs that fire.
+    pub fn jobs(&self) -> &Arc<Jobs> {
+        &self.jobs
+    }
+
+    /// Whether something is wrong with some job.
+    pub fn is_faulty(&self) -> bool {
+        !self.wrong.is_empty() || self.pages.values().any(|page| page.wrong.is_some())
+    }
+
+    /// Looks at all files, and reads those anew that have changed and then stayed the same from one look to the next: one
+    /// that is being written is left alone. `at_once` reads all that have changed.
+    pub fn look(&mut self, at_once: bool) -> News {
+        let mut news = News::default();
+        let anew = self.look_at_project(at_once, &mut news);
+        let mut wrong = Vec::new();
+        match self.workspace.job_paths() {
+            Ok(paths) => {
+                self.pages.retain(|path, page| {
+                    let stays = paths.contains(path);
+                    if !stays && let Some(entry) = &page.good {
+                        news.notes.push(format!("job `{}` is gone: it fires no more", entry.scheduled.job.name));
+                    }
+                    news.changed |= !stays && page.good.is_some();
+                    stays
+                });
+                for path in paths {
+                    self.look_at(path, at_once, anew, &mut news);
+                }
+            }
+            Err(fail) => wrong.push(fail.text()),
+        }
+        self.gather(wrong, &mut news);
+        news
+    }
+
+    /// Reads the project file again where it has changed; tells whether that changes what jobs are.
+    fn look_at_project(&mut self, at_once: bool, news: &mut News) -> bool {
+        let now = mark(&self.workspace.root.join(PROJECT_FILE));
+        let (read, seen) = self.project;
+        self.project.1 = now;
+        if now == read || (now != seen && !at_once) {
+            return false;
+        }
+        self.project.0 = now;
+        match Workspace::open(&self.global) {
+            Ok(workspace) => {
+                news.notes.push(format!("`{PROJECT_FILE}` was read again"));
+                self.workspace = Arc::new(workspace);
+                true
+            }
+            Err(fail) => {
+                news.wrong.push(fail.message);
+                news.notes.push(format!("`{PROJECT_FILE}` counts as it was before"));
+                false
+            }
+        }
+    }
+
+    fn look_at(&mut self, path: PathBuf, at_once: bool, anew: bool, news: &mut News) {
+        let is_new = !self.pages.contains_key(&path);
+        let page = self.pages.entry(path.clone()).or_default();
+        let now = page.look(&path);
+        let (read, seen) = (page.read, page.seen);
+        page.seen = now;
+        // What is wrong may have been mended in a file that we do not know of.
+        let is_due = anew || page.wrong.is_some() || now != read;
+        if !is_due || (now != seen && !at_once) {
+            return;
+        }
+        match page.read(&self.workspace, &path) {
+            Ok(entry) => {
+                let was = std::mem::replace(&mut page.good, entry);
+                let name = page.good.as_ref().or(was.as_ref()).map(|entry| &entry.scheduled.job.name);
+                let changed = match (&was, &page.good) {
+                    (Some(was), Some(is)) => was.scheduled.job != is.scheduled.job || was.script != is.script,
+                    (None, None) => false,
+                    _ => true,
+                };
+                if changed
+                    && !at_once
+                    && let Some(name) = name
+                {
+                    let what = if is_new || was.is_none() { "is new" } else { "has changed" };
+                    let what = if page.good.is_none() { "has no schedule any more" } else { what };
+                    news.notes.push(format!("job `{name}` {what}"));
+                } else if page.wrong.is_some() {
+                    news.notes.push(format!("`{}` is mended", shown(&path)));
+                }
+                page.wrong = None;
+                news.changed |= changed;
+            }
+            Err(wrong) => {
+                if page.wrong.as_ref() != Some(&wrong) {
+                    news.wrong.push(wrong.clone());
+                    if let Some(entry) = &page.good {
+                        news.notes.push(format!("job `{}` goes on as it was before", entry.scheduled.job.name));
+                    }
+                }
+                page.wrong = Some(wrong);
+            }
+        }
+    }
+
+    /// Puts together what fires now.
+    fn gather(&mut self, mut wrong: Vec<String>, news: &mut News) {
+        let mut owners: HashMap<&JobName, &Path> = HashMap::new();
+        let mut jobs = Jobs::default();
+        for (path, page) in &self.pages {
+            let Some(Entry { scheduled, script }) = &page.good else { continue };
+            let name = &scheduled.job.name;
+            if let Some(owner) = owners.get(name) {
+                let (path, owner) = (shown(path), shown(owner));
+                wrong.push(format!("error: `{path}`: job `{name}` is defined by `{owner}` already\n"));
+                continue;
+            }
+            owners.insert(name, path);
+            jobs.scripts.insert(name.clone(), Arc::clone(script));
+            jobs.scheduled.push(scheduled.clone());
+        }
+        news.wrong.extend(wrong.iter().filter(|wrong| !self.wrong.contains(wrong)).cloned());
+        self.wrong = wrong;
+        if news.changed || self.jobs.scheduled.len() != jobs.scheduled.len() {
+            news.changed = true;
+            self.jobs = Arc::new(jobs);
+        }
+    }
+}
+
+/// Reads the job file at `path`: where its script is, if that is a file, and what fires; nothing where it has no schedule.
+fn read_job(workspace: &Workspace, path: &Path) -> Result<(Option<PathBuf>, Option<Entry>), String> {
+    let told = |fail: Fail| {
+        let hint = fail.hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+        let error = if fail.message.starts_with("error: ") { "" } else { "error: " };
+        format!("{error}{}\n{hint}", fail.message.trim_end())
+    };
+    let file = workspace.read_job(path).map_err(refuse).map_err(told)?;
+    let job = workspace.layers(Overrides::default()).resolve(file).map_err(refuse).map_err(told)?;
+    let file = match &job.source {
+        Source::Script(path) => Some(workspace.root.join(path)),
+        _ => None,
+    };
+    if job.schedule.expressions.is_empty() {
+        return Ok((file, None));
+    }
+    let entry = entry(workspace, job).map_err(told)?;
+    Ok((file, Some(entry)))
+}
+
+fn entry(workspace: &Workspace, mut job: Job) -> Result<Entry, Fail> {
+    let of_job = |why: String| Fail::usage(format!("job `{}`: {why}", job.name));
+    refuse_what_is_not_built(&job)?;
+    let script: Arc<[u8]> = workspace.script_of(&job).map_err(of_job)?.into();
+    pack(&job, &script).map_err(|error| of_job(error.to_string()))?;
+    let calendar = Calendar::new(&job.name, &job.schedule).map_err(|error| of_job(error.to_string()))?;
+    freeze_authorities(&mut job, &workspace.root)?;
+    Ok(Entry { scheduled: Scheduled { job, calendar }, script })
+}

@@ -1,0 +1,447 @@
+//! Ticks when something is due, and keeps at what is under way.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::book::{Book, Jobs, News};
+use super::carry::{Carrier, Outcome};
+use super::tell::Teller;
+use crate::adapter::dir::Dir;
+use crate::cli::access::actor;
+use crate::cli::exit::{Exit, Fail};
+use crate::cli::output::verdict;
+use crate::cli::output::words::number;
+use crate::cli::select::ProjectInventory;
+use crate::domain::id::RunId;
+use crate::domain::run::{Carrier as CarriedBy, RunRecord, Verdict};
+use crate::engine::clock::Clock;
+use crate::engine::fire::{Fired, Firer};
+use crate::engine::gate::{Gate, Stop};
+use crate::engine::records::Runs;
+use crate::engine::start::Started;
+use crate::engine::tick::{Standing, Ticked, Ticker};
+use crate::port::StoreError;
+
+/// How often the clock is looked at: it may jump, and machines sleep, of which no timer knows.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often files are looked at; one that stays the same from one look to the next is read.
+const FILES_EVERY: Duration = Duration::from_secs(2);
+
+/// The longest time between two ticks.
+const TICK_EVERY: Duration = Duration::from_mins(1);
+
+/// How soon the next tick comes after a run ended here: another may have waited for that.
+const TICK_AFTER_END: Duration = Duration::from_secs(1);
+
+/// How soon it comes while runs wait or run elsewhere.
+const TICK_WHILE_WAITING: Duration = Duration::from_secs(5);
+
+/// How long what is ended on its hosts may take to end: TERM, 10 s, KILL.
+const END_WITHIN: Duration = Duration::from_secs(30);
+
+/// A scheduler of a directory store.
+pub struct Scheduler {
+    runs: Runs<Dir>,
+    book: Book,
+    /// The inventory that was named over the project's.
+    inventory: Option<PathBuf>,
+    grace: Duration,
+    teller: Teller,
+    /// The runs that this process is at, and what stops them.
+    at: HashMap<RunId, (Arc<RunRecord>, Gate)>,
+    /// Detached runs that are looked after here.
+    cared: HashSet<RunId>,
+    work: JoinSet<(Arc<RunRecord>, Outcome)>,
+    /// The runs whose end was told since the last tick began: that one may have seen them, too.
+    told: HashSet<RunId>,
+    next_tick: Instant,
+    next_due: Option<Timestamp>,
+    troubles: (mpsc::Sender<(String, String)>, mpsc::Receiver<(String, String)>),
+    elsewhere: bool,
+    exit: Exit,
+}
+
+/// What a scheduler is made of.
+pub struct Setup {
+    /// Where runs live.
+    pub runs: Runs<Dir>,
+    /// The jobs.
+    pub book: Book,
+    /// The inventory that was named over the project's.
+    pub inventory: Option<PathBuf>,
+    /// How long attached tasks may go on when the scheduler is asked to go.
+    pub grace: Duration,
+    /// Who tells what happens.
+    pub teller: Teller,
+}
+
+type Tick = Ticker<Dir, ProjectInventory, Arc<Jobs>>;
+
+impl Scheduler {
+    /// A scheduler that has not ticked yet.
+    pub fn new(setup: Setup) -> Self {
+        let Setup { runs, book, inventory, grace, teller } = setup;
+        Self {
+            runs,
+            book,
+            inventory,
+            grace,
+            teller,
+            at: HashMap::new(),
+            cared: HashSet::new(),
+            work: JoinSet::new(),
+            told: HashSet::new(),
+            next_tick: Instant::now(),
+            next_due: None,
+            troubles: mpsc::channel(1024),
+            elsewhere: false,
+            exit: Exit::Success,
+        }
+    }
+
+    /// Ticks until it is asked to go.
+    ///
+    /// # Errors
+    /// Where signals cannot be heard.
+    pub async fn run(mut self) -> Result<Exit, Fail> {
+        let mut signals = Signals::new()?;
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut files = Instant::now() + FILES_EVERY;
+        loop {
+            tokio::select! {
+                biased;
+                () = signals.heard() => break,
+                Some((what, why)) = self.troubles.1.recv() => self.teller.trouble(&what, &why),
+                Some(ended) = self.work.join_next() => self.ended(ended),
+                _ = looks.tick() => {}
+            }
+            if files <= Instant::now() {
+                self.look_at_files();
+                files = Instant::now() + FILES_EVERY;
+            }
+            if self.is_due() {
+                tokio::select! {
+                    biased;
+                    () = signals.heard() => break,
+                    // A tick that is cut off is taken up by the next, of whoever makes it.
+                    () = self.tick() => {}
+                }
+            }
+        }
+        self.leave(&mut signals).await;
+        self.teller.finish();
+        Ok(Exit::Success)
+    }
+
+    /// Makes one tick, and takes what came of it as far as it goes now.
+    ///
+    /// # Errors
+    /// Where signals cannot be heard.
+    pub async fn once(mut self) -> Result<Exit, Fail> {
+        let mut signals = Signals::new()?;
+        self.exit = if self.book.is_faulty() { Exit::Usage } else { Exit::Success };
+        let mut waiting = self.tick_once().await;
+        loop {
+            let ended = tokio::select! {
+                biased;
+                () = signals.heard() => {
+                    self.leave(&mut signals).await;
+                    self.exit = self.exit.min(Exit::Interrupted);
+                    break;
+                }
+                Some((what, why)) = self.troubles.1.recv() => {
+                    self.teller.trouble(&what, &why);
+                    continue;
+                }
+                ended = self.work.join_next() => ended,
+            };
+            let Some(ended) = ended else { break };
+            self.ended(ended);
+            if self.work.is_empty() {
+                // What waited for a run that has ended now is part of this tick, too.
+                waiting = self.advance(waiting).await;
+            }
+        }
+        let complete = self.teller.finish();
+        Ok(if complete { self.exit } else { self.exit.min(Exit::Unavailable) })
+    }
+
+    async fn tick_once(&mut self) -> Vec<RunId> {
+        let (ticker, jobs) = self.ticker();
+        match ticker.tick(&jobs.scheduled, Clock::System.now()).await {
+            Ok(ticked) => self.take_in(ticked, true).await,
+            Err(error) => {
+                self.unavailable(error);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Looks again at runs that waited; returns those that still do.
+    async fn advance(&mut self, waiting: Vec<RunId>) -> Vec<RunId> {
+        let (ticker, _) = self.ticker();
+        let mut ticked = Ticked::default();
+        for run in waiting {
+            match ticker.advance(&run).await {
+                Ok(standing) => ticked.runs.extend(standing.map(|standing| (run, standing))),
+                Err(error) => ticked.troubles.push((run.to_string(), error.to_string())),
+            }
+        }
+        self.take_in(ticked, true).await
+    }
+
+    fn ticker(&self) -> (Tick, Arc<Jobs>) {
+        let jobs = Arc::clone(self.book.jobs());
+        let firer = Firer { runs: self.runs.clone(), scripts: Arc::clone(&jobs), actor: actor() };
+        let inventory = ProjectInventory::new(Arc::clone(self.book.workspace()), self.inventory.clone());
+        (Ticker { firer, inventory, clock: Clock::System }, jobs)
+    }
+
+    fn is_due(&self) -> bool {
+        self.next_tick <= Instant::now() || self.next_due.is_some_and(|due| due <= Clock::System.now())
+    }
+
+    async fn tick(&mut self) {
+        self.told.clear();
+        let (ticker, jobs) = self.ticker();
+        let at = Clock::System.now();
+        self.next_tick = Instant::now() + TICK_EVERY;
+        match ticker.tick(&jobs.scheduled, at).await {
+            Ok(ticked) => {
+                self.teller.well(STORE);
+                self.take_in(ticked, false).await;
+            }
+            Err(error) => {
+                self.unavailable(error);
+                self.tick_within(TICK_WHILE_WAITING);
+            }
+        }
+        self.next_due = next_due(&jobs, at);
+    }
+
+    fn tick_within(&mut self, within: Duration) {
+        self.next_tick = self.next_tick.min(Instant::now() + within);
+    }
+
+    fn unavailable(&mut self, error: StoreError) {
+        self.exit = self.exit.min(Exit::Unavailable);
+        self.teller.trouble(STORE, &Fail::from(error).text());
+    }
+
+    /// Tells what came of a tick, and goes on with it; returns the runs that wait.
+    async fn take_in(&mut self, ticked: Ticked, once: bool) -> Vec<RunId> {
+        for fired in &ticked.fired {
+            match fired {
+                Fired::Run(run) => self.teller.fired(run, run.time().parse().unwrap_or_else(|_| Clock::System.now())),
+                Fired::Skipped(run, _) => self.tell_skipped(run).await,
+                Fired::Before => {}
+            }
+        }
+        for (what, why) in &ticked.troubles {
+            self.exit = self.exit.min(Exit::Unavailable);
+            self.teller.trouble(what, why);
+            self.tick_within(TICK_WHILE_WAITING);
+        }
+        let mut waiting = Vec::new();
+        for (run, standing) in ticked.runs {
+            if self.at.contains_key(&run) || self.told.contains(&run) {
+                continue;
+            }
+            match standing {
+                Standing::Finished(record, verdict) => self.finished(&record, &verdict),
+                Standing::Ready(started) => self.carry(started),
+                Standing::Detached(record) => self.care(record, once),
+                Standing::Driven => {
+                    self.tick_within(TICK_WHILE_WAITING);
+                    self.note_elsewhere(&run).await;
+                }
+                Standing::Waiting(why) => {
+                    self.tick_within(TICK_WHILE_WAITING);
+                    self.teller.waiting(&run, &why);
+                    waiting.push(run);
+                }
+            }
+        }
+        waiting
+    }
+
+    fn carry(&mut self, started: Started) {
+        let run = Arc::clone(&started.run);
+        let gate = Gate::new(started.plan.max_concurrency, started.plan.max_errors);
+        self.teller.started(&run, started.plan.total());
+        self.at.insert(run.run.clone(), (Arc::clone(&run), gate.clone()));
+        let carrier = self.carrier();
+        self.work.spawn(async move {
+            let outcome = carrier.carry(&started, &gate).await;
+            (run, outcome)
+        });
+    }
+
+    fn care(&mut self, run: Arc<RunRecord>, once: bool) {
+        if self.cared.insert(run.run.clone()) {
+            let carrier = self.carrier();
+            self.work.spawn(async move {
+                let outcome = carrier.look_after(&run, once).await;
+                (run, outcome)
+            });
+        }
+        self.tick_within(TICK_WHILE_WAITING);
+    }
+
+    fn carrier(&self) -> Carrier {
+        let (workspace, troubles) = (Arc::clone(self.book.workspace()), self.troubles.0.clone());
+        Carrier { runs: self.runs.clone(), workspace, troubles }
+    }
+
+    /// Takes note of how far a run has come here.
+    fn ended(&mut self, ended: Result<(Arc<RunRecord>, Outcome), tokio::task::JoinError>) {
+        let (run, outcome) = match ended {
+            Ok(ended) => ended,
+            // A fault of ours: whoever ticks next takes the run up.
+            Err(error) => return self.teller.trouble("a run", &error.to_string()),
+        };
+        let was_cared_for = self.cared.remove(&run.run);
+        self.at.remove(&run.run);
+        self.tick_within(TICK_AFTER_END);
+        match outcome {
+            Outcome::Finished(verdict) => self.finished(&run, &verdict),
+            Outcome::Detached(_) if was_cared_for => {}
+            Outcome::Detached(counts) => {
+                self.exit = self.exit.min(verdict::exit_of_released(&counts));
+                self.teller.released(&run, counts, "detached");
+            }
+            Outcome::Left(counts) => self.teller.released(&run, counts, "left to the next scheduler"),
+            Outcome::Waiting(why) => {
+                self.exit = self.exit.min(Exit::Usage);
+                self.teller.waiting(&run.run, &why);
+                self.next_tick = Instant::now() + TICK_WHILE_WAITING;
+            }
+            Outcome::Elsewhere => self.tick_within(TICK_WHILE_WAITING),
+            Outcome::Broken(why) => {
+                self.exit = self.exit.min(Exit::Unavailable);
+                self.teller.trouble(run.run.as_str(), &why);
+                self.next_tick = Instant::now() + TICK_WHILE_WAITING;
+            }
+        }
+    }
+
+    fn finished(&mut self, run: &RunRecord, verdict: &Verdict) {
+        self.told.insert(run.run.clone());
+        self.exit = self.exit.min(verdict::exit(verdict.state, verdict.reason.as_deref(), &verdict.counts));
+        self.teller.well(run.run.as_str());
+        self.teller.finished(run, verdict);
+    }
+
+    async fn tell_skipped(&mut self, run: &RunId) {
+        let found = async { Ok::<_, StoreError>((self.runs.run(run).await?, self.runs.verdict(run).await?)) }.await;
+        match found {
+            Ok((Some(record), Some(verdict))) => {
+                self.told.insert(run.clone());
+                self.teller.finished(&record, &verdict);
+            }
+            // It is told when the next tick finds it.
+            Ok(_) => {}
+            Err(error) => self.unavailable(error),
+        }
+    }
+
+    /// Says once that another scheduler is at work: leases keep both from driving one run.
+    async fn note_elsewhere(&mut self, run: &RunId) {
+        if self.elsewhere {
+            return;
+        }
+        if let Ok(Some(record)) = self.runs.run(run).await
+            && record.carrier == CarriedBy::Scheduler
+        {
+            self.elsewhere = true;
+            self.teller.note(&format!(
+                "another scheduler is at work on this store: it drives run `{run}`; nothing is run twice by that"
+            ));
+        }
+    }
+
+    fn look_at_files(&mut self) {
+        let News { changed, wrong, notes } = self.book.look(false);
+        for text in wrong {
+            self.teller.note(&text);
+        }
+        for text in notes {
+            self.teller.remark(&text);
+        }
+        if changed {
+            self.next_due = next_due(self.book.jobs(), Clock::System.now());
+        }
+    }
+
+    /// Starts nothing more, lets attached tasks end within the grace, then ends them; detached ones stay.
+    async fn leave(&mut self, signals: &mut Signals) {
+        let gates: Vec<Gate> = self.at.values().map(|(_, gate)| gate.clone()).collect();
+        for gate in &gates {
+            gate.close(Stop::Leaving);
+        }
+        if !self.at.is_empty() {
+            let runs = number(self.at.len(), "run");
+            let grace = self.grace.as_secs();
+            self.teller.remark(&format!("going: {runs} may end what is started within {grace}s; nothing more is"));
+        }
+        for (n, patience) in [self.grace, END_WITHIN].into_iter().enumerate() {
+            if n == 1 && !self.at.is_empty() {
+                self.teller.remark("ending what still runs; detached scripts stay");
+                for gate in &gates {
+                    gate.end(Stop::Leaving);
+                }
+            }
+            let until = Instant::now() + patience;
+            while !self.at.is_empty() {
+                tokio::select! {
+                    biased;
+                    // Asked once more: what is connected ends with its connection, by its watchdog.
+                    () = signals.heard() => return,
+                    Some(ended) = self.work.join_next() => self.ended(ended),
+                    () = tokio::time::sleep_until(until) => break,
+                }
+            }
+        }
+    }
+}
+
+/// What the store is called where it is told of.
+const STORE: &str = "the store";
+
+/// When the next firing of `jobs` after `now` is due, if that is before the next tick.
+fn next_due(jobs: &Jobs, now: Timestamp) -> Option<Timestamp> {
+    let until = now.checked_add(SignedDuration::try_from(TICK_EVERY).ok()?).ok()?;
+    let next = jobs.scheduled.iter().filter_map(|it| it.calendar.between(now, until, 1).first().map(|it| it.due));
+    next.min()
+}
+
+/// What asks a process to go.
+struct Signals {
+    interrupted: Signal,
+    terminated: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Fail> {
+        let listen =
+            |kind| signal(kind).map_err(|error| Fail::new(Exit::Unavailable, format!("cannot hear signals: {error}")));
+        Ok(Self { interrupted: listen(SignalKind::interrupt())?, terminated: listen(SignalKind::terminate())? })
+    }
+
+    async fn heard(&mut self) {
+        tokio::select! {
+            _ = self.interrupted.recv() => {}
+            _ = self.terminated.recv() => {}
+        }
+    }
+}
