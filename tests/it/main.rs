@@ -29,7 +29,6 @@
 //! | `ssh_config` | that `~/.ssh/config` means to us what it means to ssh, and is obeyed for hosts that are named |
 //! | `secrets` | that keys, passphrases and secrets are seen nowhere |
 //! | `settle` | what is made of a run whose driver died, whatever it had written |
-//! | `simulation` | schedulers in a world where everything goes wrong that can, seed by seed |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `sudo` | whom one becomes by sudo, what is refused in which words, and that all of it ends |
@@ -81,7 +80,6 @@ mod schema;
 mod secrets;
 mod servers;
 mod settle;
-mod simulation;
 mod ssh_config;
 mod store_contract;
 mod store_dir;

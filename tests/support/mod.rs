@@ -19,7 +19,6 @@ pub(crate) mod machine;
 pub mod memory;
 pub(crate) mod proxy;
 pub(crate) mod rig;
-pub(crate) mod simulation;
 pub(crate) mod speaker;
 pub(crate) mod sshd;
 pub(crate) mod steps;
