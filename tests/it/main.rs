@@ -26,6 +26,7 @@
 //! | `servers` | that Dropbear, asyncssh, paramiko and TinySSH servers do for jobs what OpenSSH does |
 //! | `readme` | that what the README shows is what the program says |
 //! | `rotation` | that a pinned host which gets new keys stays trusted, and what is learned of it |
+//! | `schedule` | when jobs fire where clocks are changed, and that another reading of crontab agrees |
 //! | `ssh_config` | that `~/.ssh/config` means to us what it means to ssh, and is obeyed for hosts that are named |
 //! | `secrets` | that keys, passphrases and secrets are seen nowhere |
 //! | `settle` | what is made of a run whose driver died, whatever it had written |
@@ -76,6 +77,7 @@ mod readme;
 mod retries;
 mod rotation;
 mod round_trips;
+mod schedule;
 mod schema;
 mod secrets;
 mod servers;
