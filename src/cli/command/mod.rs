@@ -10,6 +10,7 @@ pub mod hosts;
 pub mod init;
 pub mod jobs;
 pub mod logs;
+pub mod next;
 pub mod prune;
 pub mod retry;
 pub mod run;
@@ -32,6 +33,7 @@ pub enum Command {
     Check(Box<check::Args>),
     Jobs(jobs::Args),
     Validate(validate::Args),
+    Next(next::Args),
     Hosts(hosts::Args),
     Runs(runs::Args),
     Status(status::Args),
@@ -58,6 +60,7 @@ impl Command {
             Self::Check(args) => check::run(*args, global).await,
             Self::Jobs(args) => jobs::run(args, global).await,
             Self::Validate(args) => validate::run(args, global).await,
+            Self::Next(args) => next::run(args, global).await,
             Self::Hosts(args) => hosts::run(args, global).await,
             Self::Runs(args) => runs::run(args, global).await,
             Self::Status(args) => status::run(args, global).await,
