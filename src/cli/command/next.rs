@@ -35,19 +35,19 @@ pub struct Args {
     pub number: u16,
     /// From when on: 2026-11-22, 2026-11-22T08:00 (local to each job) or 2026-11-22T08:00:00Z [default: now]
     #[arg(long, value_name = "TIME")]
-    pub from: Option<From>,
+    pub from: Option<Start>,
 }
 
 /// From when on firings are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
+pub enum Start {
     /// From this instant.
     Instant(Timestamp),
     /// From this local time of each job's zone.
     Local(DateTime),
 }
 
-impl FromStr for From {
+impl FromStr for Start {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, &'static str> {
@@ -64,7 +64,7 @@ impl FromStr for From {
     }
 }
 
-impl From {
+impl Start {
     /// The last instant before it, by the clock of `zone`.
     fn eve(self, zone: &TimeZone) -> Timestamp {
         let instant = match self {
@@ -192,6 +192,14 @@ pub struct FiringDocument {
     pub paused: bool,
 }
 
+/// A coming firing, as one line.
+#[derive(Debug, Serialize)]
+struct FiringLine {
+    schema: Schema,
+    #[serde(flatten)]
+    firing: FiringDocument,
+}
+
 /// Does it.
 ///
 /// # Errors
@@ -205,7 +213,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     };
     let layers = workspace.layers(Overrides::default());
     let jobs = files.iter().map(|job| Scheduled::read(job, &layers)).collect::<Result<Vec<_>, _>>()?;
-    let from = args.from.unwrap_or_else(|| From::Instant(Clock.now()));
+    let from = args.from.unwrap_or_else(|| Start::Instant(Clock.now()));
     let firings = merge(&jobs, from, args.number.into());
     let mut console = Console::new(global.color);
     match global.output {
@@ -215,11 +223,14 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
             }
             console.out(listing(&firings, args.job.is_none(), console.out_color()));
             if !global.quiet {
-                console.err(silent(&jobs, &firings));
+                console.err(silent(&jobs, from));
             }
         }
         Format::Json => json::line(&mut console, &document(&jobs, &firings)),
-        Format::Ndjson => firings.iter().for_each(|(job, firing)| json::line(&mut console, &told(job, firing))),
+        Format::Ndjson => {
+            let line = |(job, firing): &(&Scheduled, Firing)| FiringLine { schema: Schema::V1, firing: told(job, firing) };
+            firings.iter().for_each(|firing| json::line(&mut console, &line(firing)));
+        }
     }
     match (wrong.is_empty(), console.has_failed()) {
         (false, _) => Err(refuse(wrong)),
@@ -229,7 +240,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
 }
 
 /// The first `number` firings of all `jobs`, in time order.
-fn merge(jobs: &[Scheduled], from: From, number: usize) -> Vec<(&Scheduled, Firing)> {
+fn merge(jobs: &[Scheduled], from: Start, number: usize) -> Vec<(&Scheduled, Firing)> {
     let each = jobs.iter().flat_map(|job| {
         let firings = job.calendar.between(from.eve(job.calendar.zone()), Timestamp::MAX, number);
         firings.into_iter().map(move |firing| (job, firing))
@@ -293,16 +304,18 @@ fn notes(job: &Scheduled, firing: &Firing) -> Vec<String> {
 }
 
 /// Who does not fire, and why.
-fn silent(jobs: &[Scheduled], firings: &[(&Scheduled, Firing)]) -> String {
-    let named = |which: &dyn Fn(&Scheduled) -> bool, says: &str| {
+fn silent(jobs: &[Scheduled], from: Start) -> String {
+    let mut lines = String::new();
+    let mut name = |which: &dyn Fn(&Scheduled) -> bool, why: &str| {
         let names: Vec<&str> = jobs.iter().filter(|job| which(job)).map(|job| job.job.as_str()).collect();
-        if names.is_empty() { String::new() } else { format!("{says}: {}\n", names.join(", ")) }
+        if !names.is_empty() {
+            lines.push_str(&format!("{why}: {}\n", names.join(", ")));
+        }
     };
-    let is_over = |job: &Scheduled| {
-        !job.expressions.is_empty() && firings.iter().all(|(of, _)| of.job != job.job) && firings.len() < jobs.len()
-    };
-    let on_demand = named(&|job| job.expressions.is_empty(), "on demand only");
-    on_demand + &named(&is_over, "never again")
+    name(&|job| job.expressions.is_empty(), "on demand only");
+    let is_over = |job: &Scheduled| job.calendar.next(from.eve(job.calendar.zone())).is_none();
+    name(&|job| !job.expressions.is_empty() && is_over(job), "never again");
+    lines
 }
 
 fn document(jobs: &[Scheduled], firings: &[(&Scheduled, Firing)]) -> NextDocument {
