@@ -21,6 +21,7 @@
 //! | `retries` | what is kept of a task that waits for its next attempt, and what comes of it |
 //! | `identities` | that agents, certificates and several keys let us in, and what is said where they do not |
 //! | `ipv6` | that addresses of version six are reached and trusted however they are named |
+//! | `next` | that the command of this name shows when jobs fire, what changed clocks do to it, and what it means |
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
 //! | `jump` | that every host on the way to a target is checked, and a bastion is spared |
 //! | `servers` | that Dropbear, asyncssh, paramiko and TinySSH servers do for jobs what OpenSSH does |
@@ -70,6 +71,7 @@ mod identities;
 mod ipv6;
 mod jump;
 mod killed;
+mod next;
 mod output;
 mod program;
 mod project;

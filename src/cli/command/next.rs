@@ -69,9 +69,7 @@ impl Start {
     fn eve(self, zone: &TimeZone) -> Timestamp {
         let instant = match self {
             Self::Instant(instant) => instant,
-            Self::Local(local) => {
-                zone.to_ambiguous_timestamp(local).compatible().unwrap_or(Timestamp::MAX)
-            }
+            Self::Local(local) => zone.to_ambiguous_timestamp(local).compatible().unwrap_or(Timestamp::MAX),
         };
         instant.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(instant)
     }
@@ -228,7 +226,8 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         }
         Format::Json => json::line(&mut console, &document(&jobs, &firings)),
         Format::Ndjson => {
-            let line = |(job, firing): &(&Scheduled, Firing)| FiringLine { schema: Schema::V1, firing: told(job, firing) };
+            let line =
+                |(job, firing): &(&Scheduled, Firing)| FiringLine { schema: Schema::V1, firing: told(job, firing) };
             firings.iter().for_each(|firing| json::line(&mut console, &line(firing)));
         }
     }

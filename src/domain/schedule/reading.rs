@@ -106,7 +106,9 @@ fn say_time(cron: &Cron) -> String {
 /// The days on which it fires; none where that is every day.
 fn say_days(cron: &Cron) -> Option<String> {
     let mut of_month = Vec::new();
-    if cron.days.plain && let Some(days) = restricted(cron.fields.days_of_month()) {
+    if cron.days.plain
+        && let Some(days) = restricted(cron.fields.days_of_month())
+    {
         of_month.push(format!("{} of the month", counted("day", &days, |day| day.to_string())));
     }
     of_month.extend(cron.days.before_last.iter().map(|before| match before {
@@ -119,7 +121,9 @@ fn say_days(cron: &Cron) -> Option<String> {
         of_month.push("the last working day of the month".to_owned());
     }
     let mut of_week = Vec::new();
-    if cron.weekdays.plain && let Some(days) = restricted(cron.fields.days_of_week()) {
+    if cron.weekdays.plain
+        && let Some(days) = restricted(cron.fields.days_of_week())
+    {
         of_week.push(listed(&days, |day| nth(&WEEKDAYS, day.saturating_sub(1))));
     }
     let weekday = |day: i8| nth(&WEEKDAYS, u32::try_from(day).unwrap_or_default());
@@ -215,8 +219,14 @@ mod tests {
             ("0 0 13 * FRI", "at 00:00 on day 13 of the month or on Friday"),
             ("0 0 */10 * SUN", "at 00:00 on days 1 to 31 in steps of 10 of the month, if that is Sunday"),
             ("0 0 L * *", "at 00:00 on the last day of the month"),
-            ("0 0 L-1,L-3 * *", "at 00:00 on the day before the last of the month and the day 3 days before the last of the month"),
-            ("0 0 15W,LW * *", "at 00:00 on the working day nearest to day 15 of the month and the last working day of the month"),
+            (
+                "0 0 L-1,L-3 * *",
+                "at 00:00 on the day before the last of the month and the day 3 days before the last of the month",
+            ),
+            (
+                "0 0 15W,LW * *",
+                "at 00:00 on the working day nearest to day 15 of the month and the last working day of the month",
+            ),
             ("0 0 * * TUE#2,5L", "at 00:00 on the second Tuesday of the month and the last Friday of the month"),
             ("0 0 * 1-3,6,7 *", "at 00:00 every day in January to March, June and July"),
             ("@weekly", "at 00:00 on Sunday"),

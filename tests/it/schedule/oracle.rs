@@ -80,10 +80,8 @@ fn every(last: u8, steps: &'static [u8]) -> impl Strategy<Value = (String, Vec<u
 
 fn line() -> impl Strategy<Value = Line> {
     let minute = prop_oneof![2 => numbers(59), 1 => every(59, &[1, 5, 7, 10, 15, 20, 30])];
-    let early = prop_oneof![
-        select(&[0_u8, 1, 2, 3, 23][..]).prop_map(|hour| (hour.to_string(), vec![hour])),
-        numbers(23),
-    ];
+    let early =
+        prop_oneof![select(&[0_u8, 1, 2, 3, 23][..]).prop_map(|hour| (hour.to_string(), vec![hour])), numbers(23),];
     let hour = prop_oneof![2 => early.prop_map(|(text, hours)| (text, hours)), 1 => every(23, &[1, 2, 3, 5, 6])];
     let day = prop_oneof![
         4 => Just("*".to_owned()),
