@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
+use sshjob::cli::command::next::NextDocument;
 use sshjob::domain::document::{
     EventDocument, OutputDocument, OutputList, PruneDocument, RunDocument, RunList, ValidateDocument,
 };
@@ -42,11 +43,12 @@ fn schemas_that_are_shipped_are_those_of_the_documents() {
     assert_shipped::<OutputDocument>("piece");
     assert_shipped::<PruneDocument>("prune");
     assert_shipped::<ValidateDocument>("validate");
+    assert_shipped::<NextDocument>("next");
 }
 
 #[test]
 fn schemas_refuse_what_is_no_document() {
-    for name in ["run", "runs", "event", "output", "piece", "prune", "validate"] {
+    for name in ["run", "runs", "event", "output", "piece", "prune", "validate", "next"] {
         let schema: Value = serde_json::from_str(&fs::read_to_string(path(name)).unwrap()).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();
         for bad in [serde_json::json!({}), serde_json::json!({"schema": "sshjob/v2"}), serde_json::json!([])] {
