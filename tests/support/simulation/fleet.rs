@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use sshjob::domain::instance::{Addresses, Instance};
-use sshjob::domain::job::{Job, Targets};
+use sshjob::domain::job::Job;
 use sshjob::domain::run::RunRecord;
 use sshjob::domain::task::{TaskRecord, TaskState};
 use sshjob::engine::records::Runs;
@@ -165,7 +165,7 @@ impl SimFleet {
 }
 
 impl Inventory for SimFleet {
-    async fn select(&self, targets: &Targets) -> Result<Vec<Instance>, InventoryError> {
+    async fn select(&self, job: &Job) -> Result<Vec<Instance>, InventoryError> {
         self.0.live_on().await;
         self.0.world.pause(1_000).await;
         self.0.live_on().await;
@@ -184,7 +184,7 @@ impl Inventory for SimFleet {
             port: None,
             user: None,
         });
-        Ok(targets.selector.choose(instances.collect()))
+        Ok(job.targets.selector.choose(instances.collect()))
     }
 }
 
