@@ -31,7 +31,7 @@
 //! | `settle` | what is made of a run whose driver died, whatever it had written |
 //! | `simulation` | schedulers in a world where everything goes wrong that can, seed by seed |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
-//! | `up` | that the scheduler fires what is due and carries it to its end, whatever happens to it and to its files |
+//! | `up` | that the scheduler fires what is due and carries it to its end, whatever happens to it and to its files; `up_killed` when it is killed at fifty random moments |
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `sudo` | whom one becomes by sudo, what is refused in which words, and that all of it ends |
 //! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
@@ -90,6 +90,7 @@ mod store_memory;
 mod sudo;
 mod trust;
 mod up;
+mod up_killed;
 mod validate;
 mod watchdog;
 mod wild;

@@ -77,13 +77,23 @@ impl Scheduler {
         self.readers.drain(..).for_each(|reader| reader.join().unwrap());
     }
 
-    /// Asks it to go with SIGTERM, and waits until it has.
-    pub(crate) fn terminate(&mut self) -> ExitStatus {
+    /// Asks it to go, with SIGTERM.
+    pub(crate) fn ask_to_go(&self) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn end(&mut self) -> ExitStatus {
         let status = self.child.wait().unwrap();
         self.readers.drain(..).for_each(|reader| reader.join().unwrap());
         status
+    }
+
+    /// Asks it to go, and waits until it has.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.ask_to_go();
+        self.end()
     }
 }
 
