@@ -29,7 +29,6 @@
 //! | `ssh_config` | that `~/.ssh/config` means to us what it means to ssh, and is obeyed for hosts that are named |
 //! | `secrets` | that keys, passphrases and secrets are seen nowhere |
 //! | `settle` | what is made of a run whose driver died, whatever it had written |
-//! | `simulation` | schedulers in a world where everything goes wrong that can, seed by seed |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
 //! | `up` | that the scheduler fires what is due and carries it to its end, whatever happens to it and to its files; `up_killed` when it is killed at fifty random moments |
 //! | `validate` | every message about a job file or project file, compared whole |
@@ -82,7 +81,6 @@ mod schema;
 mod secrets;
 mod servers;
 mod settle;
-mod simulation;
 mod ssh_config;
 mod store_contract;
 mod store_dir;

@@ -11,9 +11,15 @@ pub(crate) fn free(count: usize) -> Vec<SocketAddr> {
     // From 127.0.1.0 up to 127.0.254.255: below is where everybody else's servers are.
     let room = 254 * 256 - count;
     let first = u32::from(Ipv4Addr::new(127, 0, 1, 0)) + getrandom::u32().unwrap() % room;
-    // Bound on all addresses at once: free on each of ours.
-    let port = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap().local_addr().unwrap().port();
-    (0..count).map(|n| SocketAddr::new(IpAddr::V4(Ipv4Addr::from(first + n)), port)).collect()
+    let row = |port| (0..count).map(move |n| SocketAddr::new(IpAddr::V4(Ipv4Addr::from(first + n)), port));
+    loop {
+        // Bound on ours alone: on all addresses at once it would be in the way of others that look for theirs.
+        let probe = TcpListener::bind((Ipv4Addr::from(first), 0)).unwrap();
+        let port = probe.local_addr().unwrap().port();
+        if row(port).skip(1).all(|address| TcpListener::bind(address).is_ok()) {
+            return row(port).collect();
+        }
+    }
 }
 
 /// Writes an inventory file of hosts: id, address and tags as `Role: web`.

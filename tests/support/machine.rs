@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -25,13 +26,21 @@ pub(crate) struct Plan {
     pub(crate) lines: Vec<String>,
     /// What its root does before sshd starts, for `/bin/sh`, with the words of `machine.sh`.
     pub(crate) setup: String,
+    /// Whether it has a disk, at `/run/machine/disk`, whose files are there again after a restart.
+    pub(crate) has_disk: bool,
 }
 
 impl Plan {
     /// A machine without users, whose sshd asks PAM, as those of all large distributions do.
     pub(crate) fn accepting(accepted: &PublicKey) -> Self {
         let accepted = vec![accepted.clone()];
-        Self { host_key: key::fresh(), accepted, lines: vec!["UsePAM yes".to_owned()], setup: String::new() }
+        Self {
+            host_key: key::fresh(),
+            accepted,
+            lines: vec!["UsePAM yes".to_owned()],
+            setup: String::new(),
+            has_disk: false,
+        }
     }
 
     /// Adds a user with this login shell and a home of their own; `setup` is done next, in that home.
@@ -78,10 +87,22 @@ impl Machine {
         write("sshd_config", &configuration(plan, address));
         write("setup.sh", &plan.setup);
         write("machine.sh", include_str!("machine.sh"));
-        let mut command = namespaces();
-        command.arg("/bin/sh").arg(folder.path().join("machine.sh")).arg(folder.path()).arg(sshd::program());
-        let daemon = Daemon::spawn(command, 1);
+        if plan.has_disk {
+            std::fs::create_dir(folder.path().join("disk")).unwrap();
+        }
+        let daemon = Daemon::spawn(machine(folder.path()), 1);
         Some(Self { address, host_key: plan.host_key.public_key().clone(), folder, daemon })
+    }
+
+    /// Ends all that runs there, and starts it anew: what was on its disk is there again, and nothing else.
+    pub(crate) fn restart(&mut self) {
+        self.daemon.stop();
+        self.daemon = Daemon::spawn(machine(self.folder.path()), 1);
+    }
+
+    /// Its disk as seen from outside, where it has one.
+    pub(crate) fn disk(&self) -> PathBuf {
+        self.folder.path().join("disk")
     }
 
     /// Where its sshd listens.
@@ -98,6 +119,13 @@ impl Machine {
     pub(crate) fn log(&self) -> String {
         self.daemon.log()
     }
+}
+
+/// What becomes the sshd of the machine that `folder` describes.
+fn machine(folder: &Path) -> Command {
+    let mut command = namespaces();
+    command.arg("/bin/sh").arg(folder.join("machine.sh")).arg(folder).arg(sshd::program());
+    command
 }
 
 /// Runs what is added to it in namespaces of its own, and kills it when the test dies, however that comes about.

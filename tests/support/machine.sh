@@ -1,9 +1,12 @@
 # Makes the mount namespace that this runs in a machine of its own, and becomes its sshd. All that it writes is in
-# memory and goes with the namespace. $1: the folder that holds sshd_config, host_key, authorized_keys and setup.sh.
+# memory and goes with the namespace, but for its disk. $1: the folder that holds sshd_config, host_key, authorized_keys, setup.sh and,
+# where the machine has one, its disk.
 set -eu
 mount -t tmpfs -o mode=755 machine /run
 mkdir /run/sshd
 cp -R "$1" /run/machine
+# What is to be there again when it is started anew.
+[ ! -d "$1/disk" ] || mount --bind "$1/disk" /run/machine/disk
 # What an ordinary user cannot read is not needed, or is written below.
 cp -a /etc /run/etc 2>/dev/null || :
 cp /run/machine/host_key /run/host_key

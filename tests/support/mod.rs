@@ -24,6 +24,7 @@ pub(crate) mod scheduler;
 pub(crate) mod simulation;
 pub(crate) mod speaker;
 pub(crate) mod sshd;
+pub(crate) mod steps;
 pub mod tale;
 pub(crate) mod wire;
 pub(crate) mod world;

@@ -114,6 +114,34 @@ impl Sshd {
         }
     }
 
+    /// Kills the processes that serve its connections, and none that these have started.
+    pub(crate) fn kill_sessions(&self) {
+        // Stopped, they start nobody new; whom they had started by then is still one of them until it is a shell.
+        let stopped = self.sessions();
+        let send = |pids: &[Pid], signal| {
+            for pid in pids {
+                let _ = kill_process(*pid, signal);
+            }
+        };
+        send(&stopped, Signal::STOP);
+        send(&self.sessions(), Signal::KILL);
+        // One of them may have become a shell meanwhile.
+        send(&stopped, Signal::CONT);
+    }
+
+    /// The processes that serve its connections.
+    fn sessions(&self) -> Vec<Pid> {
+        let is_sshd =
+            |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("sshd"));
+        let (parents, mut sessions) = (parents(), vec![i32::try_from(self.daemon.child.id()).unwrap()]);
+        let mut next = 0;
+        while let Some(parent) = sessions.get(next).copied() {
+            sessions.extend(parents.iter().filter(|(pid, it)| **it == parent && is_sshd(**pid)).map(|(pid, _)| *pid));
+            next += 1;
+        }
+        sessions.into_iter().skip(1).filter_map(Pid::from_raw).collect()
+    }
+
     /// Waits until nothing runs any more that it has started.
     pub(crate) fn wait_until_idle(&self) {
         let mark = format!("HOME={}", self.home().display());
@@ -247,7 +275,7 @@ impl Daemon {
 
     /// Kills the daemon and its descendants. Connections have sessions of their own, so a process group is not enough;
     /// the daemon stays in the test's, so that whoever kills the test kills it too.
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         let Ok(Some(daemon)) = i32::try_from(self.child.id()).map(Pid::from_raw) else { return };
         if matches!(self.child.try_wait(), Ok(Some(_))) {
             return;
@@ -328,8 +356,11 @@ fn configuration(spec: &Spec, folder: &Path) -> String {
         "UseDNS no".to_owned(),
         // Hundreds of hosts are one daemon here.
         "MaxStartups 10000".to_owned(),
-        "LogLevel VERBOSE".to_owned(),
     ];
+    // Of two lines the first counts.
+    if !spec.lines.iter().any(|line| line.starts_with("LogLevel ")) {
+        lines.push("LogLevel VERBOSE".to_owned());
+    }
     lines.extend(without_penalties());
     if spec.own_home {
         lines.push(format!("SetEnv HOME={}", folder.join("home").display()));

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use jiff::civil;
-
 use super::settings::{Settings, Settled};
 use super::{Event, Mode, SecretRef, Source, read};
 use crate::domain::decode::{At, Fields, Spanned};
 use crate::domain::diagnostic::{Diagnostic, Faults, Place, quoted};
 use crate::domain::id::JobName;
 use crate::domain::quantity::{Amount, Span};
-use crate::domain::schedule;
+use crate::domain::schedule::blackout::Blackout;
+use crate::domain::schedule::{Expression, InvalidSchedule};
 use crate::domain::script::{InvalidScript, interpreter};
 use crate::domain::selector::{Host, TagFilter};
 use crate::domain::yaml::{self, Value};
@@ -225,28 +224,27 @@ fn read_schedule(at: &At<'_>) -> Option<Vec<Spanned<String>>> {
     }
     at.one_or_many(|at| {
         let text = at.text("a schedule such as `\"*/15 * * * *\"`")?;
-        match text.parse::<schedule::Expression>() {
+        match text.parse::<Expression>() {
             Ok(_) => Some(Spanned { value: text.to_owned(), place: at.place() }),
-            Err(error) => match error.hint() {
-                Some(hint) => at.fault_with_hint(&error, hint),
-                None => at.fault(&error),
-            },
+            Err(error) => refuse(at, &error),
         }
     })
+}
+
+fn refuse<T>(at: &At<'_>, error: &InvalidSchedule) -> Option<T> {
+    match error.hint() {
+        Some(hint) => at.fault_with_hint(error, hint),
+        None => at.fault(error),
+    }
 }
 
 /// Reads a range of local dates, both included, or of local times.
 fn read_blackout(at: &At<'_>) -> Option<String> {
     let text = at.text("a range such as `2026-12-24/2026-12-26`")?;
-    let hint = "write `2026-12-24/2026-12-26` or `2026-12-24T18:00/2026-12-25T06:00`";
-    let instant = |text: &str| text.parse::<civil::DateTime>().ok();
-    let Some((from, to)) = text.split_once('/').and_then(|(from, to)| Some((instant(from)?, instant(to)?))) else {
-        return at.fault_with_hint(format_args!("{} is not a range of dates or times", quoted(text)), hint);
-    };
-    if from > to {
-        return at.fault_with_hint(format_args!("{} ends before it begins", quoted(text)), hint);
+    match text.parse::<Blackout>() {
+        Ok(_) => Some(text.to_owned()),
+        Err(error) => refuse(at, &error),
     }
-    Some(text.to_owned())
 }
 
 fn read_targets(at: &At<'_>, reach: &mut Settings, file: &str) -> Option<TargetsFile> {

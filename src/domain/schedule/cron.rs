@@ -1,8 +1,14 @@
-//! Calendar patterns: which minutes of which days.
+//! Calendar patterns: which minutes of which days, by a clock that nobody changes.
+//!
+//! The `cron` crate says which values the plain fields name. It is told them in its own words: seconds first, days of
+//! the week by name, no step beyond the range. It is never asked for times: where both day fields are restricted it
+//! wants both to match, it knows no `L`, `W` and `#` and no year after 2100, and it loses and doubles firings where
+//! clocks are changed.
 //!
 //! Sources: crontab(5); `EventBridge` Scheduler User Guide, cron-based schedules.
 
-use jiff::civil::{Date, Weekday, date};
+use cron::{Schedule as Fields, TimeUnitSpec as _};
+use jiff::civil::{Date, DateTime, Time, Weekday, date};
 
 use super::Wrong;
 use crate::domain::diagnostic::quoted;
@@ -19,45 +25,42 @@ pub enum Dialect {
 /// A calendar pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cron {
-    /// Its minutes, one bit each.
-    minutes: u64,
-    /// Its hours, one bit each.
-    hours: u64,
+    /// What is plain in each field; a day field without a plain part stands there as `*`.
+    fields: Fields,
     /// Whether every hour, or every n-th, is meant: it then follows elapsed time where clocks are changed.
     every_hour: bool,
     days: Days,
-    months: u64,
     weekdays: Weekdays,
     /// First and last year and the step of each range; none means every year.
     years: Vec<(i16, i16, i16)>,
 }
 
-/// The days of a month.
+/// What the days of a month must be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Days {
+pub(super) struct Days {
     /// Written as `*`, `*/n` or `?`: the weekdays decide too, or alone.
     open: bool,
-    /// One bit for each day.
-    plain: u64,
+    /// Whether some are named by number.
+    pub(super) plain: bool,
     /// So many days before the last.
-    before_last: Vec<i8>,
+    pub(super) before_last: Vec<i8>,
     /// The weekday (Monday to Friday) nearest to this day, in the same month.
-    near: Vec<i8>,
+    pub(super) near: Vec<i8>,
     /// The last weekday (Monday to Friday).
-    last_working: bool,
+    pub(super) last_working: bool,
 }
 
-/// The days of a week, Sunday being 0.
+/// What the days of a week must be, Sunday being 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Weekdays {
+pub(super) struct Weekdays {
     /// Written as `*`, `*/n` or `?`: the days of the month decide too, or alone.
     open: bool,
-    /// One bit for each day.
-    plain: u64,
+    /// Whether some are named, whichever week it is.
+    pub(super) plain: bool,
     /// The last one of the month.
-    last: u64,
+    pub(super) last: Vec<i8>,
     /// The n-th one of the month: day and n.
-    nth: Vec<(i8, i8)>,
+    pub(super) nth: Vec<(i8, i8)>,
 }
 
 /// What a field may hold.
@@ -106,16 +109,20 @@ impl Cron {
             return Err(Wrong::new("one of day-of-month and day-of-week must be `?`")
                 .hint("write `?` for the one that does not matter"));
         }
+        let (days, plain_days) = Days::read(day, dialect)?;
+        let (weekdays, plain_weekdays) = Weekdays::read(weekday, dialect)?;
+        let (minutes, hours, months) = (MINUTE.plain(minute)?, HOUR.plain(hour)?, MONTH.plain(month)?);
+        let fields = format!("0 {minutes} {hours} {plain_days} {months} {plain_weekdays}");
         let cron = Self {
-            minutes: MINUTE.mask(minute)?,
-            hours: HOUR.mask(hour)?,
+            fields: fields.parse().map_err(|error| Wrong::new(format_args!("{error}")))?,
             every_hour: hour.starts_with('*'),
-            days: Days::read(day, dialect)?,
-            months: MONTH.mask(month)?,
-            weekdays: Weekdays::read(weekday, dialect)?,
+            days,
+            weekdays,
             years: year.map_or(Ok(Vec::new()), |year| read_years(year))?,
         };
-        if !cron.can_fire() {
+        // The calendar repeats itself after 400 years.
+        let (from, to) = cron.years().unwrap_or((2000, 2399));
+        if cron.first(date(from, 1, 1).into(), date(to + 1, 1, 1).into()).is_none() {
             let hint = "February has at most 29 days; April, June, September and November have 30";
             return Err(Wrong::new("it never fires: no date matches").hint(hint));
         }
@@ -127,44 +134,82 @@ impl Cron {
         self.every_hour
     }
 
-    /// Whether it fires at `hour`:`minute` of the days that it matches.
-    pub fn matches_time(&self, hour: i8, minute: i8) -> bool {
-        has(self.hours, hour) && has(self.minutes, minute)
+    /// The first minute that matches, from `from` on and before `before`.
+    pub fn first(&self, from: DateTime, before: DateTime) -> Option<DateTime> {
+        let (mut day, mut time) = (from.date(), from.time());
+        loop {
+            if let Some(time) = self.first_time(time) {
+                let found = day.to_datetime(time);
+                if found >= before {
+                    return None;
+                }
+                if self.matches_day(day) {
+                    return Some(found);
+                }
+            }
+            time = Time::midnight();
+            day = if self.matches_month(day) { day.tomorrow() } else { day.last_of_month().tomorrow() }.ok()?;
+            if day > before.date() {
+                return None;
+            }
+        }
     }
 
-    /// Whether it fires on `day`.
-    pub fn matches_day(&self, day: Date) -> bool {
+    /// The first time of a day that matches, from `from` on.
+    fn first_time(&self, from: Time) -> Option<Time> {
+        let on_the_minute = from.second() == 0 && from.subsec_nanosecond() == 0;
+        let from_minute = number(from.minute()) + u32::from(!on_the_minute);
+        let from_hour = number(from.hour());
+        self.fields.hours().range(from_hour..).find_map(|hour| {
+            let from_minute = if hour == from_hour { from_minute } else { 0 };
+            let minute = self.fields.minutes().range(from_minute..).next()?;
+            Time::new(i8::try_from(hour).ok()?, i8::try_from(minute).ok()?, 0, 0).ok()
+        })
+    }
+
+    fn matches_month(&self, day: Date) -> bool {
+        self.fields.months().includes(number(day.month()))
+    }
+
+    fn matches_day(&self, day: Date) -> bool {
         let year = day.year();
-        let year_matches = self.years.is_empty()
+        let matches_year = self.years.is_empty()
             || self.years.iter().any(|(from, to, step)| (*from..=*to).contains(&year) && (year - from) % step == 0);
-        if !year_matches || !has(self.months, day.month()) {
+        if !matches_year || !self.matches_month(day) {
             return false;
         }
-        let (by_month, by_week) = (self.days.matches(day), self.weekdays.matches(day));
-        // crontab(5): where both are restricted, either will do.
-        if self.days.open || self.weekdays.open { by_month && by_week } else { by_month || by_week }
+        let plain_day = self.days.plain && self.fields.days_of_month().includes(number(day.day()));
+        let by_month = plain_day || self.days.matches(day);
+        // Sunday is 1 there.
+        let weekday = day.weekday().to_sunday_one_offset();
+        let plain_weekday = self.weekdays.plain && self.fields.days_of_week().includes(number(weekday));
+        let by_week = plain_weekday || self.weekdays.matches(day);
+        if self.is_either_day() { by_month || by_week } else { by_month && by_week }
     }
 
-    /// Whether any day matches: the calendar repeats itself after 400 years.
-    fn can_fire(&self) -> bool {
-        let from = self.years.iter().map(|years| years.0).min().unwrap_or(2000);
-        let to = self.years.iter().map(|years| years.1).max().unwrap_or(2399);
-        date(from, 1, 1)
-            .series(jiff::Span::new().days(1))
-            .take_while(|day| day.year() <= to)
-            .any(|day| self.matches_day(day))
+    /// Whether a day of the month or a day of the week will do: where both are restricted, says crontab(5).
+    pub(super) const fn is_either_day(&self) -> bool {
+        !self.days.open && !self.weekdays.open
+    }
+
+    /// The first and the last year, where years are restricted.
+    pub(super) fn years(&self) -> Option<(i16, i16)> {
+        let from = self.years.iter().map(|years| years.0).min()?;
+        Some((from, self.years.iter().map(|years| years.1).max()?))
     }
 }
 
 impl Days {
-    fn read(text: &str, dialect: Dialect) -> Result<Self, Wrong> {
+    /// Reads what is special in the field; what is plain comes back as text.
+    fn read(text: &str, dialect: Dialect) -> Result<(Self, String), Wrong> {
         if text == "?" {
             return match dialect {
-                Dialect::EventBridge => Ok(Self { open: true, plain: DAY.mask("*")?, ..Self::default() }),
+                Dialect::EventBridge => Ok((Self { open: true, plain: true, ..Self::default() }, "*".to_owned())),
                 Dialect::Crontab => Err(DAY.no_question_mark()),
             };
         }
         let mut days = Self { open: text.starts_with('*'), ..Self::default() };
+        let mut plain = Vec::new();
         for item in text.split(',') {
             let upper = item.to_ascii_uppercase();
             match upper.as_str() {
@@ -178,18 +223,19 @@ impl Days {
                         let near = near.parse().ok().filter(|near| (1..=31).contains(near));
                         days.near.push(near.ok_or_else(|| DAY.wrong(item, "`1W` to `31W` are allowed"))?);
                     } else {
-                        days.plain |= DAY.mask(item)?;
+                        plain.push(DAY.plain(item)?);
                     }
                 }
             }
         }
-        Ok(days)
+        days.plain = !plain.is_empty();
+        Ok((days, all_or(&plain)))
     }
 
+    /// Whether `day` is special.
     fn matches(&self, day: Date) -> bool {
         let last = day.days_in_month();
-        has(self.plain, day.day())
-            || self.before_last.iter().any(|before| day.day() == last - before)
+        self.before_last.iter().any(|before| day.day() == last - before)
             || self.near.iter().any(|near| *near <= last && day.day() == working_day_near(day, *near))
             || self.last_working && day.day() == working_day_near(day, last)
     }
@@ -208,22 +254,24 @@ fn working_day_near(month: Date, near: i8) -> i8 {
 }
 
 impl Weekdays {
-    fn read(text: &str, dialect: Dialect) -> Result<Self, Wrong> {
+    /// Reads what is special in the field; what is plain comes back as text.
+    fn read(text: &str, dialect: Dialect) -> Result<(Self, String), Wrong> {
         let field = dialect.weekday();
         if text == "?" {
             return match dialect {
-                Dialect::EventBridge => Ok(Self { open: true, plain: 0x7f, ..Self::default() }),
+                Dialect::EventBridge => Ok((Self { open: true, plain: true, ..Self::default() }, "*".to_owned())),
                 Dialect::Crontab => Err(field.no_question_mark()),
             };
         }
         let mut weekdays = Self { open: text.starts_with('*'), ..Self::default() };
+        let mut plain = Vec::new();
         for item in text.split(',') {
             let upper = item.to_ascii_uppercase();
             // Sunday first, whoever counts.
-            let one = |text: &str| field.value(text, item).map(|day| (day - field.from) % 7);
+            let one = |text: &str| field.value(text, item).map(|day| i8::try_from((day - field.from) % 7).unwrap_or(0));
             if upper == "L" {
                 match dialect {
-                    Dialect::EventBridge => weekdays.plain |= 1 << 6,
+                    Dialect::EventBridge => plain.push("SAT".to_owned()),
                     Dialect::Crontab => {
                         return Err(
                             Wrong::new("day-of-week `L` names no day").hint("write `FRIL` for the month's last Friday")
@@ -231,30 +279,38 @@ impl Weekdays {
                     }
                 }
             } else if let Some(day) = upper.strip_suffix('L') {
-                weekdays.last |= 1 << one(day)?;
+                weekdays.last.push(one(day)?);
             } else if let Some((day, nth)) = upper.split_once('#') {
                 let nth = nth.parse().ok().filter(|nth| (1..=5).contains(nth));
                 let nth = nth.ok_or_else(|| field.wrong(item, "a month has at most five of a weekday"))?;
-                weekdays.nth.push((i8::try_from(one(day)?).unwrap_or_default(), nth));
+                weekdays.nth.push((one(day)?, nth));
             } else {
-                for day in field.values(item)? {
-                    weekdays.plain |= 1 << ((day - field.from) % 7);
-                }
+                // By name: their numbers differ from one dialect to the next, and Sunday has two.
+                let names = field.names.iter().cycle();
+                let (from, to, step) = field.range(item)?;
+                let days = names.zip(field.from..=to).filter(|(_, day)| *day >= from && (day - from) % step == 0);
+                plain.extend(days.map(|(name, _)| (*name).to_owned()));
             }
         }
-        Ok(weekdays)
+        weekdays.plain = !plain.is_empty();
+        Ok((weekdays, all_or(&plain)))
     }
 
+    /// Whether `day` is special.
     fn matches(&self, day: Date) -> bool {
         let weekday = day.weekday().to_sunday_zero_offset();
-        has(self.plain, weekday)
-            || has(self.last, weekday) && day.day() + 7 > day.days_in_month()
+        self.last.contains(&weekday) && day.day() + 7 > day.days_in_month()
             || self.nth.iter().any(|(of, nth)| *of == weekday && (day.day() - 1) / 7 + 1 == *nth)
     }
 }
 
-fn has(mask: u64, bit: i8) -> bool {
-    u32::try_from(bit).ok().and_then(|bit| mask.checked_shr(bit)).is_some_and(|mask| mask & 1 == 1)
+/// A field of these items; `*` where there are none.
+fn all_or(items: &[String]) -> String {
+    if items.is_empty() { "*".to_owned() } else { items.join(",") }
+}
+
+fn number(value: i8) -> u32 {
+    u32::try_from(value).unwrap_or_default()
 }
 
 fn read_years(text: &str) -> Result<Vec<(i16, i16, i16)>, Wrong> {
@@ -277,20 +333,16 @@ fn wrong_count(count: usize, dialect: Dialect) -> Wrong {
 }
 
 impl Field {
-    /// The bits of all values of a list. Days of the week need another reading, where Sunday has two numbers.
-    fn mask(&self, text: &str) -> Result<u64, Wrong> {
-        let mut mask = 0;
-        for item in text.split(',') {
-            for value in self.values(item)? {
-                mask |= 1 << value;
-            }
-        }
-        Ok(mask)
-    }
-
-    fn values(&self, item: &str) -> Result<impl Iterator<Item = i16>, Wrong> {
-        let (from, to, step) = self.range(item)?;
-        Ok((from..=to).step_by(usize::try_from(step).unwrap_or(1)))
+    /// A list as the `cron` crate is told it, every item by number.
+    fn plain(&self, text: &str) -> Result<String, Wrong> {
+        let items = text.split(',').map(|item| {
+            Ok(match self.range(item)? {
+                (from, to, step) if step > to - from => from.to_string(),
+                (from, to, 1) => format!("{from}-{to}"),
+                (from, to, step) => format!("{from}-{to}/{step}"),
+            })
+        });
+        Ok(items.collect::<Result<Vec<_>, Wrong>>()?.join(","))
     }
 
     /// Reads `*`, `a`, `a-b`, each with `/step`: first, last and step.
@@ -376,7 +428,9 @@ mod tests {
     #[test]
     fn eventbridge_counts_days_from_sunday_as_1() {
         let cron = Cron::read("15 10 ? * 6L 2026-2030", Dialect::EventBridge).unwrap();
-        assert!(cron.matches_day(date(2026, 8, 28)) && cron.matches_time(10, 15));
-        assert!(!cron.matches_day(date(2031, 8, 29)) && !cron.matches_time(10, 16));
+        assert!(cron.matches_day(date(2026, 8, 28)));
+        assert!(!cron.matches_day(date(2031, 8, 29)));
+        let first = cron.first(date(2026, 8, 1).into(), date(2026, 9, 1).into());
+        assert_eq!(first, Some(date(2026, 8, 28).at(10, 15, 0, 0)));
     }
 }

@@ -1,16 +1,20 @@
 //! Schedule expressions: crontab, `@daily` and the like, and `EventBridge`'s `cron()`, `rate()` and `at()`.
 //!
-//! Here they are read and checked; [`cron`] holds the calendar.
+//! Here they are read and checked. [`cron`] holds the patterns, [`calendar`] puts them on the clock of a zone, less
+//! what [`blackout`] forbids, and [`reading`] says them in English.
 
+pub mod blackout;
 pub mod calendar;
 pub mod cron;
-pub use calendar::{Calendar, Firing};
+pub mod reading;
+
+pub use self::calendar::{Calendar, Firing, Moved};
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use jiff::civil::DateTime;
+use jiff::civil::{DateTime, date};
 
 use self::cron::{Cron, Dialect};
 use crate::domain::diagnostic::{listed, nearest, quoted};
@@ -42,12 +46,36 @@ pub enum Expression {
     At(DateTime),
 }
 
-/// Why an expression was refused.
+impl Expression {
+    /// Whether it follows elapsed time where clocks are changed, rather than firing once for each local time.
+    const fn is_every_hour(&self) -> bool {
+        matches!(self, Self::Cron(cron) if cron.is_every_hour())
+    }
+
+    /// The first local time that matches, from `from` on and before `before`; a rate has none.
+    fn first(&self, from: DateTime, before: DateTime) -> Option<DateTime> {
+        match self {
+            Self::Cron(cron) => cron.first(from, before),
+            Self::At(at) => Some(*at).filter(|at| from <= *at && *at < before),
+            Self::Rate(_) => None,
+        }
+    }
+
+    /// A local time after which none matches, where there is one.
+    fn last(&self) -> Option<DateTime> {
+        match self {
+            Self::Cron(cron) => cron.years().map(|(_, last)| date(last, 12, 31).at(23, 59, 0, 0)),
+            Self::At(at) => Some(*at),
+            Self::Rate(_) => None,
+        }
+    }
+}
+
+/// Why an expression, a zone or a blackout range was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} is not a schedule: {why}", quoted(.found))]
+#[error("{message}")]
 pub struct InvalidSchedule {
-    found: String,
-    why: String,
+    message: String,
     hint: Option<String>,
 }
 
@@ -80,7 +108,10 @@ impl FromStr for Expression {
     type Err = InvalidSchedule;
 
     fn from_str(text: &str) -> Result<Self, InvalidSchedule> {
-        read(text.trim()).map_err(|Wrong { why, hint }| InvalidSchedule { found: text.to_owned(), why, hint })
+        read(text.trim()).map_err(|Wrong { why, hint }| {
+            let message = format!("{} is not a schedule: {why}", quoted(text));
+            InvalidSchedule { message, hint }
+        })
     }
 }
 
@@ -135,12 +166,13 @@ fn read_rate(text: &str) -> Result<Duration, Wrong> {
 ///
 /// Source: `EventBridge` Scheduler User Guide, one-time schedules.
 fn read_at(text: &str) -> Result<DateTime, Wrong> {
-    let text = text.trim();
-    let form = || Wrong::new("a time is `yyyy-mm-ddThh:mm:ss`, local, without a zone");
-    if !text.contains('T') || text.ends_with('Z') {
-        return Err(form());
-    }
-    text.parse().map_err(|_| form())
+    local_time(text.trim()).ok_or_else(|| Wrong::new("a time is `yyyy-mm-ddThh:mm:ss`, local, without a zone"))
+}
+
+/// Reads `yyyy-mm-ddThh:mm`, with seconds or without; an offset would be read past, and the job's zone meant.
+fn local_time(text: &str) -> Option<DateTime> {
+    let (_, time) = text.split_once('T')?;
+    text.parse().ok().filter(|_| time.bytes().all(|b| b.is_ascii_digit() || b == b':'))
 }
 
 #[cfg(test)]

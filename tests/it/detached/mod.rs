@@ -1,5 +1,6 @@
 //! The real texts, run by real shells and fed through a pipe, as an SSH server would.
 
+mod clock;
 mod killed;
 mod left;
 mod once;
@@ -35,6 +36,8 @@ struct Host {
     root: TempDir,
     sh: PathBuf,
     path: Option<PathBuf>,
+    /// What its sessions have in their environment.
+    variables: Vec<(&'static str, OsString)>,
     /// The process whose mounts it sees, where they are not everybody's.
     mounts: Option<Child>,
 }
@@ -45,7 +48,7 @@ impl Host {
         for dir in ["home", "spare", "bin"] {
             std::fs::create_dir(root.path().join(dir)).unwrap();
         }
-        Self { root, sh: "/bin/sh".into(), path: None, mounts: None }
+        Self { root, sh: "/bin/sh".into(), path: None, variables: Vec::new(), mounts: None }
     }
 
     /// The same with `shell` in the place of `/bin/sh`; `None`, said aloud, where it is not installed.
@@ -126,6 +129,7 @@ impl Host {
         // No variable of the test runner's reaches the host.
         command.env_clear().env("PATH", self.path.clone().map_or_else(path, PathBuf::into_os_string));
         command.env("HOME", self.dir("home")).current_dir(self.dir("home"));
+        command.envs(self.variables.iter().cloned());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let byte = |n: usize| u8::from_str_radix(&token[2 * n..2 * n + 2], 16).unwrap();
         let token = Token::new(std::array::from_fn(byte));

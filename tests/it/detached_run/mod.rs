@@ -3,6 +3,8 @@
 mod ends;
 mod flood;
 mod killed;
+mod restarted;
+mod steps;
 mod through_sudo;
 mod together;
 mod unconfirmed;
