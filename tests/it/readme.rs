@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use sshjob::adapter::fleet::Fleet;
 
-use crate::support::clock::FastClock;
+use crate::support::clock;
 use crate::support::eventually::eventually;
 use crate::support::scheduler::Scheduler;
 
@@ -31,7 +31,8 @@ fn normal_line(line: &str) -> String {
     let word = |word: &str| {
         // Run ids (their tails are hexadecimal), hashes, ports, times and sizes.
         let bare = word.trim_matches('`');
-        let firing = bare.rsplit_once('-').is_some_and(|(_, at)| at.len() == 16 && at.contains('T') && at.ends_with('Z'));
+        let firing =
+            bare.rsplit_once('-').is_some_and(|(_, at)| at.len() == 16 && at.contains('T') && at.ends_with('Z'));
         let run = firing || word.contains('T') && word.contains("Z-") && word.len() > 25;
         let hash = word.len() >= 12 && word.bytes().all(|b| b.is_ascii_hexdigit() || b == b')' || b == b',');
         if run {
@@ -46,7 +47,9 @@ fn normal_line(line: &str) -> String {
         if word.starts_with("you@") {
             return "you@HOST".to_owned();
         }
-        let time = word.trim_end_matches(['m', 's']).parse::<f64>().is_ok() && word.ends_with('s');
+        let time = word.starts_with(|c: char| c.is_ascii_digit())
+            && word.ends_with('s')
+            && word.bytes().all(|b| b.is_ascii_digit() || b".hms".contains(&b));
         if time {
             return "TIME".to_owned();
         }
@@ -95,11 +98,11 @@ impl World {
         String::from_utf8(self.command(&format!("{{ {line}\n}}")).output().unwrap().stdout).unwrap()
     }
 
-    /// Does what ends only when it is asked to, in a world where minutes are short, and returns as many lines as are
+    /// Does what ends only when it is asked to, just before an hour begins that is short, and returns as many lines as are
     /// `expected`.
     fn watch(&self, line: &str, expected: &str) -> String {
         let mut command = self.command(&format!("exec {line}"));
-        FastClock::new(30).rule(&mut command);
+        clock::from(&mut command, "2026-11-23 05:59:58", 6);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut scheduler = Scheduler::start(command);
         let lines = expected.lines().filter(|line| !line.is_empty()).count();

@@ -79,7 +79,7 @@ async fn killed_at_random_moments_every_firing_is_one_run_and_nothing_starts_twi
     let begun = Instant::now();
     for _ in 0..KILLS {
         let mut scheduler = start(&world, clock);
-        std::thread::sleep(Duration::from_millis(rng.below(900) as u64));
+        std::thread::sleep(Duration::from_millis(rng.below(800) as u64));
         scheduler.kill();
     }
     let killing = begun.elapsed();

@@ -33,6 +33,11 @@ pub(crate) fn at(command: &mut Command, time: &str) {
     set(command, &format!("@{time}"));
 }
 
+/// Has the program of `command` go by a clock that stands there when it starts, and runs `speed` times as fast as ours.
+pub(crate) fn from(command: &mut Command, time: &str, speed: u32) {
+    set(command, &format!("@{time} x{speed}"));
+}
+
 fn set(command: &mut Command, time: &str) {
     command.env("LD_PRELOAD", library()).env("FAKETIME", time).env("TZ", "UTC");
     command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
