@@ -167,9 +167,16 @@ pub struct Turn {
     pub plan_before: Timestamp,
 }
 
-/// The firings of a job after `after` and up to `now`, each with what the job's schedule makes of it; in time order.
-pub fn turns(schedule: &Schedule, calendar: &Calendar, after: Timestamp, now: Timestamp) -> Vec<Turn> {
-    let stretches = stretches(schedule, calendar, after, now);
+/// The firings of a job after `after` and up to `until`, each with what the job's schedule makes of it `now`; in time
+/// order.
+pub fn turns(
+    schedule: &Schedule,
+    calendar: &Calendar,
+    after: Timestamp,
+    until: Timestamp,
+    now: Timestamp,
+) -> Vec<Turn> {
+    let stretches = stretches(schedule, calendar, (after, until), now);
     let missed_after = |n: usize| stretches.iter().skip(n + 1).any(|later| later.kind.is_run());
     let mut turns = Vec::new();
     for (n, stretch) in stretches.iter().enumerate() {
@@ -208,11 +215,16 @@ struct Stretch {
     recent: VecDeque<Firing>,
 }
 
-fn stretches(schedule: &Schedule, calendar: &Calendar, after: Timestamp, now: Timestamp) -> Vec<Stretch> {
+fn stretches(
+    schedule: &Schedule,
+    calendar: &Calendar,
+    (after, until): (Timestamp, Timestamp),
+    now: Timestamp,
+) -> Vec<Stretch> {
     let mut stretches: Vec<Stretch> = Vec::new();
     let mut from = after.max(now.checked_sub(LONGEST_SLEEP).unwrap_or(Timestamp::MIN));
     loop {
-        let chunk = calendar.between(from, now, CHUNK);
+        let chunk = calendar.between(from, until, CHUNK);
         let is_last = chunk.len() < CHUNK;
         for firing in chunk {
             from = firing.due;
@@ -273,20 +285,16 @@ fn later(at: Timestamp, by: Duration) -> Timestamp {
 /// What comes of deciding a turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// It was decided before; what is in the state stands.
-    Before,
     /// It adds to the stretch that was decided last: the state is to become this, and nothing is to be carried out.
     Longer(JobState),
     /// It is decided now: the state is to become this, then it is to be carried out.
     Now(JobState),
 }
 
-/// Decides `turn` of `job` over its `state`, whose `active` are known to be unfinished.
+/// Decides `turn` of `job`, the first after what was decided last, over its `state`, whose `active` are known to be
+/// unfinished.
 pub fn decide(job: &JobName, overlap: Overlap, state: &JobState, turn: &Turn) -> Decision {
     let last = state.decided.as_ref();
-    if last.is_some_and(|last| turn.until <= last.until) {
-        return Decision::Before;
-    }
     if let (Some(last), Fate::Skip(why)) = (last, &turn.fate)
         && why.lasts()
         && last.fate == turn.fate
@@ -308,8 +316,6 @@ pub fn decide(job: &JobName, overlap: Overlap, state: &JobState, turn: &Turn) ->
         next.active.push(RunId::of_firing(job, turn.at));
     }
     let Turn { at, until, plan_before, .. } = *turn;
-    // The firings of a stretch that were decided before are not its beginning.
-    let at = if last.is_some_and(|last| at <= last.until) { until } else { at };
     next.decided = Some(Decided { at, until, fate, replaces, plan_before });
     Decision::Now(next)
 }
@@ -318,6 +324,15 @@ impl JobState {
     /// Whether `run` may be planned: with `overlap: allow` at once, else when every earlier firing is finished.
     pub fn is_turn_of(&self, run: &RunId, overlap: Overlap) -> bool {
         overlap == Overlap::Allow || self.active.iter().take_while(|earlier| *earlier != run).next().is_none()
+    }
+
+    /// Whether what was decided last, of the firing that `run` is, has been carried out to its end: what is known to be
+    /// so may have been removed since.
+    pub fn is_carried_out(&self, run: &RunId) -> bool {
+        match self.decided.as_ref().map(|decided| &decided.fate) {
+            Some(Fate::Run) => !self.active.contains(run),
+            _ => self.knows_end_of(run),
+        }
     }
 
     /// Whether it is known that `run` has ended.

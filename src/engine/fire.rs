@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::control;
 use super::reconcile::write_verdict;
 use super::records::{Runs, damaged};
-use crate::domain::firing::{Decided, Decision, Fate, JobState, Turn, decide};
+use crate::domain::firing::{Decided, Decision, Fate, JobState, decide, turns};
 use crate::domain::id::{JobName, RunId};
 use crate::domain::job::Job;
 use crate::domain::layout::{self, RunKeys};
@@ -38,8 +38,6 @@ pub enum Fired {
     Run(RunId),
     /// It was skipped, for this reason; the run is the record of that.
     Skipped(RunId, String),
-    /// It was decided before.
-    Before,
 }
 
 /// Why a firing is not decided yet.
@@ -65,39 +63,60 @@ pub struct Firer<S, C> {
 }
 
 impl<S: Store, C: Scripts> Firer<S, C> {
-    /// Decides what becomes of `turn` of `job`, and carries it out.
+    /// Decides what becomes of the firings of a job after `after` and up to `until`, in their order, and carries it out.
     ///
     /// # Errors
-    /// [`FireError`]; asking again goes on from there.
-    pub async fn fire(&self, job: &Job, turn: &Turn, now: Timestamp) -> Result<Fired, FireError> {
-        let key = layout::job_state(&job.name);
-        for _ in 0..TRIES {
-            let (mut state, version) = read(&self.runs, &job.name).await?;
-            // What somebody decided and did not live to carry out comes first.
-            if let Some(decided) = &state.decided {
-                self.carry_out(job, decided, now).await?;
-            }
-            self.forget_finished(&mut state).await?;
-            let next = match decide(&job.name, job.schedule.overlap, &state, turn) {
-                Decision::Before => return Ok(Fired::Before),
-                Decision::Longer(next) | Decision::Now(next) if !self.write(&key, version.as_ref(), &next).await? => {
-                    continue;
-                }
-                Decision::Longer(_) => return Ok(Fired::Before),
-                Decision::Now(next) => next,
-            };
-            let Some(decided) = &next.decided else { continue };
-            return self.carry_out(job, decided, now).await;
-        }
-        Err(damaged(&key, format!("it was changed {TRIES} times while it was being written")).into())
+    /// [`FireError`], with what was decided before it; asking again goes on from there.
+    pub async fn fire(
+        &self,
+        scheduled: &Scheduled,
+        after: Timestamp,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> (Vec<Fired>, Option<FireError>) {
+        let mut fired = Vec::new();
+        let error = self.fire_into(&mut fired, scheduled, (after, until), now).await.err();
+        (fired, error)
     }
 
-    async fn write(&self, key: &layout::Key, version: Option<&Version>, state: &JobState) -> Result<bool, StoreError> {
-        let written = match version {
-            Some(version) => self.runs.swap(key, version, state).await?,
-            None => self.runs.create(key, state).await?,
-        };
-        Ok(matches!(written, Written::Done(_)))
+    async fn fire_into(
+        &self,
+        fired: &mut Vec<Fired>,
+        Scheduled { job, calendar }: &Scheduled,
+        (after, until): (Timestamp, Timestamp),
+        now: Timestamp,
+    ) -> Result<(), FireError> {
+        let key = layout::job_state(&job.name);
+        'again: for _ in 0..TRIES {
+            let (mut state, mut version) = read(&self.runs, &job.name).await?;
+            let mut after = after;
+            // What somebody decided and did not live to carry out comes first.
+            if let Some(decided) = &state.decided {
+                if !state.is_carried_out(&RunId::of_firing(&job.name, decided.at)) {
+                    self.carry_out(job, decided, now).await?;
+                }
+                after = after.max(decided.until);
+            }
+            self.forget_finished(&mut state).await?;
+            for turn in turns(&job.schedule, calendar, after, until, now) {
+                let (next, is_longer) = match decide(&job.name, job.schedule.overlap, &state, &turn) {
+                    Decision::Longer(next) => (next, true),
+                    Decision::Now(next) => (next, false),
+                };
+                let written = match &version {
+                    Some(version) => self.runs.swap(&key, version, &next).await?,
+                    None => self.runs.create(&key, &next).await?,
+                };
+                // Somebody else is deciding: what is left to decide, the state tells.
+                let Written::Done(written) = written else { continue 'again };
+                (state, version) = (next, Some(written));
+                if let Some(decided) = state.decided.as_ref().filter(|_| !is_longer) {
+                    fired.push(self.carry_out(job, decided, now).await?);
+                }
+            }
+            return Ok(());
+        }
+        Err(damaged(&key, format!("it was changed {TRIES} times while it was being written")).into())
     }
 
     /// Takes finished runs from the active ones: whoever finished them may have died before it could.

@@ -17,7 +17,7 @@ use super::reconcile::{self, Settled, conclude, reconcile, seal, write_verdict};
 use super::records::Runs;
 use super::start::{Started, write_plan};
 use super::worker::WorkError;
-use crate::domain::firing::{Cursor, Turn, turns};
+use crate::domain::firing::Cursor;
 use crate::domain::id::{JobName, RunId};
 use crate::domain::job::Overlap;
 use crate::domain::layout::{self, Key};
@@ -111,14 +111,13 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         let mut due = Vec::new();
         for scheduled in jobs {
             let after = cursor.behind.get(&scheduled.job.name).copied().unwrap_or(cursor.ticked);
-            let turns = turns(&scheduled.job.schedule, &scheduled.calendar, after, until);
-            if !turns.is_empty() {
-                due.push(self.fire_turns(scheduled, after, turns, now));
+            if !scheduled.calendar.between(after, until, 1).is_empty() {
+                due.push(self.fire(scheduled, after, until, now));
             }
         }
         let mut fired = stream::iter(due).buffer_unordered(AT_A_TIME);
         while let Some((job, after, fired, error)) = fired.next().await {
-            ticked.fired.extend(fired.into_iter().filter(|fired| *fired != Fired::Before));
+            ticked.fired.extend(fired);
             if let Some(error) = error {
                 ticked.troubles.push((job.to_string(), chain(&error)));
                 failed.insert(job, after);
@@ -128,22 +127,15 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         Ok(ticked)
     }
 
-    /// Fires the turns of a job in their order: after one that cannot be decided the later ones wait.
-    async fn fire_turns(
+    async fn fire(
         &self,
         scheduled: &Scheduled,
         after: Timestamp,
-        turns: Vec<Turn>,
+        until: Timestamp,
         now: Timestamp,
     ) -> (JobName, Timestamp, Vec<Fired>, Option<FireError>) {
-        let mut fired = Vec::new();
-        for turn in turns {
-            match self.firer.fire(&scheduled.job, &turn, now).await {
-                Ok(result) => fired.push(result),
-                Err(error) => return (scheduled.job.name.clone(), after, fired, Some(error)),
-            }
-        }
-        (scheduled.job.name.clone(), after, fired, None)
+        let (fired, error) = self.firer.fire(scheduled, after, until, now).await;
+        (scheduled.job.name.clone(), after, fired, error)
     }
 
     /// The cursor; at first it stands just before this tick.

@@ -253,6 +253,17 @@ fn simulate(seed: u64) -> (Vec<String>, BTreeMap<String, u64>, [u64; 3]) {
             wrong.push(format!("these never ended: {active:?}"));
         }
         check(&state, &jobs, &mut wrong);
+        if std::env::var_os("SSHJOB_TRACE").is_some() {
+            for decided in state.decisions.values().flatten() {
+                eprintln!("{decided:?}");
+            }
+            for line in &state.cursors {
+                eprintln!("{line}");
+            }
+            for job in jobs.iter() {
+                eprintln!("{} {:?}", job.job.name, job.job.schedule);
+            }
+        }
         let runs = u64::try_from(state.verdicts.len()).unwrap();
         let figures = [runs, u64::try_from(state.log.len()).unwrap(), state.last_version];
         (wrong, std::mem::take(&mut state.faults), figures)

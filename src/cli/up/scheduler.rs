@@ -246,7 +246,6 @@ impl Scheduler {
             match fired {
                 Fired::Run(run) => self.teller.fired(run, run.time().parse().unwrap_or_else(|_| Clock::System.now())),
                 Fired::Skipped(run, _) => self.tell_skipped(run).await,
-                Fired::Before => {}
             }
         }
         for (what, why) in &ticked.troubles {
