@@ -32,6 +32,7 @@
 //! | `secrets` | that keys, passphrases and secrets are seen nowhere |
 //! | `settle` | what is made of a run whose driver died, whatever it had written |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
+//! | `up` | that the scheduler fires what is due and carries it to its end, whatever happens to it and to its files; `up_killed` when it is killed at fifty random moments |
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `sudo` | whom one becomes by sudo, what is refused in which words, and that all of it ends |
 //! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
@@ -90,6 +91,8 @@ mod store_dir;
 mod store_memory;
 mod sudo;
 mod trust;
+mod up;
+mod up_killed;
 mod validate;
 mod watchdog;
 mod wild;

@@ -2,9 +2,13 @@
 //! shell commands parse.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use sshjob::adapter::fleet::Fleet;
+
+use crate::support::clock;
+use crate::support::eventually::eventually;
+use crate::support::scheduler::Scheduler;
 
 const README: &str = include_str!("../../README.md");
 
@@ -26,7 +30,10 @@ fn normal(text: &str) -> Vec<String> {
 fn normal_line(line: &str) -> String {
     let word = |word: &str| {
         // Run ids (their tails are hexadecimal), hashes, ports, times and sizes.
-        let run = word.contains('T') && word.contains("Z-") && word.len() > 25;
+        let bare = word.trim_matches('`');
+        let firing =
+            bare.rsplit_once('-').is_some_and(|(_, at)| at.len() == 16 && at.contains('T') && at.ends_with('Z'));
+        let run = firing || word.contains('T') && word.contains("Z-") && word.len() > 25;
         let hash = word.len() >= 12 && word.bytes().all(|b| b.is_ascii_hexdigit() || b == b')' || b == b',');
         if run {
             return "RUN".to_owned();
@@ -40,7 +47,9 @@ fn normal_line(line: &str) -> String {
         if word.starts_with("you@") {
             return "you@HOST".to_owned();
         }
-        let time = word.trim_end_matches(['m', 's']).parse::<f64>().is_ok() && word.ends_with('s');
+        let time = word.starts_with(|c: char| c.is_ascii_digit())
+            && word.ends_with('s')
+            && word.bytes().all(|b| b.is_ascii_digit() || b".hms".contains(&b));
         if time {
             return "TIME".to_owned();
         }
@@ -74,18 +83,32 @@ impl World {
         Self { folder }
     }
 
-    /// Does what a person at a terminal would do, and returns what they would see.
-    fn shell(&self, line: &str) -> String {
+    /// What a person at a terminal would do.
+    fn command(&self, line: &str) -> Command {
         let program = Path::new(env!("CARGO_BIN_EXE_sshjob"));
         let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
-        let output = Command::new("sh")
-            .args(["-c", &format!("{{ {line}\n}} 2>&1")])
-            .current_dir(self.folder.path())
-            .env_clear()
-            .envs([("HOME", self.folder.path().as_os_str()), ("PATH", path.as_ref()), ("USER", "you".as_ref())])
-            .output()
-            .unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{line} 2>&1")]).current_dir(self.folder.path()).env_clear();
+        command.envs([("HOME", self.folder.path().as_os_str()), ("PATH", path.as_ref()), ("USER", "you".as_ref())]);
+        command
+    }
+
+    /// Does it, and returns what they would see.
+    fn shell(&self, line: &str) -> String {
+        String::from_utf8(self.command(&format!("{{ {line}\n}}")).output().unwrap().stdout).unwrap()
+    }
+
+    /// Does what ends only when it is asked to, just before an hour begins that is short, and returns as many lines as are
+    /// `expected`.
+    fn watch(&self, line: &str, expected: &str) -> String {
+        let mut command = self.command(&format!("exec {line}"));
+        clock::from(&mut command, "2026-11-23 05:59:58", 6);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut scheduler = Scheduler::start(command);
+        let lines = expected.lines().filter(|line| !line.is_empty()).count();
+        eventually("as many lines", || scheduler.out().len() >= lines);
+        scheduler.terminate();
+        scheduler.out().into_iter().take(lines).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -101,7 +124,7 @@ async fn transcripts_are_what_the_program_says() {
                 std::fs::write(world.folder.path().join(file), expected).unwrap();
                 continue;
             }
-            let said = world.shell(command);
+            let said = if command == "sshjob up" { world.watch(command, expected) } else { world.shell(command) };
             assert_eq!(normal(&said), normal(expected), "$ {command}\n{said}");
             commands += 1;
         }

@@ -6,6 +6,7 @@
 pub(crate) mod agent;
 pub(crate) mod ca;
 pub(crate) mod client;
+pub(crate) mod clock;
 pub(crate) mod crowd;
 pub(crate) mod eventually;
 pub(crate) mod fault;
@@ -19,6 +20,8 @@ pub(crate) mod machine;
 pub mod memory;
 pub(crate) mod proxy;
 pub(crate) mod rig;
+pub(crate) mod scheduler;
+pub(crate) mod simulation;
 pub(crate) mod speaker;
 pub(crate) mod sshd;
 pub(crate) mod steps;

@@ -6,7 +6,7 @@ use crate::cli::access::raise_open_files;
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::output::words::number;
-use crate::cli::project::Workspace;
+use crate::cli::project::{Workspace, shown};
 use crate::cli::store;
 use crate::cli::up::book::Book;
 use crate::cli::up::scheduler::{Scheduler, Setup};
@@ -51,7 +51,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     }
     if !args.once {
         let jobs = number(book.jobs().scheduled.len(), "scheduled job");
-        teller.remark(&format!("up with {jobs} of `{}`", book.workspace().root.display()));
+        teller.remark(&format!("up with {jobs} of `{}`", shown(&book.workspace().root)));
     }
     let grace = args.grace.0;
     let scheduler = Scheduler::new(Setup { runs, book, inventory: args.inventory, grace, teller });

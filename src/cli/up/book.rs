@@ -158,7 +158,7 @@ impl Book {
                     news.changed |= !stays && page.good.is_some();
                     stays
                 });
-                for path in paths {
+                for path in &paths {
                     self.look_at(path, at_once, anew, &mut news);
                 }
             }
@@ -191,10 +191,10 @@ impl Book {
         }
     }
 
-    fn look_at(&mut self, path: PathBuf, at_once: bool, anew: bool, news: &mut News) {
-        let is_new = !self.pages.contains_key(&path);
-        let page = self.pages.entry(path.clone()).or_default();
-        let now = page.look(&path);
+    fn look_at(&mut self, path: &Path, at_once: bool, anew: bool, news: &mut News) {
+        let is_new = !self.pages.contains_key(path);
+        let page = self.pages.entry(path.to_owned()).or_default();
+        let now = page.look(path);
         let (read, seen) = (page.read, page.seen);
         page.seen = now;
         // What is wrong may have been mended in a file that we do not know of.
@@ -202,7 +202,7 @@ impl Book {
         if !is_due || (now != seen && !at_once) {
             return;
         }
-        match page.read(&self.workspace, &path) {
+        match page.read(&self.workspace, path) {
             Ok(entry) => {
                 let was = std::mem::replace(&mut page.good, entry);
                 let name = page.good.as_ref().or(was.as_ref()).map(|entry| &entry.scheduled.job.name);
@@ -219,7 +219,7 @@ impl Book {
                     let what = if page.good.is_none() { "has no schedule any more" } else { what };
                     news.notes.push(format!("job `{name}` {what}"));
                 } else if page.wrong.is_some() {
-                    news.notes.push(format!("`{}` is mended", shown(&path)));
+                    news.notes.push(format!("`{}` is mended", shown(path)));
                 }
                 page.wrong = None;
                 news.changed |= changed;

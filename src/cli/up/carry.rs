@@ -36,6 +36,9 @@ const EVENTS: usize = 64;
 const LOOK_AT_FIRST: Duration = Duration::from_secs(1);
 const LOOK_AT_LAST: Duration = Duration::from_mins(1);
 
+/// What goes wrong: with what, and why.
+pub type Trouble = (String, String);
+
 /// What all runs share.
 #[derive(Debug, Clone)]
 pub struct Carrier {
@@ -43,8 +46,8 @@ pub struct Carrier {
     pub runs: Runs<Dir>,
     /// Where keys and secrets are named.
     pub workspace: Arc<Workspace>,
-    /// Hears what goes wrong meanwhile: with what, and why.
-    pub troubles: mpsc::Sender<(String, String)>,
+    /// Hears what goes wrong meanwhile.
+    pub troubles: mpsc::Sender<Trouble>,
 }
 
 /// What has become of a run.

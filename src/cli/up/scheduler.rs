@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::book::{Book, Jobs, News};
-use super::carry::{Carrier, Outcome};
+use super::carry::{Carrier, Outcome, Trouble};
 use super::tell::Teller;
 use crate::adapter::dir::Dir;
 use crate::cli::access::actor;
@@ -65,7 +65,7 @@ pub struct Scheduler {
     told: HashSet<RunId>,
     next_tick: Instant,
     next_due: Option<Timestamp>,
-    troubles: (mpsc::Sender<(String, String)>, mpsc::Receiver<(String, String)>),
+    troubles: (mpsc::Sender<Trouble>, mpsc::Receiver<Trouble>),
     elsewhere: bool,
     exit: Exit,
 }
@@ -178,8 +178,9 @@ impl Scheduler {
 
     async fn tick_once(&mut self) -> Vec<RunId> {
         let (ticker, jobs) = self.ticker();
+        self.teller.make_room(jobs.scheduled.iter().map(|it| &it.job.name));
         match ticker.tick(&jobs.scheduled, Clock::System.now()).await {
-            Ok(ticked) => self.take_in(ticked, true).await,
+            Ok(found) => self.take_in(found, true).await,
             Err(error) => {
                 self.unavailable(error);
                 Vec::new()
@@ -190,14 +191,14 @@ impl Scheduler {
     /// Looks again at runs that waited; returns those that still do.
     async fn advance(&mut self, waiting: Vec<RunId>) -> Vec<RunId> {
         let (ticker, _) = self.ticker();
-        let mut ticked = Ticked::default();
+        let mut found = Ticked::default();
         for run in waiting {
             match ticker.advance(&run).await {
-                Ok(standing) => ticked.runs.extend(standing.map(|standing| (run, standing))),
-                Err(error) => ticked.troubles.push((run.to_string(), error.to_string())),
+                Ok(standing) => found.runs.extend(standing.map(|standing| (run, standing))),
+                Err(error) => found.troubles.push((run.to_string(), error.to_string())),
             }
         }
-        self.take_in(ticked, true).await
+        self.take_in(found, true).await
     }
 
     fn ticker(&self) -> (Tick, Arc<Jobs>) {
@@ -214,12 +215,13 @@ impl Scheduler {
     async fn tick(&mut self) {
         self.told.clear();
         let (ticker, jobs) = self.ticker();
+        self.teller.make_room(jobs.scheduled.iter().map(|it| &it.job.name));
         let at = Clock::System.now();
         self.next_tick = Instant::now() + TICK_EVERY;
         match ticker.tick(&jobs.scheduled, at).await {
-            Ok(ticked) => {
+            Ok(found) => {
                 self.teller.well(STORE);
-                self.take_in(ticked, false).await;
+                self.take_in(found, false).await;
             }
             Err(error) => {
                 self.unavailable(error);

@@ -12,7 +12,7 @@ use crate::cli::output::console::Console;
 use crate::cli::output::lines::clean;
 use crate::cli::output::words::{Style, elapsed, instant, number, tally};
 use crate::domain::document::{EventDocument, RunList, RunSummary, Schema};
-use crate::domain::id::RunId;
+use crate::domain::id::{JobName, RunId};
 use crate::domain::run::{RunRecord, RunState, Verdict};
 use crate::domain::task::Counts;
 use crate::engine::clock::Clock;
@@ -22,6 +22,9 @@ const WAITING: usize = 10_000;
 
 /// Troubles that are remembered as told.
 const REMEMBERED: usize = 10_000;
+
+/// What the id of a run has besides the name of its job, as `-20261123T051500Z`.
+const FIRING: usize = 17;
 
 /// Something to be written.
 enum Said {
@@ -70,6 +73,12 @@ impl Teller {
             started: HashSet::new(),
             ended: Vec::new(),
         })
+    }
+
+    /// Leaves room for the runs of these jobs: lines line up from the first on.
+    pub fn make_room<'j>(&mut self, jobs: impl Iterator<Item = &'j JobName>) {
+        let longest = jobs.map(|job| job.as_str().len() + FIRING).max().unwrap_or_default();
+        self.width = self.width.max(longest);
     }
 
     /// A firing became a run.
