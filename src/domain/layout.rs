@@ -13,6 +13,7 @@
 //! runs/<job>/<run>/result.json                         the verdict
 //! trust/<account>/<region>/<instance>.json             pinned host keys
 //! state/requests/<sha256>                              which run a request became
+//! outbox/<run>.json                                    what people are still to be told of a run
 //! ```
 
 use std::fmt;
@@ -84,6 +85,14 @@ pub fn active(run: &RunId) -> Key {
 /// Which run a request with this hash became.
 pub fn request(sha256: &str) -> Key {
     Key(format!("state/requests/{sha256}"))
+}
+
+/// What the keys of everything that people are still to be told start with.
+pub const OUTBOX: &str = "outbox/";
+
+/// What people are still to be told of a run.
+pub fn outbox(run: &RunId) -> Key {
+    Key(format!("{OUTBOX}{run}.json"))
 }
 
 /// The keys of one run.
