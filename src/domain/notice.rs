@@ -110,7 +110,7 @@ impl Notice {
         usual: Option<Duration>,
     ) -> Self {
         let took = Duration::try_from(verdict.finished_at.duration_since(record.started_at)).unwrap_or_default();
-        let rule = record.job.notify.as_ref();
+        let rule = record.job.notify.as_deref();
         Self {
             kinds: rule.map(|rule| notices(rule, verdict.state, took, previous, usual)).unwrap_or_default(),
             state: verdict.state,

@@ -123,7 +123,7 @@ pub async fn enqueue<S: Store>(
     notice: Notice,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let Some(rule) = record.job.notify.clone() else { return Ok(()) };
+    let Some(rule) = record.job.notify.as_deref().cloned() else { return Ok(()) };
     let key = layout::outbox(&record.run);
     let mut entry = Entry { notice, rule, settled: BTreeSet::new(), failures: 0, since: now, due: now, sender: None };
     if entry.unsettled().is_empty() {

@@ -45,7 +45,7 @@ pub fn record(notify: &str) -> RunRecord {
 }
 
 fn rule(notify: &str) -> Notify {
-    job(notify).notify.unwrap()
+    *job(notify).notify.unwrap()
 }
 
 fn target(instance: &str, name: Option<&str>) -> Target {
@@ -98,7 +98,10 @@ fn secret(secret: &SecretRef) -> Result<Zeroizing<String>, String> {
     }
 }
 
-fn network(authorities: Vec<Vec<u8>>) -> Network<fn(&SecretRef) -> Result<Zeroizing<String>, String>> {
+/// How secrets are found.
+type Find = fn(&SecretRef) -> Result<Zeroizing<String>, String>;
+
+fn network(authorities: Vec<Vec<u8>>) -> Network<Find> {
     Network::new(secret, Roots::given(authorities))
 }
 

@@ -96,7 +96,9 @@ impl Hook {
                         let _ = ending.shutdown(Shutdown::Write);
                     }));
                 }
-                conversations.into_iter().for_each(|conversation| conversation.join().unwrap());
+                for conversation in conversations {
+                    conversation.join().unwrap();
+                }
             })
         };
         Self { address, answer, received, held, stop, thread: Some(thread) }

@@ -56,7 +56,9 @@ impl MailHost {
                     // Whoever hangs up early has heard enough.
                     conversations.push(std::thread::spawn(move || drop(serve(stream, &manner, &said))));
                 }
-                conversations.into_iter().for_each(|conversation| conversation.join().unwrap());
+                for conversation in conversations {
+                    conversation.join().unwrap();
+                }
             })
         };
         Self { address, said, held, stop, thread: Some(thread) }

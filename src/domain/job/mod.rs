@@ -65,7 +65,7 @@ pub struct Job {
     pub hosts_per_worker: u32,
     /// Who is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub notify: Option<Notify>,
+    pub notify: Option<Box<Notify>>,
 }
 
 /// When a job fires by itself.
