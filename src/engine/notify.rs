@@ -133,12 +133,21 @@ pub async fn enqueue<S: Store>(
         if let Written::Done(_) = runs.create(&key, &entry).await? {
             return Ok(());
         }
-        let Some((old, version)) = read(runs, &key).await? else { continue };
-        if old.notice.state.is_final() || !entry.notice.state.is_final() {
-            return Ok(());
-        }
-        // Whoever is telling of the start has it until that is over: the end never overtakes it.
-        entry.sender = old.sender;
+        let version = match read(runs, &key).await {
+            Ok(Some((old, _))) if old.notice.state.is_final() || !entry.notice.state.is_final() => return Ok(()),
+            Ok(Some((old, version))) => {
+                // Whoever is telling of the start has it until that is over: the end never overtakes it.
+                entry.sender = old.sender;
+                version
+            }
+            Ok(None) => continue,
+            // What nobody can read tells nobody anything, and must not keep the run from its end.
+            Err(StoreError::Damaged { .. }) => match runs.store().get(&key).await? {
+                Some(damaged) => damaged.version,
+                None => continue,
+            },
+            Err(error) => return Err(error),
+        };
         if let Written::Done(_) = runs.swap(&key, &version, &entry).await? {
             return Ok(());
         }
@@ -208,7 +217,6 @@ impl Delivery {
     }
 
     fn stumble(&mut self, run: RunId, error: &StoreError, now: Timestamp) {
-        tracing::warn!(%run, "the outbox: {error}");
         self.look_at(now + FIRST_PAUSE);
         self.troubles.push(Trouble { run, channel: None, why: error.to_string(), given_up: false });
     }

@@ -302,6 +302,10 @@ async fn damaged_entry_holds_up_no_other() {
     let troubles: Vec<_> = delivery.troubles.iter().map(|trouble| (trouble.run.as_str(), trouble.channel)).collect();
     let damaged = ["a-20261122T221500Z", "b-20261122T221500Z", "c-20261122T221500Z"];
     assert_eq!(troubles, damaged.map(|run| (run, None)));
+    // The run whose entry it is comes to its end all the same, and is told of.
+    let record = RunRecord { run: damaged[0].parse().unwrap(), ..record };
+    enqueue(&runs, &record, end(&record, RunState::Failed), at(0)).await.unwrap();
+    assert_eq!(deliver(&runs, &post, at(0)).await.unwrap().told.len(), 2);
 }
 
 #[tokio::test]

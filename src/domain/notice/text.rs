@@ -101,7 +101,10 @@ impl Notice {
             (_, RunState::Cancelled) => {
                 format!("{job} was cancelled: {} of {} succeeded", self.counts.of(TaskState::Succeeded), hosts(total))
             }
-            (_, RunState::Skipped) => format!("{job} did not run"),
+            (_, RunState::Skipped) => match self.scheduled_for {
+                Some(at) => format!("{job} did not run at {at}"),
+                None => format!("{job} did not run"),
+            },
             (Some(NotifyOn::Recovery), _) => format!("{job} succeeds again: {}", hosts(total)),
             (Some(NotifyOn::Slow), _) => format!("{job} succeeded, slower than it should: {}", self.times()),
             (_, RunState::Succeeded) => format!("{job} succeeded: {}", hosts(total)),
@@ -222,6 +225,80 @@ impl HostNotice {
         match &self.reason {
             Some(reason) => format!("{}: {reason}", self.state),
             None => self.state.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use NotifyOn::{Failure, Missed, Recovery, Slow, Success};
+
+    use super::*;
+
+    fn notice(kinds: &[NotifyOn], state: RunState, counts: &[TaskState]) -> Notice {
+        let at = |text: &str| text.parse().unwrap();
+        Notice {
+            kinds: kinds.to_vec(),
+            run: "web-20261122T221500Z".parse().unwrap(),
+            job: "web".parse().unwrap(),
+            state,
+            reason: Some("so be it".to_owned()),
+            counts: counts.iter().copied().collect(),
+            hosts: Vec::new(),
+            scheduled_for: Some(at("2026-11-22T22:15:00Z")),
+            started_at: at("2026-11-22T22:15:00Z"),
+            finished_at: Some(at("2026-11-22T22:27:00Z")),
+            usual: Some(Span(Duration::from_mins(5))),
+            retry_of: Some("web-20261122T220000Z".parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn headline_says_what_weighs_most() {
+        let (good, bad) = (TaskState::Succeeded, TaskState::Lost);
+        for (kinds, state, counts, expected) in [
+            (&[Failure, Slow][..], RunState::Failed, &[good, bad][..], "web failed: 1 of 2 hosts did not succeed"),
+            (&[Failure], RunState::Failed, &[bad], "web failed: 1 of 1 host did not succeed"),
+            (&[Failure], RunState::Failed, &[], "web failed: nothing was started"),
+            (&[Failure], RunState::Cancelled, &[good, bad], "web was cancelled: 1 of 2 hosts succeeded"),
+            (&[Missed], RunState::Skipped, &[], "web did not run at 2026-11-22T22:15:00Z"),
+            (&[Recovery, Slow], RunState::Succeeded, &[good, good], "web succeeds again: 2 hosts"),
+            (&[Slow], RunState::Succeeded, &[good], "web succeeded, slower than it should: took 12m, usually 5m"),
+            (&[Success], RunState::Succeeded, &[good], "web succeeded: 1 host"),
+            (&[], RunState::Running, &[], "web is running"),
+        ] {
+            assert_eq!(notice(kinds, state, counts).headline(), expected);
+        }
+    }
+
+    #[test]
+    fn plain_text_tells_how_many_more_hosts_there_are() {
+        let mut notice = notice(&[Failure], RunState::Failed, &[TaskState::Lost; 12]);
+        notice.hosts = vec![HostNotice {
+            instance: "i-1".parse().unwrap(),
+            name: Some("web-1".to_owned()),
+            state: TaskState::Lost,
+            reason: None,
+        }];
+        assert_eq!(
+            notice.plain(),
+            "web failed: 12 of 12 hosts did not succeed\nso be it\n\n  web-1 (i-1): lost\n  and 11 more\n\n\
+             run        web-20261122T221500Z\ntasks      12 lost\nscheduled  2026-11-22T22:15:00Z\n\
+             started    2026-11-22T22:15:00Z\nfinished   2026-11-22T22:27:00Z\ntime       took 12m, usually 5m\n\
+             retry of   web-20261122T220000Z\ndetails    sshjob status web-20261122T221500Z\n"
+        );
+    }
+
+    #[test]
+    fn ping_address_keeps_its_query() {
+        let ended = notice(&[], RunState::Failed, &[]);
+        let rid = ended.uuid();
+        for (url, expected) in [
+            ("https://hc.example/5f1b", format!("https://hc.example/5f1b/fail?rid={rid}")),
+            ("https://hc.example/5f1b/", format!("https://hc.example/5f1b/fail?rid={rid}")),
+            ("https://hc.example/k/job?create=1", format!("https://hc.example/k/job/fail?create=1&rid={rid}")),
+        ] {
+            assert_eq!(ended.ping_url(url), expected);
         }
     }
 }
