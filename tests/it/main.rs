@@ -22,6 +22,8 @@
 //! | `identities` | that agents, certificates and several keys let us in, and what is said where they do not |
 //! | `ipv6` | that addresses of version six are reached and trusted however they are named |
 //! | `next` | that the command of this name shows when jobs fire, what changed clocks do to it, and what it means |
+//! | `notify` | what people are sent of a run, and what is said of servers that are not well |
+//! | `outbox` | that whoever is to be told is told, whatever crashes or is down, and as good as never twice |
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
 //! | `jump` | that every host on the way to a target is checked, and a bastion is spared |
 //! | `servers` | that Dropbear, asyncssh, paramiko and TinySSH servers do for jobs what OpenSSH does |
@@ -73,6 +75,8 @@ mod ipv6;
 mod jump;
 mod killed;
 mod next;
+mod notify;
+mod outbox;
 mod output;
 mod program;
 mod project;

@@ -136,6 +136,19 @@ fn jobs_beside_a_broken_one_are_still_listed() {
 }
 
 #[test]
+fn config_does_not_tell_the_secret_in_an_address() {
+    let project = tempfile::tempdir().unwrap();
+    let text = "notify: { on: failure, slack: \"https://hooks.slack.com/services/T0/B0/token\", ping: \"env:PING\" }\n";
+    fs::write(project.path().join("sshjob.yaml"), text).unwrap();
+    for format in ["text", "json", "ndjson"] {
+        let output = sshjob(project.path(), &["config", "-o", format]);
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(shown.contains("https://hooks.slack.com/…") && shown.contains("env:PING"), "{shown}");
+        assert!(!shown.contains("token"), "{shown}");
+    }
+}
+
+#[test]
 fn config_tells_every_value_and_its_source() {
     let project = tempfile::tempdir().unwrap();
     fs::create_dir(project.path().join("jobs")).unwrap();

@@ -133,7 +133,7 @@ impl Layers {
                 canary: settled.canary.value,
             },
             hosts_per_worker: settled.hosts_per_worker.value,
-            notify: settled.notify.value,
+            notify: settled.notify.value.map(Box::new),
         })
     }
 }
