@@ -34,7 +34,8 @@ fn job(marks: &Path) -> Job {
     detached(rig::script(&format!("echo started >>{mark}\nseq 1 60000\nseq 1 50000 >&2\necho ended >>{mark}\n")))
 }
 
-fn lines(last: u32) -> Vec<u8> {
+/// The numbers from 1 on, a line each, as `seq` has them.
+pub(super) fn lines(last: u32) -> Vec<u8> {
     (1..=last).flat_map(|n| format!("{n}\n").into_bytes()).collect()
 }
 
@@ -255,7 +256,7 @@ fn starter_killed_at_random_moments_starts_once_or_never() {
     let whole = started.elapsed();
     let mut seed = [0_u8; 20];
     getrandom::fill(&mut seed).unwrap();
-    let (mut settled, mut states) = (0, BTreeMap::<String, usize>::new());
+    let (mut settled, mut ends) = (0, BTreeMap::<String, usize>::new());
     for (round, byte) in seed.into_iter().enumerate() {
         let store = format!("store-{round}");
         let marks = world.path().join("marks").join(round.to_string());
@@ -281,12 +282,12 @@ fn starter_killed_at_random_moments_starts_once_or_never() {
             let times = starts.lines().filter(|line| *line == task["instance"]).count();
             let expected = usize::from(task["state"] == "succeeded");
             assert_eq!(times, expected, "round {round}: {task:#}");
-            *states.entry(task["state"].as_str().unwrap().to_owned()).or_default() += 1;
+            *ends.entry(task["state"].as_str().unwrap().to_owned()).or_default() += 1;
             if expected == 1 {
                 assert_eq!(task["stdout_bytes"], lines(1000).len(), "round {round}: {task:#}");
             }
         }
     }
-    eprintln!("sshjob killed at 20 random moments within {whole:.0?}: {settled} runs, whose tasks are {states:?}");
+    eprintln!("sshjob killed at 20 random moments within {whole:.0?}: {settled} runs, whose tasks are {ends:?}");
     assert!(settled > 0, "no kill left a run behind");
 }
