@@ -138,28 +138,28 @@ fn what_nobody_collects_goes_after_its_time_and_beyond_fifty() {
 
 #[test]
 fn what_other_hosts_have_in_a_home_that_is_shared_is_theirs() {
-    let host = Host::new();
-    let dir = |number| host.home_of(&attempt(number));
-    let age =
-        |path: &Path, age: &str| assert!(Command::new("touch").args(["-d", age]).arg(path).status().unwrap().success());
-    for number in 1..=60 {
-        std::fs::create_dir_all(dir(number)).unwrap();
-        std::fs::write(dir(number).join("self"), "t 999999999 1 b 1.00 1 1 - elsewhere\n").unwrap();
-        std::fs::write(dir(number).join("beat"), "1.00\n").unwrap();
-        // One runs there for more than a week, one has ended there as long ago, the others this morning.
-        let ages = match number {
-            1 => ["8 days ago", "now"],
-            2 => ["8 days ago"; 2],
-            _ => ["2 hours ago"; 2],
+    for (shell, host) in Host::of_every_shell() {
+        let dir = |number| host.home_of(&attempt(number));
+        let age = |path: PathBuf, hours| {
+            let then = std::time::SystemTime::now() - Duration::from_hours(hours);
+            std::fs::File::open(path).unwrap().set_modified(then).unwrap();
         };
-        age(&dir(number).join("beat"), ages[1]);
-        age(&dir(number), ages[0]);
+        for number in 1..=60 {
+            std::fs::create_dir_all(dir(number)).unwrap();
+            std::fs::write(dir(number).join("self"), "t 999999999 1 b 1.00 1 1 - elsewhere\n").unwrap();
+            std::fs::write(dir(number).join("beat"), "1.00\n").unwrap();
+            // One runs there for more than a week, one has ended there as long ago, the others this morning.
+            let (beat, claim) = [(0, 200), (200, 200), (2, 2)][number.min(3) as usize - 1];
+            age(dir(number).join("beat"), beat);
+            age(dir(number), claim);
+        }
+        assert_eq!(host.start("#!/bin/sh", &attempt(61)), Ok(Started::Now), "{shell}");
+        let own = std::fs::read_to_string(dir(61).join("self")).unwrap();
+        let supervisor = Path::new("/proc").join(own.split(' ').nth(1).unwrap());
+        eventually("it is swept", || !supervisor.exists());
+        let gone: Vec<u32> = (1..=61).filter(|number| !dir(*number).exists()).collect();
+        assert_eq!(gone, [2], "{shell}");
     }
-    assert_eq!(host.start("#!/bin/sh", &attempt(61)), Ok(Started::Now));
-    let supervisor = std::fs::read_to_string(dir(61).join("self")).unwrap().split(' ').nth(1).unwrap().to_owned();
-    eventually("it is swept", || !Path::new("/proc").join(&supervisor).exists());
-    let gone: Vec<u32> = (1..=61).filter(|number| !dir(*number).exists()).collect();
-    assert_eq!(gone, [2]);
 }
 
 /// What this machine calls itself.
