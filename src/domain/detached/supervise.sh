@@ -71,6 +71,13 @@ sshjob_out=$!
 { exec <&7 4>&- 5<&- 6>&- 7<&- 8>&-; sshjob_pump err; } &
 sshjob_err=$!
 exec 5<&- 7<&-
+# As long as they live, not all that the program wrote is stored.
+read -r sshjob_stat <"/proc/$sshjob_out/stat"
+set -- ${sshjob_stat##*") "}
+sshjob_pumps="$sshjob_out ${20}"
+read -r sshjob_stat <"/proc/$sshjob_err/stat"
+set -- ${sshjob_stat##*") "}
+echo "$sshjob_pumps $sshjob_err ${20} " 1<>"$sshjob_dir/pumps"
 
 # Of a child that was ended by a signal a shell says so, in its own words; its status alone could be the child's own.
 # As /bin/sh, bash would keep quiet.
