@@ -61,14 +61,14 @@ struct Line {
 
 /// One to three values, or a range, or a range with steps: as written, and what it means.
 fn numbers(last: u8) -> impl Strategy<Value = (String, Vec<u8>)> {
-    let list = prop::collection::vec(0..=last, 1..=3)
+    let few = prop::collection::vec(0..=last, 1..=3)
         .prop_map(|values| (values.iter().map(u8::to_string).collect::<Vec<_>>().join(","), values));
     let range = (0..=last, 0..4_u8, 1..=2_u8).prop_map(move |(from, more, step)| {
         let to = from.saturating_add(more).min(last);
         let steps = if step == 1 { String::new() } else { format!("/{step}") };
         (format!("{from}-{to}{steps}"), (from..=to).step_by(step.into()).collect())
     });
-    prop_oneof![3 => list, 1 => range]
+    prop_oneof![3 => few, 1 => range]
 }
 
 fn every(last: u8, steps: &'static [u8]) -> impl Strategy<Value = (String, Vec<u8>)> {
