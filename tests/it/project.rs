@@ -105,9 +105,9 @@ fn jobs_are_listed_with_what_they_run_on_and_when() {
     let next = now.find("NEXT").unwrap();
     for line in now.lines() {
         // A time of today, which is another one tomorrow; `next` tests them.
+        let end = next + "Tue 2026-11-24 03:30 +01:00".len();
         let is_time = line[next..].split(' ').nth(1).is_some_and(|date| date.starts_with("20"));
-        let time = next.."Tue 2026-11-24 03:30 +01:00".len() + next;
-        lines.push(if is_time { format!("{}TIME{}", &line[..next], &line[time.end..]) } else { line.to_owned() });
+        lines.push(if is_time { format!("{}{:27}{}", &line[..next], "TIME", &line[end..]) } else { line.to_owned() });
     }
     insta::assert_snapshot!("jobs_text", lines.join("\n"));
     let mut document: Value = serde_json::from_str(&stdout(root(), &["jobs", "-o", "json"])).unwrap();

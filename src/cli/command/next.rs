@@ -217,7 +217,9 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     match global.output {
         Format::Text => {
             if args.job.is_some() {
-                jobs.iter().for_each(|job| console.out(heading(job)));
+                for job in &jobs {
+                    console.out(heading(job));
+                }
             }
             console.out(listing(&firings, args.job.is_none(), console.out_color()));
             if !global.quiet {
@@ -226,9 +228,9 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         }
         Format::Json => json::line(&mut console, &document(&jobs, &firings)),
         Format::Ndjson => {
-            let line =
-                |(job, firing): &(&Scheduled, Firing)| FiringLine { schema: Schema::V1, firing: told(job, firing) };
-            firings.iter().for_each(|firing| json::line(&mut console, &line(firing)));
+            for (job, firing) in &firings {
+                json::line(&mut console, &FiringLine { schema: Schema::V1, firing: told(job, firing) });
+            }
         }
     }
     match (wrong.is_empty(), console.has_failed()) {
@@ -254,7 +256,9 @@ fn merge(jobs: &[Scheduled], from: Start, number: usize) -> Vec<(&Scheduled, Fir
 fn heading(job: &Scheduled) -> String {
     let zone = job.calendar.zone().iana_name().unwrap_or("UTC");
     let readings = job.expressions.iter().zip(job.calendar.expressions());
-    readings.map(|(text, read)| format!("{}: {} ({zone})\n", clean(text), reading::say(read))).collect()
+    readings.fold(String::new(), |lines, (text, read)| {
+        lines + &format!("{}: {} ({zone})\n", clean(text), reading::say(read))
+    })
 }
 
 fn listing(firings: &[(&Scheduled, Firing)], with_jobs: bool, color: bool) -> String {
@@ -304,17 +308,13 @@ fn notes(job: &Scheduled, firing: &Firing) -> Vec<String> {
 
 /// Who does not fire, and why.
 fn silent(jobs: &[Scheduled], from: Start) -> String {
-    let mut lines = String::new();
-    let mut name = |which: &dyn Fn(&Scheduled) -> bool, why: &str| {
+    let told = |which: &dyn Fn(&Scheduled) -> bool, why: &str| {
         let names: Vec<&str> = jobs.iter().filter(|job| which(job)).map(|job| job.job.as_str()).collect();
-        if !names.is_empty() {
-            lines.push_str(&format!("{why}: {}\n", names.join(", ")));
-        }
+        if names.is_empty() { String::new() } else { format!("{why}: {}\n", names.join(", ")) }
     };
-    name(&|job| job.expressions.is_empty(), "on demand only");
+    let on_demand = |job: &Scheduled| job.expressions.is_empty();
     let is_over = |job: &Scheduled| job.calendar.next(from.eve(job.calendar.zone())).is_none();
-    name(&|job| !job.expressions.is_empty() && is_over(job), "never again");
-    lines
+    told(&on_demand, "on demand only") + &told(&|job| !on_demand(job) && is_over(job), "never again")
 }
 
 fn document(jobs: &[Scheduled], firings: &[(&Scheduled, Firing)]) -> NextDocument {

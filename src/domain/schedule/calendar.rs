@@ -131,6 +131,9 @@ impl Calendar {
         until: Timestamp,
     ) -> Option<(Timestamp, Option<Moved>)> {
         let mut from = after.checked_add(SignedDuration::from_nanos(1)).ok()?;
+        if self.is_plainly_idle(expression, after, until) {
+            return None;
+        }
         let last = expression.last();
         while from <= until {
             let stretch = Stretch::around(&self.zone, from);
@@ -148,6 +151,20 @@ impl Calendar {
             }
         }
         None
+    }
+
+    /// Whether `expression` has nothing in a short window in which no clock is changed.
+    ///
+    /// So it is with nearly all calendars that a tick asks, and asking when the clock was last changed costs more.
+    fn is_plainly_idle(&self, expression: &Expression, after: Timestamp, until: Timestamp) -> bool {
+        let offset = self.zone.to_offset(after);
+        // No zone has changed its clock and changed it back within so little time.
+        until.duration_since(after) <= SignedDuration::from_hours(1)
+            && self.zone.to_offset(until) == offset
+            && offset
+                .to_datetime(until)
+                .checked_add(SignedDuration::from_nanos(1))
+                .is_ok_and(|before| expression.first(offset.to_datetime(after), before).is_none())
     }
 
     fn comes_twice(&self, local: DateTime) -> bool {

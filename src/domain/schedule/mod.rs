@@ -39,7 +39,7 @@ const MAX_CHARS: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expression {
     /// At the minutes that a calendar pattern matches.
-    Cron(Cron),
+    Cron(Box<Cron>),
     /// Every so often, aligned to the Unix epoch.
     Rate(Duration),
     /// Once.
@@ -122,7 +122,7 @@ fn read(text: &str) -> Result<Expression, Wrong> {
     if text.starts_with('@') {
         let known = MACROS.iter().map(|(name, _)| *name);
         return match MACROS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
-            Some((_, pattern)) => Cron::read(pattern, Dialect::Crontab).map(Expression::Cron),
+            Some((_, pattern)) => Cron::read(pattern, Dialect::Crontab).map(|cron| Expression::Cron(Box::new(cron))),
             None => Err(match nearest(text, known.clone()) {
                 Some(near) => Wrong::new("there is no such macro").hint(format!("did you mean `{near}`?")),
                 None => Wrong::new(format_args!("macros are {}", listed(known))),
@@ -130,14 +130,14 @@ fn read(text: &str) -> Result<Expression, Wrong> {
         };
     }
     match text.strip_suffix(')').and_then(|text| text.split_once('(')) {
-        Some(("cron", fields)) => Cron::read(fields, Dialect::EventBridge).map(Expression::Cron),
+        Some(("cron", fields)) => Cron::read(fields, Dialect::EventBridge).map(|cron| Expression::Cron(Box::new(cron))),
         Some(("rate", rate)) => read_rate(rate).map(Expression::Rate),
         Some(("at", time)) => read_at(time).map(Expression::At),
         Some((name, _)) => Err(match nearest(name, ["cron", "rate", "at"]) {
             Some(near) => Wrong::new("there is no such form").hint(format!("did you mean `{near}(…)`?")),
             None => Wrong::new("forms with brackets are `cron(…)`, `rate(…)` and `at(…)`"),
         }),
-        None => Cron::read(text, Dialect::Crontab).map(Expression::Cron),
+        None => Cron::read(text, Dialect::Crontab).map(|cron| Expression::Cron(Box::new(cron))),
     }
 }
 

@@ -213,7 +213,7 @@ mod tests {
             ("30 2 * * *", "at 02:30 every day"),
             ("30 2 * * 1-5", "at 02:30 on Monday to Friday"),
             ("0 9,12,17 * * SAT,SUN", "at 09:00, 12:00 and 17:00 on Sunday and Saturday"),
-            ("0,30 9-17 * * *", "at minutes 0 and 30 of hours 9 to 17 every day"),
+            ("0,10 9-17 * * *", "at minutes 0 and 10 of hours 9 to 17 every day"),
             ("0 0 1,15 * *", "at 00:00 on days 1 and 15 of the month"),
             ("0 0 1 1 *", "at 00:00 on day 1 of the month in January"),
             ("0 0 13 * FRI", "at 00:00 on day 13 of the month or on Friday"),
