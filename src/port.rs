@@ -4,8 +4,10 @@ use std::future::Future;
 
 use crate::domain::id::RunId;
 use crate::domain::instance::Instance;
-use crate::domain::job::Job;
+use crate::domain::job::notify::Channel;
+use crate::domain::job::{Job, Notify};
 use crate::domain::layout::Key;
+use crate::domain::notice::Notice;
 
 /// The state of an object that a compare-and-swap compares: an entity tag or a hash of the content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,4 +138,22 @@ pub struct DispatchError {
 pub trait Dispatcher: Send + Sync {
     /// Hands a batch to a worker and returns before it is done. May hand it over twice; the claim makes that harmless.
     fn dispatch(&self, batch: BatchRef) -> impl Future<Output = Result<(), DispatchError>> + Send;
+}
+
+/// Why people were not told. It names nothing secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotifyError(pub String);
+
+/// Who tells people.
+pub trait Notifier: Send + Sync {
+    /// Tells of `notice` by `channel`, which `rule` sets up. It takes seconds at most, whatever is at the other end.
+    ///
+    /// After an error people may have been told or not: whoever sends again sends the same.
+    fn send(
+        &self,
+        notice: &Notice,
+        rule: &Notify,
+        channel: Channel,
+    ) -> impl Future<Output = Result<(), NotifyError>> + Send;
 }

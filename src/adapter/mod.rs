@@ -4,5 +4,6 @@ pub mod dir;
 pub mod fleet;
 pub mod hosts;
 pub mod local;
+pub mod notify;
 pub mod process;
 pub mod ssh;

@@ -10,6 +10,7 @@ use super::exit::Fail;
 use super::known_hosts;
 use crate::adapter::dir::Dir;
 use crate::adapter::ssh::{Connector, Keyring};
+use crate::adapter::notify::{Network, Roots};
 use crate::domain::job::{Job, SecretRef};
 use crate::engine::access::Access;
 use crate::engine::clock::Clock;
@@ -41,20 +42,33 @@ pub fn access(job: &Job, keyring: Keyring, project: &Path, runs: &Runs<Dir>) -> 
 pub fn resolve_secrets(job: &Job, project: &Path) -> Result<Arc<Secrets>, Fail> {
     let mut secrets = Secrets::new();
     for (name, reference) in &job.secrets {
-        let cannot = |why: String| Fail::usage(format!("secret `{name}` of job `{}`: {why}", job.name));
-        let value = match reference {
-            SecretRef::Env(variable_name) => {
-                variable(variable_name).ok_or_else(|| cannot(format!("`{variable_name}` is not set")))?
-            }
-            SecretRef::File(path) => {
-                let path = project.join(path);
-                read_secret(&path).map_err(|error| cannot(format!("cannot read `{}`: {error}", path.display())))?
-            }
-            SecretRef::Ssm(path) => return Err(not_yet(&format!("secret `{name}`: the parameter `{path}`"))),
-        };
-        secrets.insert(name.clone(), Zeroizing::new(value));
+        let value = resolve_secret(reference, project)
+            .map_err(|why| Fail::usage(format!("secret `{name}` of job `{}`: {why}", job.name)))?;
+        secrets.insert(name.clone(), value);
     }
     Ok(Arc::new(secrets))
+}
+
+/// Finds a secret; files are relative to the project's folder.
+///
+/// # Errors
+/// Where it cannot be had; the message names where it was looked for and never shows it.
+pub fn resolve_secret(reference: &SecretRef, project: &Path) -> Result<Zeroizing<String>, String> {
+    match reference {
+        SecretRef::Env(name) => variable(name).map(Zeroizing::new).ok_or_else(|| format!("`{name}` is not set")),
+        SecretRef::File(path) => {
+            let path = project.join(path);
+            let secret = read_secret(&path).map(Zeroizing::new);
+            secret.map_err(|error| format!("cannot read `{}`: {error}", path.display()))
+        }
+        SecretRef::Ssm(path) => Err(format!("the parameter `{path}`: not yet in this version")),
+    }
+}
+
+/// Tells people over the network, with addresses and passwords found as the secrets of jobs are.
+pub fn notifier(project: &Path) -> Network<impl Fn(&SecretRef) -> Result<Zeroizing<String>, String> + use<>> {
+    let project = project.to_owned();
+    Network::new(move |secret: &SecretRef| resolve_secret(secret, &project), Roots::default()).through_proxy()
 }
 
 /// Reads a secret's file; one line end at its end belongs to the file, not to the secret.

@@ -56,7 +56,6 @@ const UNIT: &str = include_str!("detached/unit.sh");
 const PREPARE: &str = include_str!("detached/prepare.sh");
 const CLAIM: &str = include_str!("detached/claim.sh");
 const SUPERVISE: &str = include_str!("detached/supervise.sh");
-const LEADER: &str = include_str!("detached/leader.sh");
 const SWEEP: &str = include_str!("detached/sweep.sh");
 
 /// The longest time and the largest size that a shell is to calculate with: 31 years, 1 EiB.
@@ -123,9 +122,6 @@ impl Detached {
         let (room, receive) = if is_script { (ROOM, RECEIVE) } else { ("sshjob_bytes=0\n", "") };
         let before = [REFUSE, ALIVE, STOP, OOMS, ROOTS, room, PREPARE, receive, CLAIM];
         let mut text = before.map(without_comments).concat().into_bytes();
-        text.extend_from_slice(b"sshjob_leader_text=");
-        quote(&mut text, without_comments(LEADER).as_bytes());
-        text.push(b'\n');
         text.extend_from_slice([SUPERVISE, SWEEP].map(without_comments).concat().as_bytes());
         let mut supervisor = b"sshjob_supervisor=".to_vec();
         quote(&mut supervisor, &text);

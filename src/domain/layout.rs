@@ -15,6 +15,7 @@
 //! state/requests/<sha256>                              which run a request became
 //! state/cursor.json                                    up to when firings are decided
 //! state/jobs/<job>.json                                what became of a job's firings
+//! outbox/<run>.json                                    what people are still to be told of a run
 //! ```
 
 use std::fmt;
@@ -105,6 +106,14 @@ pub const ACTIVE: &str = "active/";
 pub fn run_of_mark(key: &Key) -> Option<RunId> {
     let (job, run) = key.as_str().strip_prefix(ACTIVE)?.split_once('/')?;
     run.parse().ok().filter(|run: &RunId| run.job().as_str() == job)
+}
+
+/// What the keys of everything that people are still to be told start with.
+pub const OUTBOX: &str = "outbox/";
+
+/// What people are still to be told of a run.
+pub fn outbox(run: &RunId) -> Key {
+    Key(format!("{OUTBOX}{run}.json"))
 }
 
 /// The keys of one run.

@@ -19,6 +19,7 @@ pub mod job;
 pub mod known_hosts;
 pub mod layout;
 pub mod location;
+pub mod notice;
 pub mod pattern;
 pub mod plan;
 pub mod project;

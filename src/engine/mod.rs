@@ -18,6 +18,7 @@ pub mod history;
 pub mod ledger;
 mod listen;
 mod notes;
+pub mod notify;
 pub mod pieces;
 pub mod pins;
 pub mod prune;

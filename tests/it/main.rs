@@ -21,11 +21,15 @@
 //! | `retries` | what is kept of a task that waits for its next attempt, and what comes of it |
 //! | `identities` | that agents, certificates and several keys let us in, and what is said where they do not |
 //! | `ipv6` | that addresses of version six are reached and trusted however they are named |
+//! | `next` | that the command of this name shows when jobs fire, what changed clocks do to it, and what it means |
+//! | `notify` | what people are sent of a run, and what is said of servers that are not well |
+//! | `outbox` | that whoever is to be told is told, whatever crashes or is down, and as good as never twice |
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
 //! | `jump` | that every host on the way to a target is checked, and a bastion is spared |
 //! | `servers` | that Dropbear, asyncssh, paramiko and TinySSH servers do for jobs what OpenSSH does |
 //! | `readme` | that what the README shows is what the program says |
 //! | `rotation` | that a pinned host which gets new keys stays trusted, and what is learned of it |
+//! | `schedule` | when jobs fire where clocks are changed, and that another reading of crontab agrees |
 //! | `ssh_config` | that `~/.ssh/config` means to us what it means to ssh, and is obeyed for hosts that are named |
 //! | `secrets` | that keys, passphrases and secrets are seen nowhere |
 //! | `settle` | what is made of a run whose driver died, whatever it had written |
@@ -70,6 +74,9 @@ mod identities;
 mod ipv6;
 mod jump;
 mod killed;
+mod next;
+mod notify;
+mod outbox;
 mod output;
 mod program;
 mod project;
@@ -77,6 +84,7 @@ mod readme;
 mod retries;
 mod rotation;
 mod round_trips;
+mod schedule;
 mod schema;
 mod secrets;
 mod servers;

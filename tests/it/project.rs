@@ -101,8 +101,21 @@ fn example_scripts_are_executable_and_pass_shellcheck() {
 
 #[test]
 fn jobs_are_listed_with_what_they_run_on_and_when() {
-    insta::assert_snapshot!("jobs_text", stdout(root(), &["jobs"]));
-    insta::assert_snapshot!("jobs_json", stdout(root(), &["jobs", "-o", "json"]));
+    let (mut lines, now) = (Vec::new(), stdout(root(), &["jobs"]));
+    let next = now.find("NEXT").unwrap();
+    for line in now.lines() {
+        // A time of today, which is another one tomorrow; `next` tests them.
+        let is_time = line[next..].split(' ').nth(1).is_some_and(|date| date.starts_with("20"));
+        let time = next.."Tue 2026-11-24 03:30 +01:00".len() + next;
+        lines.push(if is_time { format!("{}TIME{}", &line[..next], &line[time.end..]) } else { line.to_owned() });
+    }
+    insta::assert_snapshot!("jobs_text", lines.join("\n"));
+    let mut document: Value = serde_json::from_str(&stdout(root(), &["jobs", "-o", "json"])).unwrap();
+    for job in document["jobs"].as_array_mut().unwrap() {
+        assert_eq!(job["next"].is_null(), job["schedule"].as_array().unwrap().is_empty());
+        job["next"].take();
+    }
+    insta::assert_snapshot!("jobs_json", format!("{document:#}\n"));
     let lines = stdout(root(), &["jobs", "-o", "ndjson"]);
     assert_eq!(lines.lines().count(), example_jobs().len());
 }
@@ -115,8 +128,24 @@ fn jobs_beside_a_broken_one_are_still_listed() {
     fs::write(project.path().join("jobs/b.yaml"), "targets: { hosts: web-1 }\n").unwrap();
     let output = sshjob(project.path(), &["jobs"]);
     assert_eq!(output.status.code(), Some(2));
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "NAME  TARGETS  MODE\na     web-1    attached\n");
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "NAME  TARGETS  MODE      NEXT\na     web-1    attached  on demand\n"
+    );
     assert!(String::from_utf8(output.stderr).unwrap().contains("jobs/b.yaml:1:1"));
+}
+
+#[test]
+fn config_does_not_tell_the_secret_in_an_address() {
+    let project = tempfile::tempdir().unwrap();
+    let text = "notify: { on: failure, slack: \"https://hooks.slack.com/services/T0/B0/token\", ping: \"env:PING\" }\n";
+    fs::write(project.path().join("sshjob.yaml"), text).unwrap();
+    for format in ["text", "json", "ndjson"] {
+        let output = sshjob(project.path(), &["config", "-o", format]);
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(shown.contains("https://hooks.slack.com/…") && shown.contains("env:PING"), "{shown}");
+        assert!(!shown.contains("token"), "{shown}");
+    }
 }
 
 #[test]

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
+use sshjob::cli::command::next::NextDocument;
 use sshjob::domain::document::{
     EventDocument, OutputDocument, OutputList, PruneDocument, RunDocument, RunList, ValidateDocument,
 };
+use sshjob::domain::notice::text::NoticeDocument;
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/schema").join(format!("{name}.json"))
@@ -42,11 +44,13 @@ fn schemas_that_are_shipped_are_those_of_the_documents() {
     assert_shipped::<OutputDocument>("piece");
     assert_shipped::<PruneDocument>("prune");
     assert_shipped::<ValidateDocument>("validate");
+    assert_shipped::<NextDocument>("next");
+    assert_shipped::<NoticeDocument<'_>>("notice");
 }
 
 #[test]
 fn schemas_refuse_what_is_no_document() {
-    for name in ["run", "runs", "event", "output", "piece", "prune", "validate"] {
+    for name in ["run", "runs", "event", "output", "piece", "prune", "validate", "next", "notice"] {
         let schema: Value = serde_json::from_str(&fs::read_to_string(path(name)).unwrap()).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();
         for bad in [serde_json::json!({}), serde_json::json!({"schema": "sshjob/v2"}), serde_json::json!([])] {

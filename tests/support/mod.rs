@@ -5,6 +5,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod ca;
+pub(crate) mod certificate;
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod crowd;
@@ -12,11 +13,13 @@ pub(crate) mod eventually;
 pub(crate) mod fault;
 pub(crate) mod flights;
 pub(crate) mod foreign;
+pub(crate) mod hook;
 pub(crate) mod hostile;
 pub(crate) mod key;
 pub(crate) mod killer;
 pub(crate) mod loopback;
 pub(crate) mod machine;
+pub(crate) mod mailhost;
 pub mod memory;
 pub(crate) mod proxy;
 pub(crate) mod rig;

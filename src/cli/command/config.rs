@@ -93,7 +93,9 @@ fn project_rows(workspace: &Workspace, global: &Global) -> Vec<Row> {
 }
 
 fn job_rows(layers: &Layers, job: Option<&JobFile>) -> Vec<Row> {
-    let settled = layers.settle(&job.map(|job| job.settings.clone()).unwrap_or_default());
+    let mut settled = layers.settle(&job.map(|job| job.settings.clone()).unwrap_or_default());
+    // Whoever knows the address of a hook may write there.
+    settled.notify.value = settled.notify.value.map(|notify| notify.masked());
     settled.rows().into_iter().map(|(key, value, origin)| (key, value, origin.to_string())).collect()
 }
 

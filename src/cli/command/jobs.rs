@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::next::Scheduled;
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::output::lines::clean;
@@ -13,6 +14,8 @@ use crate::domain::job::file::{JobFile, TargetsFile};
 use crate::domain::job::resolve::Overrides;
 use crate::domain::job::settings::Settled;
 use crate::domain::run::SCHEMA;
+use crate::domain::schedule::calendar::Firing;
+use crate::engine::clock::Clock;
 
 /// List jobs
 #[derive(Debug, clap::Args)]
@@ -28,17 +31,22 @@ pub async fn run(_args: Args, global: Global) -> Result<Exit, Fail> {
     let (jobs, wrong) = workspace.read_jobs(&workspace.job_paths()?);
     let layers = workspace.layers(Overrides::default());
     let settled = |job: &JobFile| layers.settle(&job.settings);
+    let now = Clock.now();
+    let scheduled = |job: &JobFile| Scheduled::read(job, &layers);
+    let jobs = jobs.into_iter().map(|job| Ok((scheduled(&job)?, job))).collect::<Result<Vec<_>, Fail>>()?;
+    let told = |(scheduled, job): &(Scheduled, JobFile)| document(job, &settled(job), scheduled.firing(now));
     let text = match global.output {
         Format::Text => {
-            let rows: Vec<_> = jobs.iter().map(|job| row(job, &settled(job))).collect();
-            table(["NAME", "TARGETS", "MODE", "SCHEDULE", "DESCRIPTION"], &rows, false)
+            let rows: Vec<_> =
+                jobs.iter().map(|(scheduled, job)| row(job, &settled(job), scheduled.next(now))).collect();
+            table(["NAME", "TARGETS", "MODE", "SCHEDULE", "NEXT", "DESCRIPTION"], &rows, false)
         }
         Format::Json => {
-            let jobs: Vec<_> = jobs.iter().map(|job| document(job, &settled(job))).collect();
+            let jobs: Vec<_> = jobs.iter().map(told).collect();
             format!("{:#}\n", json!({ "schema": SCHEMA, "jobs": jobs }))
         }
         Format::Ndjson => {
-            let line = |job| format!("{}\n", json!({ "schema": SCHEMA, "job": document(job, &settled(job)) }));
+            let line = |job| format!("{}\n", json!({ "schema": SCHEMA, "job": told(job) }));
             jobs.iter().map(line).collect()
         }
     };
@@ -46,24 +54,24 @@ pub async fn run(_args: Args, global: Global) -> Result<Exit, Fail> {
     if wrong.is_empty() { Ok(exit) } else { Err(refuse(wrong)) }
 }
 
-fn row(job: &JobFile, settled: &Settled) -> [Cell; 5] {
+fn row(job: &JobFile, settled: &Settled, next: String) -> [Cell; 6] {
     let schedule: Vec<&str> = job.schedule.iter().map(|expression| expression.value.as_str()).collect();
     let schedule = match (schedule.join("; "), settled.timezone.value.as_str()) {
         (none, _) if none.is_empty() => none,
         (schedule, "UTC") => schedule,
         (schedule, zone) => format!("{schedule} ({zone})"),
     };
-    let schedule = if job.paused { format!("{schedule} [paused]").trim_start().to_owned() } else { schedule };
     [
         job.name.as_str().into(),
         clean(&targets(&job.targets).join(" ")).into(),
         mode(&settled.mode.value).into(),
         schedule.into(),
+        next.into(),
         clean(job.description.as_deref().unwrap_or_default()).into(),
     ]
 }
 
-fn document(job: &JobFile, settled: &Settled) -> Value {
+fn document(job: &JobFile, settled: &Settled, next: Option<Firing>) -> Value {
     json!({
         "name": job.name,
         "file": job.file,
@@ -73,6 +81,7 @@ fn document(job: &JobFile, settled: &Settled) -> Value {
         "schedule": job.schedule.iter().map(|expression| &expression.value).collect::<Vec<_>>(),
         "timezone": settled.timezone.value,
         "paused": job.paused,
+        "next": next.map(|firing| firing.at),
     })
 }
 

@@ -11,6 +11,7 @@ pub mod init;
 pub mod jobs;
 pub mod logs;
 pub mod pause;
+pub mod next;
 pub mod prune;
 pub mod resume;
 pub mod retry;
@@ -35,6 +36,7 @@ pub enum Command {
     Check(Box<check::Args>),
     Jobs(jobs::Args),
     Validate(validate::Args),
+    Next(next::Args),
     Hosts(hosts::Args),
     Runs(runs::Args),
     Status(status::Args),
@@ -64,6 +66,7 @@ impl Command {
             Self::Check(args) => check::run(*args, global).await,
             Self::Jobs(args) => jobs::run(args, global).await,
             Self::Validate(args) => validate::run(args, global).await,
+            Self::Next(args) => next::run(args, global).await,
             Self::Hosts(args) => hosts::run(args, global).await,
             Self::Runs(args) => runs::run(args, global).await,
             Self::Status(args) => status::run(args, global).await,

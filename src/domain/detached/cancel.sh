@@ -8,15 +8,15 @@ sshjob_cancel() {
     read -r sshjob_rest sshjob_pid sshjob_since sshjob_at_boot sshjob_rest <self
     read -r sshjob_boot </proc/sys/kernel/random/boot_id
     sshjob_tries=50
-    # A program that is about to start is waited for.
-    while read -r sshjob_leader sshjob_led sshjob_rest <leader && [ -z "$sshjob_leader" ] &&
+    # A program that is about to start, and to lead its group, is waited for.
+    while read -r sshjob_leader sshjob_led sshjob_rest <leader && sshjob_starts "$sshjob_leader" "$sshjob_led" &&
       [ "$sshjob_tries" -gt 0 ] && sshjob_alive "$sshjob_pid" "$sshjob_since"; do
       sleep 0.2 || sleep 1
       sshjob_tries=$((sshjob_tries - 1))
     done
     if [ "$sshjob_boot" = "$sshjob_at_boot" ] && sshjob_alive "$sshjob_leader" "$sshjob_led"; then
       [ -r status ] || echo cancelled 1<>why
-      sshjob_stop "-$sshjob_leader"
+      if [ "$sshjob_group" = "$sshjob_leader" ]; then sshjob_stop "-$sshjob_leader"; else sshjob_stop "$sshjob_leader"; fi
       # Its supervisor has the last word.
       sshjob_tries=50
       while [ ! -r status ] && [ "$sshjob_tries" -gt 0 ] && sshjob_alive "$sshjob_pid" "$sshjob_since"; do
@@ -35,6 +35,11 @@ sshjob_cancel() {
     sshjob_leader=-
   fi
   sshjob_survivors "$sshjob_leader" "$2" "$3" "$4"
+}
+
+sshjob_starts() {
+  [ -n "$1" ] || return 0
+  sshjob_alive "$1" "$2" && [ "$sshjob_group" != "$1" ]
 }
 
 # Tells of every process in group $1, or whose environment is readable and carries this attempt.

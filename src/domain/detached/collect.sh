@@ -22,7 +22,7 @@ sshjob_look() {
       "$sshjob_before $sshjob_after"
   elif [ "$sshjob_boot" != "$sshjob_at_boot" ]; then
     echo "$sshjob_token rebooted"
-  elif [ "$sshjob_supervised$sshjob_running" != nono ]; then
+  elif [ "$sshjob_supervised$sshjob_running" != nono ] || sshjob_stores; then
     read -r sshjob_beat sshjob_rest <beat
     echo "$sshjob_token running $sshjob_supervised $sshjob_began ${sshjob_beat:--} $sshjob_now"
   else
@@ -36,6 +36,15 @@ sshjob_look() {
   set -- ${sshjob_sizes%%"$sshjob_newline"*}
   sshjob_piece err "$sshjob_from_err" "$5"
   sshjob_piece out "$sshjob_from_out" "$sshjob_size"
+}
+
+# Whether output of a program that nobody supervises is still being stored. Something that it left behind may hold the
+# pipes for ever: twice the time between two beats after the last one, nothing is on its way any more.
+sshjob_stores() {
+  read -r sshjob_beat sshjob_rest <beat
+  [ -n "$sshjob_beat" ] && [ $((${sshjob_now%.*} - ${sshjob_beat%.*})) -lt 20 ] || return 1
+  read -r sshjob_out sshjob_out_since sshjob_err sshjob_err_since sshjob_rest <pumps
+  sshjob_alive "$sshjob_out" "$sshjob_out_since" || sshjob_alive "$sshjob_err" "$sshjob_err_since"
 }
 
 # Sends what file $1 of $3 bytes has from $2 on, beginning with the block that $2 lies in: so every `dd` finds it at once.

@@ -48,7 +48,8 @@ sshjob_watch() {
   trap - TERM
   sshjob_leads || exit
   echo timed_out 1<>"$sshjob_dir/why"
-  sshjob_stop "-$sshjob_leader"
+  # One that has not yet got as far as its own group is alone.
+  if [ "$sshjob_group" = "$sshjob_leader" ]; then sshjob_stop "-$sshjob_leader"; else sshjob_stop "$sshjob_leader"; fi
 }
 
 sshjob_over() {
@@ -71,6 +72,13 @@ sshjob_out=$!
 { exec <&7 4>&- 5<&- 6>&- 7<&- 8>&-; sshjob_pump err; } &
 sshjob_err=$!
 exec 5<&- 7<&-
+# As long as they live, not all that the program wrote is stored.
+read -r sshjob_stat <"/proc/$sshjob_out/stat"
+set -- ${sshjob_stat##*") "}
+sshjob_pumps="$sshjob_out ${20}"
+read -r sshjob_stat <"/proc/$sshjob_err/stat"
+set -- ${sshjob_stat##*") "}
+echo "$sshjob_pumps $sshjob_err ${20} " 1<>"$sshjob_dir/pumps"
 
 # Of a child that was ended by a signal a shell says so, in its own words; its status alone could be the child's own.
 # As /bin/sh, bash would keep quiet.
@@ -79,8 +87,16 @@ exec 5<&- 7<&-
 {
   (
     exec >&4 2>&6 4>&- 6>&- 8>&-
+    # What has no record here has not begun. The number and the time stay what they are: nobody forks any more.
+    read -r sshjob_stat </proc/self/stat
+    # ksh forks only where it must, as to change a limit.
+    # shellcheck disable=SC3045
+    [ "${sshjob_stat%% *}" != $$ ] || { ulimit -S -c "$(ulimit -S -c)"; read -r sshjob_stat </proc/self/stat; }
+    set -- "${sshjob_stat%% *}" ${sshjob_stat##*") "}
+    echo "$1 ${21} recorded" 1<>"$sshjob_dir/leader" || exit 126
+    umask "$sshjob_mask"
     eval "$sshjob_job"
-    exec "$sshjob_setsid" /bin/sh -c "$sshjob_leader_text" sshjob-leader "$sshjob_dir" "$sshjob_mask" "$@"
+    exec "$sshjob_setsid" "$@"
   )
   sshjob_status=$?
 } 2>&8
@@ -104,9 +120,10 @@ read -r sshjob_why sshjob_rest <"$sshjob_dir/why"
 if [ "$sshjob_why" = timed_out ]; then wait "$sshjob_watcher"; else kill -TERM "$sshjob_watcher"; fi
 
 # All that the program wrote is in the files before its end is told. What lives on may hold the pipes for ever.
-sshjob_tries=40
+# The first moments pass without a program.
+sshjob_tries=50
 while [ "$sshjob_tries" -gt 0 ] && ! { sshjob_over "$sshjob_out" && sshjob_over "$sshjob_err"; }; do
-  sleep 0.05 || sleep 1
+  if [ "$sshjob_tries" -gt 40 ]; then (:); else sleep 0.05 || sleep 1; fi
   sshjob_tries=$((sshjob_tries - 1))
 done
 

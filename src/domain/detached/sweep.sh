@@ -1,18 +1,33 @@
-# What nobody collected goes: beyond its time, or, an hour after its end, beyond the fifty last. What runs stays.
+# What nobody collected goes: beyond its time, or, an hour after its end, beyond the fifty last of this host. What runs
+# stays. How old that is which this boot has begun is known; of the rest, which may be another host's where a home is
+# shared, and may run there, a clock tells: by when it last beat.
 cd "$sshjob_root" || exit
-set -- */*/[0-9]*
+# Where many share a home, one of those that run at the same time does it for all of them.
+[ ! .swept -nt "$sshjob_dir/self" ] || exit
+set -- */*/[0-9]* */*/.[0-9a-f]*
+[ "$*" != "$sshjob_at */*/.[0-9a-f]*" ] || exit
+[ $# -le 50 ] || true >.swept
+read -r sshjob_now sshjob_rest </proc/uptime
+sshjob_own=0
 {
   find . -mindepth 3 -maxdepth 3 -type d -mmin "+$sshjob_keep"
-  if [ $# -gt 50 ]; then
-    # shellcheck disable=SC2046 # names of ours: nothing in them splits
-    set -- $(ls -td -- */*/[0-9]*)
-    shift 50
-    [ $# = 0 ] || find "$@" -prune -mmin +60
-  fi
+  ls -td -- */*/[0-9]*
 } | while read -r sshjob_at; do
-  sshjob_dir=$sshjob_root/${sshjob_at#./} sshjob_self='' sshjob_born=''
-  [ ! -r "$sshjob_dir/self" ] || read -r sshjob_rest sshjob_self sshjob_born sshjob_rest <"$sshjob_dir/self"
+  sshjob_dir=$sshjob_root/${sshjob_at#./} sshjob_least=$sshjob_keep
+  sshjob_self='' sshjob_born='' sshjob_at_boot='' sshjob_last='' sshjob_at_host=''
+  [ ! -r "$sshjob_dir/self" ] || read -r sshjob_rest sshjob_self sshjob_born sshjob_at_boot sshjob_last \
+    sshjob_rest sshjob_rest sshjob_rest sshjob_at_host <"$sshjob_dir/self"
+  case $sshjob_at in ./*) ;; *) [ "$sshjob_at_host" != "$sshjob_host" ] || sshjob_own=$((sshjob_own + 1)) ;; esac
   if sshjob_alive "$sshjob_self" "$sshjob_born" || sshjob_leads; then continue; fi
+  [ "$sshjob_at_host" != "$sshjob_host" ] || [ "$sshjob_own" -le 50 ] || [ "$sshjob_least" -lt 60 ] || sshjob_least=60
+  if [ "$sshjob_at_boot" = "$sshjob_boot" ]; then
+    ! read -r sshjob_beat sshjob_rest <"$sshjob_dir/beat" || sshjob_last=${sshjob_beat:-$sshjob_last}
+    [ ! -r "$sshjob_dir/status" ] ||
+      read -r sshjob_rest sshjob_rest sshjob_rest sshjob_last sshjob_rest <"$sshjob_dir/status"
+    [ $(((${sshjob_now%.*} - ${sshjob_last%.*}) / 60)) -ge "$sshjob_least" ] || continue
+  else
+    [ -z "$(find "$sshjob_dir" "$sshjob_dir/beat" -prune ! -mmin "+$sshjob_least")" ] || continue
+  fi
   sshjob_at=${sshjob_at#./}
   sshjob_clear "$sshjob_dir/self" "$sshjob_dir"
 done

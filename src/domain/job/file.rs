@@ -354,7 +354,14 @@ hosts_per_worker: 20
 overlap: queue
 missed: all
 deadline: 1h
-notify: { on: failure, webhook: "https://example.com/hook" }
+notify:
+  on: [failure, slow]
+  slow_after: 1.5x
+  webhook: "https://example.com/hook"
+  slack: env:SLACK_URL
+  ping: http://intranet/ping
+  sns: "arn:aws:sns:us-east-1:123456789012:ops"
+  email: { to: ops@example.com, from: sshjob@example.com, server: "smtps://[::1]:465", user: me, password: "file:p" }
 "#;
 
     fn parse(text: &str) -> JobFile {

@@ -4,6 +4,7 @@
 //! [`settings`], and completed by [`resolve`](mod@resolve); [`schema`](mod@schema) tells editors what it may hold.
 
 pub mod file;
+pub mod notify;
 pub mod read;
 pub mod resolve;
 pub mod schema;
@@ -21,6 +22,8 @@ use super::instance::AddressKind;
 use super::location::Location;
 use super::quantity::{Amount, ByteSize, Span};
 use super::selector::Selector;
+
+pub use notify::{Notify, NotifyOn};
 
 /// A job, complete: nothing is left to defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +65,7 @@ pub struct Job {
     pub hosts_per_worker: u32,
     /// Who is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub notify: Option<Notify>,
+    pub notify: Option<Box<Notify>>,
 }
 
 /// When a job fires by itself.
@@ -338,35 +341,6 @@ pub struct Rollout {
     pub max_errors: Option<Amount>,
     /// How many hosts go first, alone.
     pub canary: Amount,
-}
-
-/// Who is told of a run's end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notify {
-    /// Of what they are told.
-    pub on: Vec<NotifyOn>,
-    /// An SNS topic.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sns: Option<String>,
-    /// An address that is sent JSON.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub webhook: Option<String>,
-}
-
-/// An end that people want to hear of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum NotifyOn {
-    /// The run did not succeed.
-    Failure,
-    /// The run succeeded.
-    Success,
-    /// The run succeeded after one that did not.
-    Recovery,
-    /// A firing was missed or skipped.
-    Missed,
-    /// The run took longer than it usually does.
-    Slow,
 }
 
 /// Why a reference was refused.

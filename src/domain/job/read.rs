@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZoneDatabase;
 
-use super::{Hop, Mode, Notify, SecretRef, Sudo, User};
+use super::{Hop, Mode, SecretRef, Sudo, User};
 use crate::domain::authority::Authority;
 use crate::domain::decode::At;
 use crate::domain::delivery::is_user_to_become;
@@ -156,7 +156,7 @@ pub(super) fn regions(at: &At<'_>) -> Option<Vec<String>> {
     some_of(at, regions, "region")
 }
 
-fn some_of<T>(at: &At<'_>, items: Vec<T>, what: &str) -> Option<Vec<T>> {
+pub(super) fn some_of<T>(at: &At<'_>, items: Vec<T>, what: &str) -> Option<Vec<T>> {
     if matches!(at.value(), Value::List(items) if items.is_empty()) {
         return at.fault_with_hint("the list is empty", format!("name a {what}, or leave the key out"));
     }
@@ -221,31 +221,6 @@ pub(super) fn timezone(at: &At<'_>) -> Option<String> {
         Some(near) => at.fault_with_hint(message, format!("did you mean `{near}`?")),
         None => at.fault_with_hint(message, "name a region and a city, as `Europe/Berlin`, or `UTC`"),
     }
-}
-
-/// Reads who is told.
-pub(super) fn notify(at: &At<'_>) -> Option<Notify> {
-    let mut fields = at.fields("a map such as `{ on: [failure], webhook: \"https://…\" }`")?;
-    let on = fields.need("on", "say of what, as `on: [failure]`", |at| {
-        let on = at.one_or_many(At::choice)?;
-        some_of(at, on, "kind of end")
-    });
-    let sns = fields.get("sns", |at| match at.text("the ARN of an SNS topic")? {
-        arn if arn.starts_with("arn:") && arn.split(':').count() == 6 => Some(arn.to_owned()),
-        other => at.fault(format_args!("{} is not the ARN of an SNS topic: `arn:aws:sns:…`", quoted(other))),
-    });
-    let webhook = fields.get("webhook", |at| match at.text("an address")? {
-        url if url.starts_with("https://") && url.len() > "https://".len() => Some(url.to_owned()),
-        url if url.starts_with("http://") => {
-            at.fault_with_hint(format_args!("{} is not encrypted", quoted(url)), "use `https://`")
-        }
-        other => at.fault(format_args!("{} is not an address: `https://…`", quoted(other))),
-    });
-    if !fields.has("sns") && !fields.has("webhook") {
-        fields.fault(fields.place(), "nobody is told", Some("add `sns` or `webhook`"));
-    }
-    fields.finish();
-    Some(Notify { on: on?.value, sns: sns.map(|sns| sns.value), webhook: webhook.map(|webhook| webhook.value) })
 }
 
 /// Reads tag filters: a value, a list of values (or), `"web*"` (wildcard), `"!Prod"` (not), `""` (the tag is present).

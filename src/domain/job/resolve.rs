@@ -39,6 +39,23 @@ pub struct Layers {
     pub project: Settings,
 }
 
+impl JobFile {
+    /// When the job fires by itself; `settled` is what its settings come to.
+    pub fn schedule(&self, settled: &Settled) -> Schedule {
+        Schedule {
+            expressions: self.schedule.iter().map(|expression| expression.value.clone()).collect(),
+            timezone: settled.timezone.value.clone(),
+            jitter: settled.jitter.value,
+            paused: self.paused,
+            blackout: self.blackout.clone(),
+            on: self.on.clone(),
+            overlap: settled.overlap.value,
+            missed: settled.missed.value,
+            deadline: settled.deadline.value,
+        }
+    }
+}
+
 impl Layers {
     /// What the settings of a job come to: flag, environment, job file, project file, default.
     pub fn settle(&self, job: &Settings) -> Settled {
@@ -52,6 +69,7 @@ impl Layers {
     /// What the layers cannot mean together: nothing selected, a variable that is also a secret.
     pub fn resolve(self, job: JobFile) -> Result<Job, Vec<Diagnostic>> {
         let settled = self.settle(&job.settings);
+        let schedule = job.schedule(&settled);
         let request = self.request;
         let mut wrong = Vec::new();
         let (tags, hosts) = if request.tags.is_empty() && request.hosts.is_empty() {
@@ -84,17 +102,7 @@ impl Layers {
         Ok(Job {
             name: job.name,
             description: job.description,
-            schedule: Schedule {
-                expressions: job.schedule.into_iter().map(|expression| expression.value).collect(),
-                timezone: settled.timezone.value,
-                jitter: settled.jitter.value,
-                paused: job.paused,
-                blackout: job.blackout,
-                on: job.on,
-                overlap: settled.overlap.value,
-                missed: settled.missed.value,
-                deadline: settled.deadline.value,
-            },
+            schedule,
             targets: Targets { selector, regions: settled.regions.value, address },
             source: job.source.value,
             args: request.args.unwrap_or(job.args),
@@ -125,7 +133,7 @@ impl Layers {
                 canary: settled.canary.value,
             },
             hosts_per_worker: settled.hosts_per_worker.value,
-            notify: settled.notify.value,
+            notify: settled.notify.value.map(Box::new),
         })
     }
 }

@@ -121,7 +121,7 @@ struct JobFile {
     missed: Option<Missed>,
     /// A firing later than this is missed, not late. Default: `10m`.
     deadline: Option<Duration>,
-    /// Who is told of a run's end.
+    /// Who is told of a run, and of what.
     notify: Option<Notify>,
 }
 
@@ -174,19 +174,59 @@ struct Rollout {
     canary: Option<Amount>,
 }
 
-/// Who is told of a run's end.
+/// Who is told of a run, and of what.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "it is there for its schema")]
 #[schemars(deny_unknown_fields)]
-#[schemars(extend("anyOf" = json!([{ "required": ["sns"] }, { "required": ["webhook"] }])))]
+#[schemars(extend("anyOf" = json!([
+    { "required": ["on", "webhook"] }, { "required": ["on", "slack"] }, { "required": ["on", "email"] },
+    { "required": ["on", "sns"] }, { "required": ["ping"] },
+])))]
 struct Notify {
-    /// Of what they are told.
-    on: OneOrMany<NotifyOn>,
-    /// The ARN of an SNS topic.
-    sns: Option<String>,
+    /// Of what they are told; `ping` is told of every run.
+    on: Option<OneOrMany<NotifyOn>>,
+    /// When a run is slow: a factor of what the last runs took (their median), or a duration. Default: `2x`.
+    #[schemars(example = "2x", example = "10m", regex(pattern = "^[0-9]"))]
+    slow_after: Option<String>,
     /// An address that is sent JSON.
-    #[schemars(regex(pattern = "^https://"))]
-    webhook: Option<String>,
+    webhook: Option<Endpoint>,
+    /// An incoming webhook of Slack, or of what understands the same.
+    slack: Option<Endpoint>,
+    /// Who gets mail, and through which server.
+    email: Option<Email>,
+    /// A dead-man's switch in the form of Healthchecks: told of every start and every end.
+    ping: Option<Endpoint>,
+    /// The ARN of an SNS topic.
+    #[schemars(regex(pattern = "^arn:"))]
+    sns: Option<String>,
+}
+
+/// An address that is posted to, or where it is found: `env:NAME`, `file:PATH` or `ssm:/path`.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is there for its schema")]
+#[schemars(example = "https://hooks.example.com/disk-space", example = "env:SLACK_URL")]
+struct Endpoint(
+    #[schemars(regex(pattern = "^(https?://|env:|file:|ssm:/)"))]
+    String,
+);
+
+/// Who gets mail, and through which server.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is there for its schema")]
+#[schemars(deny_unknown_fields)]
+struct Email {
+    /// Who gets it.
+    to: OneOrMany<String>,
+    /// Whom it is from.
+    from: String,
+    /// `smtps://host[:port]`: TLS from the first byte. `smtp://host[:port]`: `STARTTLS` where it is offered; where there
+    /// is a password it must be.
+    #[schemars(regex(pattern = "^smtps?://"))]
+    server: String,
+    /// The user there, where it wants one.
+    user: Option<String>,
+    /// Where the user's password is found.
+    password: Option<Secret>,
 }
 
 /// One, or a list of several.
@@ -360,6 +400,7 @@ mod tests {
             (&["retries"], "retries: { zzzzzzzz: 1 }"),
             (&["rollout"], "rollout: { zzzzzzzz: 1 }"),
             (&["notify"], "notify: { zzzzzzzz: 1 }"),
+            (&["notify", "email"], "notify: { email: { zzzzzzzz: 1 } }"),
             (&["user"], "user: { zzzzzzzz: 1 }"),
             (&["jump"], "jump: { zzzzzzzz: 1 }"),
             (&["mode"], "mode: { zzzzzzzz: 1 }"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Hop, HostKeyPolicy, Missed, Mode, Notify, Overlap, RetryOn, Sudo, User, read};
+use super::{Hop, HostKeyPolicy, Missed, Mode, Notify, Overlap, RetryOn, Sudo, User, notify, read};
 use crate::domain::authority::Authority;
 use crate::domain::decode::{At, Fields, Spanned};
 use crate::domain::diagnostic::{Diagnostic, Faults, Place};
@@ -203,7 +203,7 @@ impl Settings {
             overlap: "overlap", At::choice;
             missed: "missed", At::choice;
             deadline: "deadline", read::duration;
-            notify: "notify", |at| read::notify(at).map(Some);
+            notify: "notify", |at| notify::notify(at).map(Some);
         }
         fields.get("retries", |at| {
             let mut retries = at.fields("a map such as `{ attempts: 2, delay: 10s }`")?;

@@ -25,6 +25,11 @@ impl Blackout {
         self.from <= local && local < self.to
     }
 
+    /// The first local time after the range.
+    pub const fn end(&self) -> DateTime {
+        self.to
+    }
+
     /// The range as it was written.
     pub fn as_str(&self) -> &str {
         &self.written

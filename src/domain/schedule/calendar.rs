@@ -82,6 +82,18 @@ impl Calendar {
         self.first(after.checked_sub(self.jitter).ok()?, Timestamp::MAX)
     }
 
+    /// The first firing that is due after `after` and that no blackout range forbids.
+    pub fn next_allowed(&self, after: Timestamp) -> Option<Firing> {
+        let mut firing = self.next(after)?;
+        while let Some(range) = firing.blackout.and_then(|index| self.blackout.get(index)) {
+            // What is due in the range is forbidden, too; a minute is not asked for in vain a year long.
+            let reopened = self.zone.to_ambiguous_timestamp(range.end()).earlier().ok()?;
+            let before = reopened.checked_sub(SignedDuration::from_nanos(1)).ok()?;
+            firing = self.next(firing.due.max(before))?;
+        }
+        Some(firing)
+    }
+
     /// The zone whose clock it goes by.
     pub const fn zone(&self) -> &TimeZone {
         &self.zone

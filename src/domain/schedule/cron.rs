@@ -26,13 +26,13 @@ pub enum Dialect {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cron {
     /// What is plain in each field; a day field without a plain part stands there as `*`.
-    fields: Fields,
+    pub(super) fields: Fields,
     /// Whether every hour, or every n-th, is meant: it then follows elapsed time where clocks are changed.
     every_hour: bool,
-    days: Days,
-    weekdays: Weekdays,
+    pub(super) days: Days,
+    pub(super) weekdays: Weekdays,
     /// First and last year and the step of each range; none means every year.
-    years: Vec<(i16, i16, i16)>,
+    pub(super) years: Vec<(i16, i16, i16)>,
 }
 
 /// What the days of a month must be.
@@ -121,7 +121,7 @@ impl Cron {
             years: year.map_or(Ok(Vec::new()), |year| read_years(year))?,
         };
         // The calendar repeats itself after 400 years.
-        let (from, to) = cron.years().unwrap_or((2000, 2399));
+        let (from, to) = cron.span_of_years().unwrap_or((2000, 2399));
         if cron.first(date(from, 1, 1).into(), date(to + 1, 1, 1).into()).is_none() {
             let hint = "February has at most 29 days; April, June, September and November have 30";
             return Err(Wrong::new("it never fires: no date matches").hint(hint));
@@ -193,7 +193,7 @@ impl Cron {
     }
 
     /// The first and the last year, where years are restricted.
-    pub(super) fn years(&self) -> Option<(i16, i16)> {
+    pub(super) fn span_of_years(&self) -> Option<(i16, i16)> {
         let from = self.years.iter().map(|years| years.0).min()?;
         Some((from, self.years.iter().map(|years| years.1).max()?))
     }

@@ -64,7 +64,7 @@ impl Expression {
     /// A local time after which none matches, where there is one.
     fn last(&self) -> Option<DateTime> {
         match self {
-            Self::Cron(cron) => cron.years().map(|(_, last)| date(last, 12, 31).at(23, 59, 0, 0)),
+            Self::Cron(cron) => cron.span_of_years().map(|(_, last)| date(last, 12, 31).at(23, 59, 0, 0)),
             Self::At(at) => Some(*at),
             Self::Rate(_) => None,
         }

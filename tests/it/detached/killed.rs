@@ -38,9 +38,45 @@ fn supervisor_that_is_killed_leaves_the_program_running_and_its_end_unknown() {
         kill("-KILL", &record(&host, &one, "self")[1]);
         eventually("nobody supervises", || matches!(host.verdict(&one), Verdict::Running { supervised: false, .. }));
         std::fs::write(host.dir("home").join("go"), "").unwrap();
-        assert_eq!(host.wait(&one).verdict, KILLED, "{shell}");
-        // With nobody to wait for them, those that store its output may be a moment behind.
-        eventually("all it wrote is stored", || host.look(&one, 0, 0, 99).out.bytes == b"up\nlate\n");
+        let found = host.wait(&one);
+        assert_eq!((found.verdict, found.out), (KILLED, whole(b"up\nlate\n")), "{shell}");
+    }
+}
+
+/// Those that copy the output of an attempt: of its supervisor's session, and not of the program's.
+fn copiers(host: &Host, attempt: &Attempt) -> Vec<String> {
+    let supervisor = record(host, attempt, "self")[1].clone();
+    let copies = |process: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        let session = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(3)).unwrap_or_default();
+        (session == supervisor && stat.contains("(dd)")).then(|| process.file_name().into_string().unwrap())
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().filter_map(copies).collect()
+}
+
+#[test]
+fn output_that_is_still_being_stored_is_waited_for_where_nobody_supervises() {
+    for (shell, host) in Host::of_every_shell() {
+        let one = attempt(1);
+        up(&host, WAITING, &one);
+        eventually("both copy", || copiers(&host, &one).len() == 2);
+        let copiers = copiers(&host, &one);
+        copiers.iter().for_each(|copier| kill("-STOP", copier));
+        kill("-KILL", &record(&host, &one, "self")[1]);
+        std::fs::write(host.dir("home").join("go"), "").unwrap();
+        let leader = Path::new("/proc").join(&record(&host, &one, "leader")[0]);
+        eventually("the program has ended", || !leader.exists());
+        let found = host.look(&one, 0, 0, 99);
+        assert!(matches!(found.verdict, Verdict::Running { supervised: false, .. }), "{shell}: {found:?}");
+        assert_eq!(found.out, whole(b"up\n"), "{shell}");
+        // Nothing is waited for without end: long after the last beat it is told as it is.
+        let beat = record(&host, &one, "beat").remove(0);
+        forge(&host, &one, "beat", 0, "0.01");
+        assert_eq!(host.verdict(&one), KILLED, "{shell}");
+        forge(&host, &one, "beat", 0, &beat);
+        copiers.iter().for_each(|copier| kill("-CONT", copier));
+        let found = host.wait(&one);
+        assert_eq!((found.verdict, found.out), (KILLED, whole(b"up\nlate\n")), "{shell}");
     }
 }
 
@@ -94,7 +130,7 @@ fn host_that_was_restarted_is_told_from_one_where_the_program_was_killed() {
 fn process_that_has_the_number_of_ours_is_not_ours() {
     let (host, one) = (Host::new(), attempt(1));
     up(&host, WAITING, &one);
-    for (name, word) in [("leader", 1), ("self", 2)] {
+    for (name, word) in [("leader", 1), ("self", 2), ("pumps", 1), ("pumps", 3)] {
         forge(&host, &one, name, word, "1");
     }
     assert_eq!(host.verdict(&one), KILLED);
@@ -121,22 +157,11 @@ fn pump_that_is_killed_does_not_hang_the_program() {
     let (host, one) = (Host::new(), attempt(1));
     let script = "#!/bin/sh\necho up; while [ ! -e go ]; do sleep 0.01; done; yes | head -c 300000; echo $? >ended";
     up(&host, script, &one);
-    let supervisor = record(&host, &one, "self")[1].clone();
-    // Whoever copies reads the pipe and is not of the program's group.
-    let leader = record(&host, &one, "leader")[0].clone();
-    for process in std::fs::read_dir("/proc").unwrap().flatten() {
-        let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
-        let fields: Vec<&str> = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
-        let pid = process.file_name().into_string().unwrap();
-        let copies = fields.get(2) == Some(&&*supervisor) && pid != supervisor && stat.contains("(dd)");
-        if copies {
-            kill("-KILL", &pid);
-        }
-    }
+    copiers(&host, &one).iter().for_each(|copier| kill("-KILL", copier));
     std::fs::write(host.dir("home").join("go"), "").unwrap();
     let found = host.wait(&one);
     assert_eq!(how(&found.verdict), (How::Exit(0), Why::Itself));
-    assert!(found.out.dropped.is_some(), "what nobody stored is not passed over in silence: {leader}");
+    assert!(found.out.dropped.is_some(), "what nobody stored is not passed over in silence");
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn what_nobody_collects_goes_after_its_time_and_beyond_fifty() {
     let dir = |number| host.home_of(&attempt(number));
     for number in 1..=60 {
         std::fs::create_dir_all(dir(number)).unwrap();
-        std::fs::write(dir(number).join("self"), "t 999999999 1 b 1.00 1 1 - h\n").unwrap();
+        std::fs::write(dir(number).join("self"), format!("t 999999999 1 b 1.00 1 1 - {}\n", hostname())).unwrap();
         // The last ten are the oldest: of two hours, of eight days.
         let age = ["now", "2 hours ago", "8 days ago"][usize::from(number > 50) + usize::from(number > 55)];
         assert!(Command::new("touch").args(["-d", age]).arg(dir(number)).status().unwrap().success());
@@ -136,11 +136,42 @@ fn what_nobody_collects_goes_after_its_time_and_beyond_fifty() {
     assert_eq!((1..=61).filter(kept).count(), 52);
 }
 
+#[test]
+fn what_other_hosts_have_in_a_home_that_is_shared_is_theirs() {
+    for (shell, host) in Host::of_every_shell() {
+        let dir = |number| host.home_of(&attempt(number));
+        let age = |path: PathBuf, hours| {
+            let then = std::time::SystemTime::now() - Duration::from_hours(hours);
+            std::fs::File::open(path).unwrap().set_modified(then).unwrap();
+        };
+        for number in 1..=60 {
+            std::fs::create_dir_all(dir(number)).unwrap();
+            std::fs::write(dir(number).join("self"), "t 999999999 1 b 1.00 1 1 - elsewhere\n").unwrap();
+            std::fs::write(dir(number).join("beat"), "1.00\n").unwrap();
+            // One runs there for more than a week, one has ended there as long ago, the others this morning.
+            let (beat, claim) = [(0, 200), (200, 200), (2, 2)][number.min(3) as usize - 1];
+            age(dir(number).join("beat"), beat);
+            age(dir(number), claim);
+        }
+        assert_eq!(host.start("#!/bin/sh", &attempt(61)), Ok(Started::Now), "{shell}");
+        let own = std::fs::read_to_string(dir(61).join("self")).unwrap();
+        let supervisor = Path::new("/proc").join(own.split(' ').nth(1).unwrap());
+        eventually("it is swept", || !supervisor.exists());
+        let gone: Vec<u32> = (1..=61).filter(|number| !dir(*number).exists()).collect();
+        assert_eq!(gone, [2], "{shell}");
+    }
+}
+
+/// What this machine calls itself.
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim_end().to_owned()
+}
+
 /// A record that says that the supervisor is this very process.
 fn me() -> String {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let born = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().to_owned();
-    format!("t {} {born} b 1.00 1 1 - h\n", std::process::id())
+    format!("t {} {born} b 1.00 1 1 - {}\n", std::process::id(), hostname())
 }
 
 #[test]

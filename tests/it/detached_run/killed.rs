@@ -1,5 +1,6 @@
 //! `kill -9` of whoever starts a detached run, and of whoever collects it, at every store write and at random moments.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,8 @@ fn job(marks: &Path) -> Job {
     detached(rig::script(&format!("echo started >>{mark}\nseq 1 60000\nseq 1 50000 >&2\necho ended >>{mark}\n")))
 }
 
-fn lines(last: u32) -> Vec<u8> {
+/// The numbers from 1 on, a line each, as `seq` has them.
+pub(super) fn lines(last: u32) -> Vec<u8> {
     (1..=last).flat_map(|n| format!("{n}\n").into_bytes()).collect()
 }
 
@@ -252,9 +254,9 @@ fn starter_killed_at_random_moments_starts_once_or_never() {
     let started = Instant::now();
     assert!(world.sshjob(&words("whole", "true")).status.success());
     let whole = started.elapsed();
-    let mut seed = [0_u8; 10];
+    let mut seed = [0_u8; 20];
     getrandom::fill(&mut seed).unwrap();
-    let mut settled = 0;
+    let (mut settled, mut ends) = (0, BTreeMap::<String, usize>::new());
     for (round, byte) in seed.into_iter().enumerate() {
         let store = format!("store-{round}");
         let marks = world.path().join("marks").join(round.to_string());
@@ -280,10 +282,12 @@ fn starter_killed_at_random_moments_starts_once_or_never() {
             let times = starts.lines().filter(|line| *line == task["instance"]).count();
             let expected = usize::from(task["state"] == "succeeded");
             assert_eq!(times, expected, "round {round}: {task:#}");
+            *ends.entry(task["state"].as_str().unwrap().to_owned()).or_default() += 1;
             if expected == 1 {
                 assert_eq!(task["stdout_bytes"], lines(1000).len(), "round {round}: {task:#}");
             }
         }
     }
+    eprintln!("sshjob killed at 20 random moments within {whole:.0?}: {settled} runs, whose tasks are {ends:?}");
     assert!(settled > 0, "no kill left a run behind");
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use sshjob::adapter::dir::Dir;
 
+use super::killed::lines;
 use super::{age, assert_over, only_run};
 use crate::support::eventually::{eventually, wait_for};
 use crate::support::proxy::Way;
@@ -156,8 +157,7 @@ impl Scene {
             assert_eq!((starts, &*state), (1, "succeeded"), "{case}");
             for (stream, last) in [("--stdout", 30_000), ("--stderr", 20_000)] {
                 let logs = self.world.sshjob(&["--store", "store", "logs", "last", "--host", "host", "--raw", stream]);
-                let all: String = (1..=last).map(|n| format!("{n}\n")).collect();
-                assert!(logs.stdout == all.as_bytes(), "{stream} has {} bytes: {case}", logs.stdout.len());
+                assert!(logs.stdout == lines(last), "{stream} has {} bytes: {case}", logs.stdout.len());
             }
         } else {
             assert_eq!(starts, 0, "{case}: started without a claim");

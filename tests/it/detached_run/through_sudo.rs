@@ -30,6 +30,13 @@ fn script_of_another_user_is_started_collected_and_cancelled_through_sudo() {
     assert_eq!(processes_named(&mark), [0; 0]);
 }
 
+/// The number of a process on the machine that it lives on.
+fn number_there(pid: i32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap();
+    numbers.split_whitespace().next_back().unwrap().to_owned()
+}
+
 #[test]
 fn daemon_of_another_user_does_not_hold_the_end_and_is_named_when_it_survives_a_cancel() {
     let rules = "ALL ALL = (ALL) NOPASSWD: ALL";
@@ -40,7 +47,7 @@ fn daemon_of_another_user_does_not_hold_the_end_and_is_named_when_it_survives_a_
     for sudo in ["--sudo", "--sudo=app"] {
         let mark = token();
         // Two forks, a session of its own, and its parent gone; it keeps the output open.
-        let daemon = format!("(setsid sh -c 'while :; do sleep 1; done' daemon {mark} &)");
+        let daemon = format!("(setsid sh -c 'tail -f /dev/null; :' daemon {mark} &)");
         let run = |script: &str| {
             let output = crowd.run(&["-d", sudo, "--", &format!("{daemon}; echo up; {script}")]);
             assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -57,13 +64,16 @@ fn daemon_of_another_user_does_not_hold_the_end_and_is_named_when_it_survives_a_
         let output = crowd.world.sshjob(&["-o", "json", "cancel", "last"]);
         let told = json(&output);
         assert_eq!(told["counts"], json!({"cancelled": 2}), "{sudo}: {}", said(&output));
-        let mut survivors = Vec::new();
+        let alive: Vec<String> = processes_named(&mark).into_iter().map(number_there).collect();
         for task in told["tasks"].as_array().unwrap() {
             assert_eq!((&task["signal"], &task["stdout"]), (&json!("TERM"), &json!("up\n")), "{sudo}: {task:#}");
-            let reason = task["reason"].as_str().unwrap_or_else(|| panic!("{sudo}: {task:#}"));
-            survivors.push(reason.to_owned());
+            // Neither the daemon of the run before nor that of the other host is this one's.
+            let reason = task["reason"].as_str().unwrap_or_default();
+            let named = reason.strip_prefix("still there: sh (pid ").and_then(|rest| rest.split_once("), tail (pid "));
+            let (daemon, child) = named.unwrap_or_else(|| panic!("{sudo}: {task:#}"));
+            assert!(alive.contains(&daemon.to_owned()), "{sudo}: {reason}: {alive:?}");
+            assert!(child.strip_suffix(')').is_some_and(|pid| pid.parse::<u32>().is_ok()), "{sudo}: {reason}");
         }
-        eprintln!("{survivors:?}");
         assert_eq!(processes_named(&mark).len(), 4, "{sudo}: nobody claims more than was asked for");
     }
 }
