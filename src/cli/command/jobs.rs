@@ -31,7 +31,7 @@ pub async fn run(_args: Args, global: Global) -> Result<Exit, Fail> {
     let (jobs, wrong) = workspace.read_jobs(&workspace.job_paths()?);
     let layers = workspace.layers(Overrides::default());
     let settled = |job: &JobFile| layers.settle(&job.settings);
-    let now = Clock.now();
+    let now = Clock::System.now();
     let scheduled = |job: &JobFile| Scheduled::read(job, &layers);
     let jobs = jobs.into_iter().map(|job| Ok((scheduled(&job)?, job))).collect::<Result<Vec<_>, Fail>>()?;
     let told = |(scheduled, job): &(Scheduled, JobFile)| document(job, &settled(job), scheduled.firing(now));

@@ -211,7 +211,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     };
     let layers = workspace.layers(Overrides::default());
     let jobs = files.iter().map(|job| Scheduled::read(job, &layers)).collect::<Result<Vec<_>, _>>()?;
-    let from = args.from.unwrap_or_else(|| Start::Instant(Clock.now()));
+    let from = args.from.unwrap_or_else(|| Start::Instant(Clock::System.now()));
     let firings = merge(&jobs, from, args.number.into());
     let mut console = Console::new(global.color);
     match global.output {
