@@ -23,6 +23,11 @@ impl HostsFile {
         Self { path: path.into(), shown: shown.into() }
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What errors call it.
     pub fn shown(&self) -> &str {
         &self.shown

@@ -92,6 +92,13 @@ impl Fail {
 
     /// Writes the error to standard error and returns the exit code.
     pub fn report(&self) -> ExitCode {
+        // Where even standard error is gone the exit code still tells.
+        let _ = std::io::stderr().lock().write_all(self.told().as_bytes());
+        self.exit.into()
+    }
+
+    /// The error as people are told it, with what to do.
+    pub fn told(&self) -> String {
         let mut text = String::new();
         if !self.message.starts_with("error: ") {
             text.push_str("error: ");
@@ -103,9 +110,7 @@ impl Fail {
             text.push_str(hint);
             text.push('\n');
         }
-        // Where even standard error is gone the exit code still tells.
-        let _ = std::io::stderr().lock().write_all(text.as_bytes());
-        self.exit.into()
+        text
     }
 }
 

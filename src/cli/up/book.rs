@@ -39,9 +39,10 @@ impl Scripts for Arc<Jobs> {
 }
 
 /// What a file looks like from outside: its change time, its size and which file it is; none where there is none.
-type Mark = Option<(i64, i64, u64, u64)>;
+pub type Mark = Option<(i64, i64, u64, u64)>;
 
-fn mark(path: &Path) -> Mark {
+/// What the file at `path` looks like now.
+pub fn mark(path: &Path) -> Mark {
     let found = fs::metadata(path).ok()?;
     Some((found.mtime(), found.mtime_nsec(), found.size(), found.ino()))
 }
@@ -106,8 +107,10 @@ pub struct Book {
     workspace: Arc<Workspace>,
     project: (Mark, Mark),
     pages: BTreeMap<PathBuf, Page>,
-    /// What is wrong with the folder or between its files.
-    wrong: Vec<String>,
+    /// What is wrong with the folder.
+    folder: Option<String>,
+    /// What is wrong between its files.
+    doubles: Vec<String>,
     jobs: Arc<Jobs>,
 }
 
@@ -120,7 +123,8 @@ impl Book {
             workspace: Arc::new(workspace),
             project: (project, project),
             pages: BTreeMap::new(),
-            wrong: Vec::new(),
+            folder: None,
+            doubles: Vec::new(),
             jobs: Arc::default(),
         };
         let news = book.look(true);
@@ -139,7 +143,7 @@ impl Book {
 
     /// Whether something is wrong with some job.
     pub fn is_faulty(&self) -> bool {
-        !self.wrong.is_empty() || self.pages.values().any(|page| page.wrong.is_some())
+        self.folder.is_some() || !self.doubles.is_empty() || self.pages.values().any(|page| page.wrong.is_some())
     }
 
     /// Looks at all files, and reads those anew that have changed and then stayed the same from one look to the next: one
@@ -147,11 +151,16 @@ impl Book {
     pub fn look(&mut self, at_once: bool) -> News {
         let mut news = News::default();
         let anew = self.look_at_project(at_once, &mut news);
-        let mut wrong = Vec::new();
         match self.workspace.job_paths() {
             Ok(paths) => {
+                self.folder = None;
                 self.pages.retain(|path, page| {
-                    let stays = paths.contains(path);
+                    // An editor may take a file away for a moment.
+                    let is_there = paths.binary_search(path).is_ok();
+                    let stays = is_there || (!at_once && page.seen.0.is_some());
+                    if !is_there {
+                        page.seen.0 = None;
+                    }
                     if !stays && let Some(entry) = &page.good {
                         news.notes.push(format!("job `{}` is gone: it fires no more", entry.scheduled.job.name));
                     }
@@ -162,9 +171,17 @@ impl Book {
                     self.look_at(path, at_once, anew, &mut news);
                 }
             }
-            Err(fail) => wrong.push(fail.text()),
+            Err(fail) => {
+                let told = fail.told();
+                if self.folder.as_ref() != Some(&told) {
+                    news.wrong.push(told.clone());
+                }
+                self.folder = Some(told);
+            }
         }
-        self.gather(wrong, &mut news);
+        if news.changed {
+            self.gather(&mut news);
+        }
         news
     }
 
@@ -184,7 +201,7 @@ impl Book {
                 true
             }
             Err(fail) => {
-                news.wrong.push(fail.message);
+                news.wrong.push(fail.told());
                 news.notes.push(format!("`{PROJECT_FILE}` counts as it was before"));
                 false
             }
@@ -237,39 +254,31 @@ impl Book {
     }
 
     /// Puts together what fires now.
-    fn gather(&mut self, mut wrong: Vec<String>, news: &mut News) {
+    fn gather(&mut self, news: &mut News) {
         let mut owners: HashMap<&JobName, &Path> = HashMap::new();
-        let mut jobs = Jobs::default();
+        let (mut jobs, mut doubles) = (Jobs::default(), Vec::new());
         for (path, page) in &self.pages {
             let Some(Entry { scheduled, script }) = &page.good else { continue };
             let name = &scheduled.job.name;
             if let Some(owner) = owners.get(name) {
                 let (path, owner) = (shown(path), shown(owner));
-                wrong.push(format!("error: `{path}`: job `{name}` is defined by `{owner}` already\n"));
+                doubles.push(format!("error: `{path}`: job `{name}` is defined by `{owner}` already\n"));
                 continue;
             }
             owners.insert(name, path);
             jobs.scripts.insert(name.clone(), Arc::clone(script));
             jobs.scheduled.push(scheduled.clone());
         }
-        news.wrong.extend(wrong.iter().filter(|wrong| !self.wrong.contains(wrong)).cloned());
-        self.wrong = wrong;
-        if news.changed || self.jobs.scheduled.len() != jobs.scheduled.len() {
-            news.changed = true;
-            self.jobs = Arc::new(jobs);
-        }
+        news.wrong.extend(doubles.iter().filter(|double| !self.doubles.contains(double)).cloned());
+        self.doubles = doubles;
+        self.jobs = Arc::new(jobs);
     }
 }
 
 /// Reads the job file at `path`: where its script is, if that is a file, and what fires; nothing where it has no schedule.
 fn read_job(workspace: &Workspace, path: &Path) -> Result<(Option<PathBuf>, Option<Entry>), String> {
-    let told = |fail: Fail| {
-        let hint = fail.hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-        let error = if fail.message.starts_with("error: ") { "" } else { "error: " };
-        format!("{error}{}\n{hint}", fail.message.trim_end())
-    };
-    let file = workspace.read_job(path).map_err(refuse).map_err(told)?;
-    let job = workspace.layers(Overrides::default()).resolve(file).map_err(refuse).map_err(told)?;
+    let file = workspace.read_job(path).map_err(refuse).map_err(|fail| fail.told())?;
+    let job = workspace.layers(Overrides::default()).resolve(file).map_err(refuse).map_err(|fail| fail.told())?;
     let file = match &job.source {
         Source::Script(path) => Some(workspace.root.join(path)),
         _ => None,
@@ -277,7 +286,7 @@ fn read_job(workspace: &Workspace, path: &Path) -> Result<(Option<PathBuf>, Opti
     if job.schedule.expressions.is_empty() {
         return Ok((file, None));
     }
-    let entry = entry(workspace, job).map_err(told)?;
+    let entry = entry(workspace, job).map_err(|fail| fail.told())?;
     Ok((file, Some(entry)))
 }
 

@@ -1,17 +1,19 @@
 //! Ticks when something is due, and keeps at what is under way.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::book::{Book, Jobs, News};
+use super::book::{Book, Jobs, Mark, News, mark};
 use super::carry::{Carrier, Outcome, Trouble};
 use super::tell::Teller;
 use crate::adapter::dir::Dir;
@@ -40,7 +42,7 @@ const FILES_EVERY: Duration = Duration::from_secs(2);
 /// The longest time between two ticks.
 const TICK_EVERY: Duration = Duration::from_mins(1);
 
-/// How soon the next tick comes after a run ended here: another may have waited for that.
+/// How soon the next tick comes after a run ended here, of which many may end at once; at once where one waits for it.
 const TICK_AFTER_END: Duration = Duration::from_secs(1);
 
 /// How soon it comes while runs wait or run elsewhere.
@@ -68,6 +70,10 @@ pub struct Scheduler {
     next_due: Option<Timestamp>,
     troubles: (mpsc::Sender<Trouble>, mpsc::Receiver<Trouble>),
     elsewhere: bool,
+    /// Whether some run waits, most likely for another.
+    is_waited_for: bool,
+    /// What the inventory file looked like when it was last read, and a look ago.
+    hosts: (Mark, Mark),
     exit: Exit,
 }
 
@@ -91,6 +97,8 @@ impl Scheduler {
     /// A scheduler that has not ticked yet.
     pub fn new(setup: Setup) -> Self {
         let Setup { runs, book, inventory, grace, teller } = setup;
+        let hosts = ProjectInventory::new(Arc::clone(book.workspace()), inventory.clone()).file();
+        let hosts = hosts.and_then(|file| mark(file.path()));
         Self {
             runs,
             book,
@@ -105,6 +113,8 @@ impl Scheduler {
             next_due: None,
             troubles: mpsc::channel(1024),
             elsewhere: false,
+            is_waited_for: false,
+            hosts: (hosts, hosts),
             exit: Exit::Success,
         }
     }
@@ -130,6 +140,7 @@ impl Scheduler {
             }
             if files <= Instant::now() {
                 self.look_at_files();
+                self.look_at_hosts().await;
                 files = Instant::now() + FILES_EVERY;
             }
             if self.is_due() {
@@ -141,11 +152,11 @@ impl Scheduler {
                 }
             }
         }
-        self.leave(&mut signals).await;
+        let is_clean = self.leave(&mut signals).await;
         posting.abort();
         self.post().await;
         self.teller.finish();
-        Ok(Exit::Success)
+        Ok(if is_clean { Exit::Success } else { Exit::Interrupted })
     }
 
     /// Makes one tick, and takes what came of it as far as it goes now.
@@ -301,6 +312,7 @@ impl Scheduler {
                 }
             }
         }
+        self.is_waited_for = !waiting.is_empty();
         waiting
     }
 
@@ -311,8 +323,8 @@ impl Scheduler {
         self.at.insert(run.run.clone(), (Arc::clone(&run), gate.clone()));
         let carrier = self.carrier();
         self.work.spawn(async move {
-            let outcome = carrier.carry(&started, &gate).await;
-            (run, outcome)
+            let outcome = AssertUnwindSafe(carrier.carry(&started, &gate)).catch_unwind().await;
+            (run, outcome.unwrap_or_else(|_| Outcome::Broken(FAULT.to_owned())))
         });
     }
 
@@ -320,8 +332,8 @@ impl Scheduler {
         if self.cared.insert(run.run.clone()) {
             let carrier = self.carrier();
             self.work.spawn(async move {
-                let outcome = carrier.look_after(&run, once).await;
-                (run, outcome)
+                let looked = AssertUnwindSafe(carrier.look_after(&run, once)).catch_unwind().await;
+                (run, looked.unwrap_or_else(|_| Outcome::Broken(FAULT.to_owned())))
             });
         }
         self.tick_within(TICK_WHILE_WAITING);
@@ -341,7 +353,7 @@ impl Scheduler {
         };
         let was_cared_for = self.cared.remove(&run.run);
         self.at.remove(&run.run);
-        self.tick_within(TICK_AFTER_END);
+        self.tick_within(if self.is_waited_for { Duration::ZERO } else { TICK_AFTER_END });
         match outcome {
             Outcome::Finished(verdict) => self.finished(&run, &verdict),
             Outcome::Detached(_) if was_cared_for => {}
@@ -412,8 +424,28 @@ impl Scheduler {
         }
     }
 
-    /// Starts nothing more, lets attached tasks end within the grace, then ends them; detached ones stay.
-    async fn leave(&mut self, signals: &mut Signals) {
+    /// Says what is wrong with the inventory file when it has changed: it is read anew for every run.
+    async fn look_at_hosts(&mut self) {
+        let inventory = ProjectInventory::new(Arc::clone(self.book.workspace()), self.inventory.clone());
+        let Some(file) = inventory.file() else { return };
+        let now = mark(file.path());
+        let (read, seen) = self.hosts;
+        self.hosts.1 = now;
+        if now == read || now != seen {
+            return;
+        }
+        self.hosts.0 = now;
+        match file.instances(&[]).await {
+            Ok(_) => self.teller.remark(&format!("`{}` has changed", file.shown())),
+            Err(error) => self.teller.note(&Fail::from(error).told()),
+        }
+        // Some run may have waited for it.
+        self.tick_within(Duration::ZERO);
+    }
+
+    /// Starts nothing more, lets attached tasks end within the grace, then ends them; detached ones stay. Tells whether
+    /// all has ended.
+    async fn leave(&mut self, signals: &mut Signals) -> bool {
         let gates: Vec<Gate> = self.at.values().map(|(_, gate)| gate.clone()).collect();
         for gate in &gates {
             gate.close(Stop::Leaving);
@@ -435,14 +467,18 @@ impl Scheduler {
                 tokio::select! {
                     biased;
                     // Asked once more: what is connected ends with its connection, by its watchdog.
-                    () = signals.heard() => return,
+                    () = signals.heard() => return false,
                     Some(ended) = self.work.join_next() => self.ended(ended),
                     () = tokio::time::sleep_until(until) => break,
                 }
             }
         }
+        self.at.is_empty()
     }
 }
+
+/// What is said where the program itself is at fault.
+const FAULT: &str = "a fault of sshjob ended what was at it; it is looked at again";
 
 /// What the store is called where it is told of.
 const STORE: &str = "the store";
