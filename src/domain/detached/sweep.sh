@@ -1,6 +1,7 @@
 # What nobody collected goes: beyond its time, or, an hour after its end, beyond the fifty last. What runs stays.
 cd "$sshjob_root" || exit
 # Where many share a home, one of those that run at the same time does it for all of them.
+# shellcheck disable=SC3013 # not in POSIX, and in every shell
 [ ! .swept -nt "$sshjob_dir/self" ] || exit
 set -- */*/[0-9]* */*/.[0-9a-f]*
 [ "$*" != "$sshjob_at */*/.[0-9a-f]*" ] || exit
