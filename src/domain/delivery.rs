@@ -336,7 +336,7 @@ pub(super) fn quote(text: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// How many bytes [`quote`] adds.
-fn quoted_len(bytes: &[u8]) -> usize {
+pub(super) fn quoted_len(bytes: &[u8]) -> usize {
     bytes.iter().map(|byte| if *byte == b'\'' { "'\\''".len() } else { 1 }).sum::<usize>() + "''".len()
 }
 

@@ -109,8 +109,12 @@ pub async fn counts<S: Store>(runs: &Runs<S>, run: &RunRecord, plan: &Plan) -> R
     for (n, size) in (0..).zip(plan.batches.iter().copied()) {
         let outcomes = runs.outcomes(&run.run, n).await?.map(|(outcomes, _)| outcomes.tasks).unwrap_or_default();
         let told = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
-        outcomes.values().for_each(|task| counts.add(task.state));
-        (told..size).for_each(|_| counts.add(TaskState::Pending));
+        for task in outcomes.values() {
+            counts.add(task.state);
+        }
+        for _ in told..size {
+            counts.add(TaskState::Pending);
+        }
     }
     Ok(counts)
 }

@@ -24,7 +24,7 @@ use crate::domain::job::Overlap;
 use crate::domain::layout::{self, Key};
 use crate::domain::notice::Notice;
 use crate::domain::plan::target;
-use crate::domain::run::{Carrier, RunRecord, RunState, Sealed, Target, Verdict};
+use crate::domain::run::{Carrier, Plan, RunRecord, RunState, Sealed, Target, Verdict};
 use crate::domain::task::{Counts, TaskState};
 use crate::port::{Inventory, Scripts, Store, StoreError, Version, Written};
 
@@ -255,11 +255,7 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
     }
 
     /// Plans a run where it may be planned; else tells what it waits for.
-    async fn plan(
-        &self,
-        record: &RunRecord,
-        now: Timestamp,
-    ) -> Result<Result<crate::domain::run::Plan, String>, WorkError> {
+    async fn plan(&self, record: &RunRecord, now: Timestamp) -> Result<Result<Plan, String>, WorkError> {
         let (runs, job) = (self.runs(), &record.job);
         let control = runs.control(&record.run).await?.map(|(control, _)| control).unwrap_or_default();
         let too_late = record.plan_before < now;
@@ -269,22 +265,20 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
             return Ok(Ok(seal_as(RunState::Cancelled, reason).await?));
         }
         if control.paused {
-            return match too_late {
-                true => Ok(Ok(seal_as(RunState::Skipped, "paused past its deadline".to_owned()).await?)),
-                false => Ok(Err(format!("paused by {}", control.actor))),
-            };
+            if too_late {
+                return Ok(Ok(seal_as(RunState::Skipped, "paused past its deadline".to_owned()).await?));
+            }
+            return Ok(Err(format!("paused by {}", control.actor)));
         }
         if job.schedule.overlap != Overlap::Allow {
             let (state, _) = fire::read(runs, &job.name).await?;
             if !state.is_turn_of(&record.run, job.schedule.overlap) {
                 let earlier = state.active.first().map_or_else(String::new, ToString::to_string);
-                return match too_late {
-                    true => {
-                        let reason = format!("overlap: run `{earlier}` was active until the deadline");
-                        Ok(Ok(seal_as(RunState::Skipped, reason).await?))
-                    }
-                    false => Ok(Err(format!("run `{earlier}` is still active"))),
-                };
+                if too_late {
+                    let reason = format!("overlap: run `{earlier}` was active until the deadline");
+                    return Ok(Ok(seal_as(RunState::Skipped, reason).await?));
+                }
+                return Ok(Err(format!("run `{earlier}` is still active")));
             }
         }
         let instances = match self.inventory.select(job).await {

@@ -62,7 +62,7 @@ impl Command {
     /// What kept it from being done, with the exit code.
     pub async fn run(self, global: Global) -> Result<Exit, Fail> {
         match self {
-            Self::Run(args) => run::run(*args, global).await,
+            Self::Run(args) => Box::pin(run::run(*args, global)).await,
             Self::Check(args) => check::run(*args, global).await,
             Self::Jobs(args) => jobs::run(args, global).await,
             Self::Validate(args) => validate::run(args, global).await,

@@ -3,7 +3,11 @@
 trap : HUP INT TERM PIPE
 sshjob_mask=$(umask)
 umask 077
-sshjob_job=$(dd bs="$sshjob_length" count=1 iflag=fullblock 2>/dev/null)
+# Nobody else is to be given the variable.
+sshjob_rest=$sshjob_job
+unset sshjob_job
+sshjob_job=$sshjob_rest
+[ "$sshjob_length" = 0 ] || sshjob_job=$(dd bs="$sshjob_length" count=1 iflag=fullblock 2>/dev/null)
 case $sshjob_job in "#$sshjob_token"*"#$sshjob_token") ;; *) sshjob_refuse cut ;; esac
 sshjob_setsid=$(command -v setsid)
 for sshjob_tool in mkfifo mv; do

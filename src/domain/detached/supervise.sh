@@ -52,10 +52,11 @@ sshjob_watch() {
   if [ "$sshjob_group" = "$sshjob_leader" ]; then sshjob_stop "-$sshjob_leader"; else sshjob_stop "$sshjob_leader"; fi
 }
 
+# What has ended holds no memory, whether it has been waited for or not. That is a shorter read than its state.
 sshjob_over() {
-  sshjob_stat='x) Z'
-  [ ! -r "/proc/$1/stat" ] || read -r sshjob_stat <"/proc/$1/stat"
-  case ${sshjob_stat##*") "} in Z*) ;; *) return 1 ;; esac
+  sshjob_size=0
+  [ ! -r "/proc/$1/statm" ] || read -r sshjob_size sshjob_rest <"/proc/$1/statm"
+  [ "${sshjob_size:-0}" = 0 ]
 }
 
 set -- $sshjob_self

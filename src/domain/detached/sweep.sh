@@ -3,6 +3,7 @@
 # shared, and may run there, a clock tells: by when it last beat.
 cd "$sshjob_root" || exit
 # Where many share a home, one of those that run at the same time does it for all of them.
+# shellcheck disable=SC3013 # not in POSIX, and in every shell
 [ ! .swept -nt "$sshjob_dir/self" ] || exit
 set -- */*/[0-9]* */*/.[0-9a-f]*
 [ "$*" != "$sshjob_at */*/.[0-9a-f]*" ] || exit

@@ -61,7 +61,9 @@ fn output_that_is_still_being_stored_is_waited_for_where_nobody_supervises() {
         up(&host, WAITING, &one);
         eventually("both copy", || copiers(&host, &one).len() == 2);
         let copiers = copiers(&host, &one);
-        copiers.iter().for_each(|copier| kill("-STOP", copier));
+        for copier in &copiers {
+            kill("-STOP", copier);
+        }
         kill("-KILL", &record(&host, &one, "self")[1]);
         std::fs::write(host.dir("home").join("go"), "").unwrap();
         let leader = Path::new("/proc").join(&record(&host, &one, "leader")[0]);
@@ -74,7 +76,9 @@ fn output_that_is_still_being_stored_is_waited_for_where_nobody_supervises() {
         forge(&host, &one, "beat", 0, "0.01");
         assert_eq!(host.verdict(&one), KILLED, "{shell}");
         forge(&host, &one, "beat", 0, &beat);
-        copiers.iter().for_each(|copier| kill("-CONT", copier));
+        for copier in &copiers {
+            kill("-CONT", copier);
+        }
         let found = host.wait(&one);
         assert_eq!((found.verdict, found.out), (KILLED, whole(b"up\nlate\n")), "{shell}");
     }
@@ -157,7 +161,9 @@ fn pump_that_is_killed_does_not_hang_the_program() {
     let (host, one) = (Host::new(), attempt(1));
     let script = "#!/bin/sh\necho up; while [ ! -e go ]; do sleep 0.01; done; yes | head -c 300000; echo $? >ended";
     up(&host, script, &one);
-    copiers(&host, &one).iter().for_each(|copier| kill("-KILL", copier));
+    for copier in copiers(&host, &one) {
+        kill("-KILL", &copier);
+    }
     std::fs::write(host.dir("home").join("go"), "").unwrap();
     let found = host.wait(&one);
     assert_eq!(how(&found.verdict), (How::Exit(0), Why::Itself));

@@ -57,17 +57,32 @@ fn program_sees_an_ordinary_process() {
 #[test]
 fn words_and_variables_arrive_exactly() {
     let nasty: Vec<u8> = (1..=255).collect();
-    for (shell, host) in Host::of_every_shell() {
-        let one = attempt(1);
-        let words =
-            [&b"sh"[..], b"-c", b"printf '<%s>' \"$@\"; printf %s \"$dir\" >&2", b"sh", b"", b"-n", b"a\n", &nasty];
+    // What is too large for a variable comes another way.
+    let large = "'".repeat(70_000).into_bytes();
+    let cases = Host::of_every_shell().into_iter().flat_map(|(shell, host)| {
+        let host = std::rc::Rc::new(host);
+        [(shell, host.clone(), attempt(1), &b""[..]), (shell, host, attempt(2), &large[..])]
+    });
+    for (shell, host, one, large) in cases {
+        let words = [
+            &b"sh"[..],
+            b"-c",
+            b"printf '<%s>' \"$@\" ${#LARGE}; printf %s \"$dir\" >&2",
+            b"sh",
+            b"",
+            b"-n",
+            b"a\n",
+            &nasty,
+        ];
         let words = words.map(<[u8]>::to_vec);
         let detached = Detached::new(Program::Command(&words), &Sudo::No, &TERMS).unwrap();
         // Names that our own texts could have used.
-        let env: [(&str, &[u8]); 4] = [("dir", &nasty), ("PATH", path_bytes()), ("IFS", b"st/"), ("HOME", b"/nowhere")];
+        let env: [(&str, &[u8]); 5] =
+            [("dir", &nasty), ("PATH", path_bytes()), ("IFS", b"st/"), ("HOME", b"/nowhere"), ("LARGE", large)];
         host.ask(detached.parcel(&token(), &one, &env).unwrap()).unwrap();
         let found = host.wait(&one);
-        assert_eq!(found.out.bytes, [b"<><-n><a\n><", &nasty[..], b">"].concat(), "{shell}");
+        let length = format!("><{}>", large.len());
+        assert_eq!(found.out.bytes, [b"<><-n><a\n><", &nasty[..], length.as_bytes()].concat(), "{shell}");
         assert_eq!(found.err.bytes, nasty, "{shell}");
     }
 }

@@ -1,6 +1,7 @@
 //! The real texts, run by real shells and fed through a pipe, as an SSH server would.
 
 mod clock;
+mod cost;
 mod killed;
 mod left;
 mod once;
@@ -40,6 +41,8 @@ struct Host {
     variables: Vec<(&'static str, OsString)>,
     /// The process whose mounts it sees, where they are not everybody's.
     mounts: Option<Child>,
+    /// Where to write what each process does that starts another.
+    traces: Option<PathBuf>,
 }
 
 impl Host {
@@ -49,6 +52,7 @@ impl Host {
             std::fs::create_dir(root.path().join(dir)).unwrap();
         }
         Self { root, sh: "/bin/sh".into(), path: None, variables: Vec::new(), mounts: None }
+        Self { root, sh: "/bin/sh".into(), path: None, mounts: None, traces: None }
     }
 
     /// The same with `shell` in the place of `/bin/sh`; `None`, said aloud, where it is not installed.
@@ -98,6 +102,14 @@ impl Host {
 
     /// A program on this machine.
     fn command(&self, program: &str) -> Command {
+        if let Some(traces) = &self.traces {
+            let mut command = Command::new("strace");
+            command
+                .args(["-ff", "-qq", "-s", "0", "-e", "trace=execve", "-e", "signal=none", "-o"])
+                .arg(traces)
+                .arg(program);
+            return command;
+        }
         let Some(holder) = &self.mounts else { return Command::new(program) };
         let mut command = Command::new(which("nsenter").unwrap());
         command.args(["--target", &holder.id().to_string(), "--user", "--mount", "--preserve-credentials", program]);

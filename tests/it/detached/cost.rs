@@ -1,0 +1,42 @@
+//! What a start costs a host, counted by strace: programs, at 1.5 ms of CPU time each, rather than time itself.
+
+use super::*;
+
+/// The programs that were started by an answered parcel, to the end of all that it set going, and how many processes.
+/// Naps, of which there are more where the machine is busy, are left out.
+fn started_by(host: &mut Host, parcel: Parcel) -> (Vec<String>, usize) {
+    let traces = tempfile::tempdir().unwrap();
+    host.traces = Some(traces.path().join("of"));
+    host.ask(parcel).unwrap();
+    let traces = std::fs::read_dir(traces.path()).unwrap().map(|trace| std::fs::read(trace.unwrap().path()).unwrap());
+    let traces: Vec<String> = traces.map(|trace| String::from_utf8_lossy(&trace).into_owned()).collect();
+    let program = |line: &str| {
+        let path = line.strip_prefix("execve(\"")?.strip_suffix(" = 0")?.split('"').next()?;
+        Path::new(path).file_name().map(|name| name.to_str().unwrap().to_owned())
+    };
+    let programs = traces.iter().flat_map(|trace| trace.lines().filter_map(program));
+    let mut programs: Vec<String> = programs.filter(|name| name != "sleep").collect();
+    programs.sort_unstable();
+    (programs, traces.len())
+}
+
+#[test]
+fn start_of_a_command_takes_no_more_programs_than_it_must() {
+    let traceable = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
+    if !traceable.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no `strace` that may trace; tests/run installs it");
+        return;
+    }
+    let Some(mut host) = Host::new().sh("dash") else { return };
+    // The first attempt of a user makes a directory more.
+    host.start("#!/bin/sh", &attempt(1)).unwrap();
+    host.wait(&attempt(1));
+    host.asked(&[Ask::Forget(attempt(1))]).unwrap();
+    let words = [b"true".to_vec()];
+    let detached = Detached::new(Program::Command(&words), &Sudo::No, &TERMS).unwrap();
+    let (programs, processes) = started_by(&mut host, detached.parcel(&token(), &attempt(2), &[]).unwrap());
+    let expected = ["dd", "dd", "dd", "mkdir", "mkfifo", "mv", "mv", "setsid", "setsid", "sh", "sh", "sh", "true"];
+    assert_eq!(programs, expected);
+    // Some of them wait a moment.
+    assert!(processes <= 35, "{processes}");
+}
