@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 use super::exit::Fail;
 use super::known_hosts;
 use crate::adapter::dir::Dir;
-use crate::adapter::ssh::{Connector, Keyring};
 use crate::adapter::notify::{Network, Roots};
+use crate::adapter::ssh::{Connector, Keyring};
 use crate::domain::job::{Job, SecretRef};
 use crate::engine::access::Access;
 use crate::engine::clock::Clock;
@@ -94,7 +94,7 @@ pub fn not_yet(what: &str) -> Fail {
 /// # Errors
 /// Naming the first thing that it needs.
 pub fn refuse_what_is_not_built(job: &Job) -> Result<(), Fail> {
-    let needs = [(job.notify.is_some(), "notifications (`notify:`)")];
+    let needs = [(job.notify.as_deref().is_some_and(|notify| notify.sns.is_some()), "`notify.sns`")];
     match needs.into_iter().find(|(needed, _)| *needed) {
         Some((_, what)) => Err(not_yet(&format!("job `{}` needs {what}", job.name))),
         None => Ok(()),

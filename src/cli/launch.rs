@@ -15,17 +15,20 @@ use super::exit::{Exit, Fail};
 use super::output::console::Console;
 use super::output::print::{Options, print};
 use super::output::{json, verdict};
+use super::post::post;
 use super::project::Workspace;
 use super::{keys, known_hosts};
 use crate::adapter::dir::Dir;
 use crate::domain::document::EventDocument;
 use crate::domain::id::RunId;
 use crate::domain::job::{HostKeyPolicy, Job};
+use crate::domain::notice::Notice;
 use crate::domain::quantity::Span;
 use crate::domain::run::Target;
 use crate::engine::clock::{self, Clock};
 use crate::engine::drive::{Driven, drive};
 use crate::engine::gate::{Gate, Stop};
+use crate::engine::notify::enqueue;
 use crate::engine::records::Runs;
 use crate::engine::start::{Request, StartError, start};
 use crate::engine::worker::{WorkError, Worker};
@@ -103,8 +106,17 @@ pub async fn launch(mut launch: Launch, workspace: &Workspace, runs: Runs<Dir>, 
     };
     let printer = tokio::spawn(print(heard, options, Console::new(global.color), runs.clone()));
     let interrupts = tokio::spawn(obey_interrupts(gate.clone()));
+    let tells = started.run.job.notify.is_some();
+    if tells {
+        enqueue(&runs, &started.run, Notice::started(&started.run), Clock::System.now()).await?;
+    }
     let driven = drive(&worker, &started).await;
     interrupts.abort();
+    if tells {
+        for (what, why) in post(&runs, &workspace.root).await {
+            notice(&format!("{what}: {why}"));
+        }
+    }
     // The printer ends when nobody is left to tell it anything.
     drop(worker);
     let shown = printer.await.map_err(|error| Fail::new(Exit::Unavailable, format!("the output ended: {error}")))?;

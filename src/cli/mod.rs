@@ -15,6 +15,7 @@ pub mod known_hosts;
 pub mod launch;
 pub mod output;
 pub mod passphrase;
+pub mod post;
 pub mod project;
 pub mod select;
 pub mod ssh_config;

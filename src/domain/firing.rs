@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::{JobName, RunId};
 use super::job::{Missed, Overlap, Schedule};
+use super::notice::usual;
 use super::plan::PLAN_WITHIN;
 use super::run::RunState;
 use super::schedule::{Calendar, Firing};
@@ -354,11 +355,9 @@ impl JobState {
         self.ended.push_back(ended);
     }
 
-    /// How long a run usually takes: the median of the last that succeeded; none before there are three.
+    /// How long a run that succeeds [`usual`]ly takes.
     pub fn usual(&self) -> Option<Duration> {
         let succeeded = self.ended.iter().filter(|ended| ended.state == RunState::Succeeded);
-        let mut took: Vec<u64> = succeeded.map(|ended| ended.took_ms).collect();
-        took.sort_unstable();
-        (took.len() >= 3).then(|| took.get(took.len() / 2).copied().map(Duration::from_millis)).flatten()
+        usual(succeeded.map(|ended| Duration::from_millis(ended.took_ms)).collect())
     }
 }

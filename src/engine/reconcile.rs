@@ -10,9 +10,11 @@ use super::claim::{self, Claimed};
 use super::clock;
 use super::records::{Runs, damaged};
 use super::worker::WorkError;
+use super::{history, notify};
 use crate::adapter::process;
 use crate::domain::firing::{Ended, JobState};
 use crate::domain::layout::{self, RunKeys};
+use crate::domain::notice::Notice;
 use crate::domain::run::{Carrier, Claim, Outcomes, Plan, RunRecord, RunState, Sealed, Target, Verdict};
 use crate::domain::task::{Counts, TaskRecord, TaskState};
 use crate::port::{Store, StoreError, Written};
@@ -229,26 +231,48 @@ pub async fn write_verdict<S: Store>(runs: &Runs<S>, run: &RunRecord, verdict: V
     Ok(verdict)
 }
 
-/// Does what follows from a verdict: the job's state learns of it, and the run is no longer active.
+/// Does what follows from a verdict: people are to be told, the job's state learns of it, and the run is no longer
+/// active.
 ///
 /// The mark goes last, so that whoever finds it does again what may not have been done.
 ///
 /// # Errors
 /// Where the store does not answer.
 pub async fn conclude<S: Store>(runs: &Runs<S>, run: &RunRecord, verdict: &Verdict) -> Result<(), StoreError> {
-    if run.carrier == Carrier::Scheduler {
-        let key = layout::job_state(&run.job.name);
+    let key = layout::job_state(&run.job.name);
+    let mut told = run.job.notify.is_none();
+    loop {
+        let (mut state, version) = match runs.read::<JobState>(&key).await? {
+            Some((state, version)) => (state, Some(version)),
+            None => Default::default(),
+        };
+        if state.knows_end_of(&run.run) {
+            break;
+        }
+        if !told {
+            tell_people(runs, run, verdict, &state).await?;
+            told = true;
+        }
+        let (Carrier::Scheduler, Some(version)) = (run.carrier, version) else { break };
         let took = Duration::try_from(verdict.finished_at.duration_since(run.started_at)).unwrap_or_default();
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        while let Some((mut state, version)) = runs.read::<JobState>(&key).await? {
-            if state.knows_end_of(&run.run) {
-                break;
-            }
-            state.end(Ended { run: run.run.clone(), state: verdict.state, took_ms });
-            if let Written::Done(_) = runs.swap(&key, &version, &state).await? {
-                break;
-            }
+        state.end(Ended { run: run.run.clone(), state: verdict.state, took_ms });
+        if let Written::Done(_) = runs.swap(&key, &version, &state).await? {
+            break;
         }
     }
     runs.store().remove(&layout::active(&run.run)).await
+}
+
+/// Writes down what people are to be told of the end of a run, after what `state` says of those before it.
+async fn tell_people<S: Store>(
+    runs: &Runs<S>,
+    run: &RunRecord,
+    verdict: &Verdict,
+    state: &JobState,
+) -> Result<(), StoreError> {
+    let tasks = history::load(runs, &run.run).await?.map(|view| view.tasks).unwrap_or_default();
+    let tasks = tasks.iter().map(|task| (&task.target, &task.record));
+    let notice = Notice::ended(run, verdict, tasks, state.last_verdict(), state.usual());
+    notify::enqueue(runs, run, notice, verdict.finished_at).await
 }

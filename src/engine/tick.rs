@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::claim;
 use super::clock::Clock;
 use super::fire::{self, FireError, Fired, Firer, Scheduled, skip};
+use super::notify;
 use super::reconcile::{self, Settled, conclude, reconcile, seal, write_verdict};
 use super::records::Runs;
 use super::start::{Started, write_plan};
@@ -21,6 +22,7 @@ use crate::domain::firing::Cursor;
 use crate::domain::id::{JobName, RunId};
 use crate::domain::job::Overlap;
 use crate::domain::layout::{self, Key};
+use crate::domain::notice::Notice;
 use crate::domain::plan::target;
 use crate::domain::run::{Carrier, RunRecord, RunState, Sealed, Target, Verdict};
 use crate::domain::task::{Counts, TaskState};
@@ -301,7 +303,9 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         if targets.is_empty() {
             return Ok(Ok(seal_as(RunState::Skipped, "no running instance matches".to_owned()).await?));
         }
-        Ok(Ok(write_plan(runs, record, targets).await?))
+        let plan = write_plan(runs, record, targets).await?;
+        notify::enqueue(runs, record, Notice::started(record), now).await?;
+        Ok(Ok(plan))
     }
 }
 

@@ -9,7 +9,7 @@ use sshjob::domain::job::resolve::Layers;
 use sshjob::domain::job::{Job, Notify, SecretRef};
 use sshjob::domain::location::Location;
 use sshjob::domain::notice::Notice;
-use sshjob::domain::run::{RunRecord, RunState, SCHEMA, Target, Verdict};
+use sshjob::domain::run::{Carrier, RunRecord, RunState, SCHEMA, Target, Verdict};
 use sshjob::domain::script::ScriptRef;
 use sshjob::domain::task::{Counts, TaskRecord, TaskState};
 use sshjob::port::Notifier as _;
@@ -41,6 +41,8 @@ pub fn record(notify: &str) -> RunRecord {
         scheduled_for: Some("2026-11-22T22:15:00Z".parse().unwrap()),
         started_at,
         plan_before: started_at,
+        carrier: Carrier::Caller,
+        skipped: None,
     }
 }
 

@@ -148,7 +148,12 @@ impl Args {
         };
         let layers = workspace.layers(request);
         let settled = layers.settle(&file.settings);
-        Ok((layers.resolve(file).map_err(refuse)?, settled))
+        let mut job = layers.resolve(file).map_err(refuse)?;
+        if self.job.is_none() {
+            // Who runs a command by hand is there to see how it ends.
+            job.notify = None;
+        }
+        Ok((job, settled))
     }
 
     /// Who selects hosts and names a job that is none most likely meant a command.

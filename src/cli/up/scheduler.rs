@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::book::{Book, Jobs, Mark, News, mark};
@@ -21,6 +21,7 @@ use crate::cli::access::actor;
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::output::verdict;
 use crate::cli::output::words::number;
+use crate::cli::post::{POST_EVERY, post};
 use crate::cli::select::ProjectInventory;
 use crate::domain::id::RunId;
 use crate::domain::run::{Carrier as CarriedBy, RunRecord, Verdict};
@@ -127,6 +128,8 @@ impl Scheduler {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut files = Instant::now() + FILES_EVERY;
+        // People are told beside all else: a server that is down holds up nothing.
+        let posting = self.keep_posting();
         loop {
             tokio::select! {
                 biased;
@@ -150,6 +153,8 @@ impl Scheduler {
             }
         }
         let is_clean = self.leave(&mut signals).await;
+        posting.abort();
+        self.post().await;
         self.teller.finish();
         Ok(if is_clean { Exit::Success } else { Exit::Interrupted })
     }
@@ -183,8 +188,31 @@ impl Scheduler {
                 waiting = self.advance(waiting).await;
             }
         }
+        self.post().await;
         let complete = self.teller.finish();
         Ok(if complete { self.exit } else { self.exit.min(Exit::Unavailable) })
+    }
+
+    fn keep_posting(&self) -> AbortHandle {
+        let (runs, workspace, troubles) =
+            (self.runs.clone(), Arc::clone(self.book.workspace()), self.troubles.0.clone());
+        let posting = tokio::spawn(async move {
+            loop {
+                for trouble in post(&runs, &workspace.root).await {
+                    // The scheduler that would say it is going.
+                    let _ = troubles.send(trouble).await;
+                }
+                tokio::time::sleep(POST_EVERY).await;
+            }
+        });
+        posting.abort_handle()
+    }
+
+    /// Tells people once what there is to tell.
+    async fn post(&mut self) {
+        for (what, why) in post(&self.runs, &self.book.workspace().root).await {
+            self.teller.trouble(&what, &why);
+        }
     }
 
     async fn tick_once(&mut self) -> Vec<RunId> {

@@ -1,0 +1,27 @@
+//! Telling people of runs: what is due in the outbox is sent, and whoever cannot be told is told again later.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::access::notifier;
+use crate::adapter::dir::Dir;
+use crate::engine::clock::Clock;
+use crate::engine::notify::{Delivery, deliver};
+use crate::engine::records::Runs;
+
+/// How often a scheduler looks into the outbox.
+pub const POST_EVERY: Duration = Duration::from_secs(3);
+
+/// Sends what is due, and returns what could not be sent: of what, and why. What is tried again later says so.
+pub async fn post(runs: &Runs<Dir>, project: &Path) -> Vec<(String, String)> {
+    let Delivery { troubles, .. } = match deliver(runs, &notifier(project), Clock::System.now()).await {
+        Ok(delivery) => delivery,
+        Err(error) => return vec![("notifications".to_owned(), error.to_string())],
+    };
+    let tell = |trouble: crate::engine::notify::Trouble| {
+        let channel = trouble.channel.map_or_else(String::new, |channel| format!(" by `{channel}`"));
+        let then = if trouble.given_up { "given up" } else { "`sshjob up` tries again" };
+        (format!("telling of {}{channel}", trouble.run), format!("{}; {then}", trouble.why))
+    };
+    troubles.into_iter().map(tell).collect()
+}
