@@ -10,7 +10,6 @@
 //! | a gap of a day (Apia, 2011) or one that ends on a day that does not match | skipped, or an error after two hours | fires once after the gap | no firing is dropped in silence. [`gap_beyond_croner_fires_once`] |
 //! | `L` beside `W` in one field (`L,15W`) | read as `LW` | the last day, and the working day nearest to the 15th | they are two items of a list. Not generated together; [`last_day_beside_a_working_day_stays_one`] |
 //! | `L-3` | unknown | the third day before the last | EventBridge has it. Tested beside the pattern |
-//! | a working day that the month does not have (`31W` in June) | none | none | the same |
 
 use std::cell::Cell;
 
