@@ -217,15 +217,12 @@ async fn change_hosts(world: Arc<World>) {
             return;
         }
         let n = state.rng.below(HOSTS);
-        match state.rng.below(3) {
-            0 => {
-                state.hosts[n].is_listed ^= true;
-                state.hit("a host came or went".to_owned());
-            }
-            _ => {
-                state.hosts[n].is_up ^= true;
-                state.hit("a host went down or up".to_owned());
-            }
+        if state.rng.below(3) == 0 {
+            state.hosts[n].is_listed ^= true;
+            state.hit("a host came or went".to_owned());
+        } else {
+            state.hosts[n].is_up ^= true;
+            state.hit("a host went down or up".to_owned());
         }
     }
 }

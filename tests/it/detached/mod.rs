@@ -51,8 +51,7 @@ impl Host {
         for dir in ["home", "spare", "bin"] {
             std::fs::create_dir(root.path().join(dir)).unwrap();
         }
-        Self { root, sh: "/bin/sh".into(), path: None, variables: Vec::new(), mounts: None }
-        Self { root, sh: "/bin/sh".into(), path: None, mounts: None, traces: None }
+        Self { root, sh: "/bin/sh".into(), path: None, variables: Vec::new(), mounts: None, traces: None }
     }
 
     /// The same with `shell` in the place of `/bin/sh`; `None`, said aloud, where it is not installed.

@@ -19,7 +19,7 @@ fn kind(key: &Key) -> String {
     let last = key.as_str().rsplit('/').next().unwrap_or_default();
     match key.as_str().split('/').next().unwrap_or_default() {
         "runs" if last.ends_with(".targets.json") => "targets".to_owned(),
-        "runs" if last.ends_with(".claim") => "claim".to_owned(),
+        "runs" if last.rsplit('.').next() == Some("claim") => "claim".to_owned(),
         "runs" if last.starts_with(|c: char| c.is_ascii_digit()) => "outcomes".to_owned(),
         "runs" => last.to_owned(),
         "state" if last == "cursor.json" => "cursor".to_owned(),
