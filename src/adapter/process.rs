@@ -2,18 +2,23 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::sync::LazyLock;
 
 use crate::domain::run::Holder;
 
 /// Names this process; `None` where `/proc` does not tell.
 pub fn this() -> Option<Holder> {
-    let pid = std::process::id();
-    Some(Holder { machine: machine()?, pid, started: started(pid).ok()?? })
+    // It stays the same for as long as the process lives, and is asked for at every claim.
+    static THIS: LazyLock<Option<Holder>> = LazyLock::new(|| {
+        let pid = std::process::id();
+        Some(Holder { machine: machine()?, pid, started: started(pid).ok()?? })
+    });
+    THIS.clone()
 }
 
 /// Whether `holder` has certainly ended. A process of another machine is never said to have ended.
 pub fn has_ended(holder: &Holder) -> bool {
-    machine().is_some_and(|here| here == holder.machine)
+    this().is_some_and(|this| this != *holder && this.machine == holder.machine)
         && match started(holder.pid) {
             Ok(None) => true,
             Ok(Some(started)) => started != holder.started,

@@ -44,7 +44,6 @@ pub(crate) struct State {
     pub(crate) verdicts: BTreeMap<RunId, Timestamp>,
     /// Where the first cursor stood.
     pub(crate) first_cursor: Option<Timestamp>,
-    pub(crate) cursors: Vec<String>,
     /// What went wrong, and how often.
     pub(crate) faults: BTreeMap<String, u64>,
     /// What must never be.
@@ -96,7 +95,6 @@ impl World {
             decisions: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             first_cursor: None,
-            cursors: Vec::new(),
             faults: BTreeMap::new(),
             violations: Vec::new(),
         };

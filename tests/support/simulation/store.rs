@@ -115,7 +115,6 @@ impl State {
             "cursor" => {
                 let cursor: Cursor = serde_json::from_slice(bytes).unwrap();
                 self.first_cursor.get_or_insert(cursor.ticked);
-                self.cursors.push(format!("{now} {cursor:?}"));
             }
             "result.json" => {
                 let run: RunId = key.as_str().split('/').nth(2).unwrap().parse().unwrap();
