@@ -212,7 +212,7 @@ struct Stretch {
     first: Timestamp,
     last: Timestamp,
     count: u64,
-    /// The latest of them.
+    /// The latest of them: those that may run, and the one before.
     recent: VecDeque<Firing>,
 }
 
@@ -239,7 +239,7 @@ fn stretches(
                 Some(stretch) if stretch.kind == kind => {
                     stretch.last = firing.at;
                     stretch.count += 1;
-                    if stretch.recent.len() == MOST_AT_ONCE {
+                    if stretch.recent.len() > MOST_AT_ONCE {
                         stretch.recent.pop_front();
                     }
                     stretch.recent.push_back(firing);
@@ -259,6 +259,7 @@ fn stretches(
 impl Stretch {
     /// Tells the latest `wanted` firings as such that run, and those before them as skipped.
     fn tell(&self, wanted: usize, schedule: &Schedule, calendar: &Calendar, now: Timestamp, turns: &mut Vec<Turn>) {
+        let wanted = wanted.min(MOST_AT_ONCE);
         let run: Vec<&Firing> = self.recent.iter().rev().take(wanted).rev().collect();
         let skipped = self.count.saturating_sub(run.len() as u64);
         if skipped > 0 {

@@ -93,7 +93,7 @@ impl<S: Store, C: Scripts> Firer<S, C> {
             // What somebody decided and did not live to carry out comes first.
             if let Some(decided) = &state.decided {
                 if !state.is_carried_out(&RunId::of_firing(&job.name, decided.at)) {
-                    self.carry_out(job, decided, now).await?;
+                    fired.extend(self.carry_out(job, decided, now).await?);
                 }
                 after = after.max(decided.until);
             }
@@ -111,7 +111,7 @@ impl<S: Store, C: Scripts> Firer<S, C> {
                 let Written::Done(written) = written else { continue 'again };
                 (state, version) = (next, Some(written));
                 if let Some(decided) = state.decided.as_ref().filter(|_| !is_longer) {
-                    fired.push(self.carry_out(job, decided, now).await?);
+                    fired.extend(self.carry_out(job, decided, now).await?);
                 }
             }
             return Ok(());
@@ -129,8 +129,8 @@ impl<S: Store, C: Scripts> Firer<S, C> {
         Ok(())
     }
 
-    /// Does what was decided, as far as it is not done.
-    async fn carry_out(&self, job: &Job, decided: &Decided, now: Timestamp) -> Result<Fired, FireError> {
+    /// Does what was decided, as far as it is not done; none where it is.
+    async fn carry_out(&self, job: &Job, decided: &Decided, now: Timestamp) -> Result<Option<Fired>, FireError> {
         let run = RunId::of_firing(&job.name, decided.at);
         let keys = RunKeys::new(&run);
         let mut skipped = match &decided.fate {
@@ -138,16 +138,23 @@ impl<S: Store, C: Scripts> Firer<S, C> {
             Fate::Skip(why) => Some(why.reason(decided.until)),
         };
         if self.runs.run(&run).await?.is_some() {
-            return Ok(fired(run, skipped));
+            return Ok(None);
         }
-        if skipped.is_none() && decided.plan_before < now {
-            skipped = Some("the scheduler that decided to run it ended, and the next came too late".to_owned());
-        }
-        let script = match (&skipped, self.scripts.script(job).await) {
-            (_, Ok(script)) => script,
-            // Nothing of a skipped run is ever sent anywhere.
-            (Some(_), Err(_)) => Vec::new(),
-            (None, Err(why)) => return Err(FireError::Script(why)),
+        let is_late = decided.plan_before < now;
+        let script = match self.scripts.script(job).await {
+            Ok(script) => {
+                if is_late && skipped.is_none() {
+                    let why = "the scheduler that decided to run it ended, and the next came after its deadline";
+                    skipped = Some(why.to_owned());
+                }
+                script
+            }
+            Err(why) if is_late || skipped.is_some() => {
+                // Nothing of a skipped run is ever sent anywhere.
+                skipped.get_or_insert_with(|| format!("its script could not be had until its deadline: {why}"));
+                Vec::new()
+            }
+            Err(why) => return Err(FireError::Script(why)),
         };
         let record = RunRecord {
             schema: SCHEMA.to_owned(),
@@ -167,21 +174,18 @@ impl<S: Store, C: Scripts> Firer<S, C> {
             // After the mark: while that stands nobody takes the script for unused.
             self.runs.store().create(&layout::blob(&record.script.sha256), script).await?;
         }
-        self.runs.create(&keys.run(), &record).await?;
+        // Before the claim: where that stands all of this is done.
         for earlier in &decided.replaces {
             control::cancel(&self.runs, earlier, &format!("run {run}")).await?;
         }
+        self.runs.create(&keys.run(), &record).await?;
         if let Some(reason) = &skipped {
             write_verdict(&self.runs, &record, skip(reason.clone(), now)).await?;
         }
-        Ok(fired(run, skipped))
-    }
-}
-
-fn fired(run: RunId, skipped: Option<String>) -> Fired {
-    match skipped {
-        None => Fired::Run(run),
-        Some(reason) => Fired::Skipped(run, reason),
+        Ok(Some(match skipped {
+            None => Fired::Run(run),
+            Some(reason) => Fired::Skipped(run, reason),
+        }))
     }
 }
 

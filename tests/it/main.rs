@@ -37,6 +37,7 @@
 //! | `up` | that the scheduler fires what is due and carries it to its end, whatever happens to it and to its files; `up_killed` when it is killed at fifty random moments |
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `sudo` | whom one becomes by sudo, what is refused in which words, and that all of it ends |
+//! | `tick` | what becomes of firings whatever the clock, the inventory and earlier runs do |
 //! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
 //! | `wild` | what is said of hosts as they really are: every login shell, login, home and server setting |
 //! | `watchdog` | that nothing runs on where nobody listens any more, however that came about |
@@ -94,6 +95,7 @@ mod store_contract;
 mod store_dir;
 mod store_memory;
 mod sudo;
+mod tick;
 mod trust;
 mod up;
 mod up_killed;

@@ -107,6 +107,9 @@ impl State {
                 let Some(decided) = state.decided else { return };
                 let job = key.as_str().rsplit('/').next().unwrap().trim_end_matches(".json").parse().unwrap();
                 let known = self.decisions.entry(job).or_default();
+                if known.last().is_some_and(|last| decided.until < last.until) {
+                    self.violations.push(format!("{key}: {} was decided after {:?}", decided.at, known.last()));
+                }
                 match known.last_mut() {
                     Some(last) if last.at == decided.at => *last = decided,
                     _ => known.push(decided),

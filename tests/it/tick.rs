@@ -1,0 +1,264 @@
+use std::sync::{Arc, Mutex};
+
+use jiff::{SignedDuration, Timestamp};
+use sshjob::domain::firing::Cursor;
+use sshjob::domain::instance::{Addresses, Instance, InstanceState};
+use sshjob::domain::job::Job;
+use sshjob::domain::job::file::JobFile;
+use sshjob::domain::job::resolve::Layers;
+use sshjob::domain::layout;
+use sshjob::domain::run::RunState;
+use sshjob::domain::schedule::Calendar;
+use sshjob::engine::clock::{Clock, Simulated};
+use sshjob::engine::fire::{Fired, Firer, Scheduled};
+use sshjob::engine::history;
+use sshjob::engine::records::Runs;
+use sshjob::engine::tick::{Standing, Ticked, Ticker};
+use sshjob::port::{Inventory, InventoryError, Scripts};
+
+use crate::support::memory::Memory;
+
+/// An inventory and scripts that can be broken.
+#[derive(Clone, Default)]
+struct Around {
+    inventory_down: Arc<Mutex<bool>>,
+    unreadable: Arc<Mutex<Option<String>>>,
+}
+
+impl Inventory for Around {
+    async fn select(&self, job: &Job) -> Result<Vec<Instance>, InventoryError> {
+        if *self.inventory_down.lock().unwrap() {
+            return Err(InventoryError::Unavailable { at: "ec2".to_owned(), why: "throttled".to_owned() });
+        }
+        let instance = Instance {
+            id: "i-1".parse().unwrap(),
+            account: "1".to_owned(),
+            region: "r".to_owned(),
+            zone: None,
+            addresses: Addresses { private: Some("10.0.0.1".to_owned()), ..Addresses::default() },
+            tags: [("Role".to_owned(), "web".to_owned())].into(),
+            state: InstanceState::Running,
+            port: None,
+            user: None,
+        };
+        Ok(job.targets.selector.choose(vec![instance]))
+    }
+}
+
+impl Scripts for Around {
+    async fn script(&self, job: &Job) -> Result<Vec<u8>, String> {
+        match self.unreadable.lock().unwrap().as_deref() {
+            Some(name) if name == job.name.as_str() => Err("it cannot be read".to_owned()),
+            _ => Ok(b"true".to_vec()),
+        }
+    }
+}
+
+struct Rig {
+    runs: Runs<Memory>,
+    around: Around,
+    jobs: Vec<Scheduled>,
+}
+
+fn scheduled(name: &str, settings: &str) -> Scheduled {
+    let text = format!("targets: {{ tags: {{ Role: web }} }}\nrun: x\n{settings}");
+    let mut job = Layers::default().resolve(JobFile::parse(&text, "job.yaml", name).unwrap()).unwrap();
+    job.name = name.parse().unwrap();
+    let calendar = Calendar::new(&job.name, &job.schedule).unwrap();
+    Scheduled { job, calendar }
+}
+
+impl Rig {
+    fn new(jobs: &[(&str, &str)]) -> Self {
+        let jobs = jobs.iter().map(|(name, settings)| scheduled(name, settings)).collect();
+        Self { runs: Runs::new(Memory::default()), around: Around::default(), jobs }
+    }
+
+    /// Ticks at this time of the day.
+    async fn tick(&self, time: &str) -> Ticked {
+        let epoch: Timestamp = format!("2026-11-22T{time}Z").parse().unwrap();
+        let since = tokio::time::Instant::now();
+        let clock = Clock::Simulated(Simulated { epoch, since, ahead: SignedDuration::ZERO });
+        let firer = Firer { runs: self.runs.clone(), scripts: self.around.clone(), actor: "test".to_owned() };
+        let ticker = Ticker { firer, inventory: self.around.clone(), clock };
+        ticker.tick(&self.jobs, epoch).await.unwrap()
+    }
+
+    /// Every run there is: its id without the job, its state, why.
+    async fn told(&self) -> Vec<String> {
+        let listed = history::list(&self.runs, None, None, 1000).await.unwrap();
+        let mut told: Vec<String> = Vec::new();
+        for run in listed {
+            let summary = run.summary.unwrap();
+            let reason = summary.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            told.push(format!("{} {}{reason}", run.run, summary.state.as_str()));
+        }
+        told.sort();
+        told
+    }
+}
+
+/// What came of firings, in short.
+fn fired(ticked: &Ticked) -> Vec<String> {
+    let mut told: Vec<String> = ticked
+        .fired
+        .iter()
+        .map(|fired| match fired {
+            Fired::Run(run) => run.to_string(),
+            Fired::Skipped(run, why) => format!("{run}: {why}"),
+        })
+        .collect();
+    told.sort();
+    told
+}
+
+const EVERY_MINUTE: &str = "schedule: '* * * * *'\noverlap: allow\n";
+
+#[tokio::test(start_paused = true)]
+async fn tick_that_comes_twice_late_or_out_of_order_fires_once() {
+    let rig = Rig::new(&[("a", EVERY_MINUTE)]);
+    assert_eq!(fired(&rig.tick("12:00:00").await), ["a-20261122T120000Z"]);
+    assert!(fired(&rig.tick("12:00:00").await).is_empty());
+    assert_eq!(fired(&rig.tick("12:02:10").await), ["a-20261122T120100Z", "a-20261122T120200Z"]);
+    assert!(fired(&rig.tick("12:01:00").await).is_empty());
+    assert_eq!(rig.told().await.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clock_that_goes_back_an_hour_fires_nothing_again() {
+    let rig = Rig::new(&[("a", "schedule: '*/30 * * * *'\noverlap: allow\n")]);
+    rig.tick("12:00:00").await;
+    rig.tick("12:30:00").await;
+    for time in ["11:30:00", "11:59:00", "12:00:00", "12:29:59", "12:30:00"] {
+        assert!(fired(&rig.tick(time).await).is_empty(), "{time}");
+    }
+    assert_eq!(fired(&rig.tick("13:00:00").await), ["a-20261122T130000Z"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clock_that_goes_on_an_hour_makes_firings_missed_as_the_policy_says() {
+    let missed = |policy: &str| format!("schedule: '*/20 * * * *'\noverlap: allow\ndeadline: 5m\nmissed: {policy}\n");
+    let (skip, latest, all) = (missed("skip"), missed("latest"), missed("all"));
+    let rig = Rig::new(&[("all", &all), ("latest", &latest), ("skip", &skip)]);
+    rig.tick("12:00:00").await;
+    let one = "missed: noticed later than the job's `deadline` allows";
+    let several = |count, last: &str| {
+        format!(
+            "missed: {count} firings, the last at 2026-11-22T{last}Z, were noticed later than the job's `missed` and \
+             `deadline` allow"
+        )
+    };
+    assert_eq!(
+        fired(&rig.tick("12:50:00").await),
+        [
+            "all-20261122T122000Z".to_owned(),
+            "all-20261122T124000Z".to_owned(),
+            format!("latest-20261122T122000Z: {one}"),
+            "latest-20261122T124000Z".to_owned(),
+            format!("skip-20261122T122000Z: {}", several(2, "12:40:00")),
+        ]
+    );
+    // One that is in time makes up for those before it.
+    assert_eq!(
+        fired(&rig.tick("13:41:00").await),
+        [
+            "all-20261122T130000Z".to_owned(),
+            "all-20261122T132000Z".to_owned(),
+            "all-20261122T134000Z".to_owned(),
+            format!("latest-20261122T130000Z: {}", several(2, "13:20:00")),
+            "latest-20261122T134000Z".to_owned(),
+            format!("skip-20261122T130000Z: {}", several(2, "13:20:00")),
+            "skip-20261122T134000Z".to_owned(),
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn firings_of_a_long_sleep_are_capped_and_the_rest_is_said() {
+    let rig = Rig::new(&[("a", "schedule: '* * * * *'\noverlap: allow\nmissed: all\ndeadline: 1m\n")]);
+    rig.tick("02:00:00").await;
+    // `overlap: allow` has a bound of its own; the first run of 02:00 is one of those that are active.
+    let fired = fired(&rig.tick("12:00:30").await);
+    assert!(fired[0].contains("missed: 499 firings, the last at 2026-11-22T10:19:00Z"), "{}", fired[0]);
+    assert_eq!(fired.iter().filter(|told| !told.contains(':')).count(), 99);
+    assert_eq!(fired.iter().filter(|told| told.ends_with("100 runs of the job are active")).count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cursor_of_a_clock_that_was_wrong_is_set_back() {
+    let rig = Rig::new(&[("a", EVERY_MINUTE)]);
+    let wrong = Cursor { ticked: "2030-01-01T00:00:00Z".parse().unwrap(), behind: std::collections::BTreeMap::new() };
+    let _ = rig.runs.create(&layout::cursor(), &wrong).await.unwrap();
+    assert_eq!(fired(&rig.tick("12:00:00").await), ["a-20261122T120000Z"]);
+    assert_eq!(fired(&rig.tick("12:01:00").await), ["a-20261122T120100Z"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn job_whose_script_is_unreadable_holds_up_no_other_and_is_made_up_for() {
+    let rig = Rig::new(&[("a", EVERY_MINUTE), ("b", EVERY_MINUTE)]);
+    *rig.around.unreadable.lock().unwrap() = Some("a".to_owned());
+    let ticked = rig.tick("12:00:00").await;
+    assert_eq!(fired(&ticked), ["b-20261122T120000Z"]);
+    assert_eq!(ticked.troubles, [("a".to_owned(), "script: it cannot be read".to_owned())]);
+    *rig.around.unreadable.lock().unwrap() = None;
+    let all = ["a-20261122T120000Z", "a-20261122T120100Z", "b-20261122T120100Z"];
+    assert_eq!(fired(&rig.tick("12:01:00").await), all);
+    assert!(fired(&rig.tick("12:01:30").await).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn inventory_that_does_not_answer_is_no_empty_fleet() {
+    let rig = Rig::new(&[("a", "schedule: '0 12 * * *'\n")]);
+    *rig.around.inventory_down.lock().unwrap() = true;
+    let ticked = rig.tick("12:00:00").await;
+    assert!(matches!(&ticked.runs[..], [(_, Standing::Waiting(why))] if why.contains("throttled")), "{ticked:?}");
+    rig.tick("12:09:00").await;
+    assert_eq!(rig.told().await, ["a-20261122T120000Z planning"]);
+    rig.tick("12:10:01").await;
+    assert_eq!(rig.told().await, ["a-20261122T120000Z failed: cannot read the inventory `ec2`: throttled"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pause_and_blackout_are_each_one_record_however_long_they_last() {
+    let blackout = "schedule: '* * * * *'\noverlap: allow\nblackout: ['2026-11-22T12:00/2026-11-22T12:03']\n";
+    let rig = Rig::new(&[("black", blackout), ("paused", "schedule: '* * * * *'\npaused: true\n")]);
+    for minute in 0..5 {
+        rig.tick(&format!("12:0{minute}:00")).await;
+    }
+    assert_eq!(
+        rig.told().await,
+        [
+            "black-20261122T120000Z skipped: no firing runs in the blackout `2026-11-22T12:00/2026-11-22T12:03`",
+            "black-20261122T120300Z running",
+            "black-20261122T120400Z running",
+            "paused-20261122T120000Z skipped: the job is paused, and no firing runs until it is not",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn overlap_skips_queues_replaces_or_allows() {
+    let job = |overlap: &str| format!("schedule: '* * * * *'\noverlap: {overlap}\n");
+    let (skip, queue, replace, allow) = (job("skip"), job("queue"), job("replace"), job("allow"));
+    let rig = Rig::new(&[("allow", &allow), ("queue", &queue), ("replace", &replace), ("skip", &skip)]);
+    rig.tick("12:00:00").await;
+    rig.tick("12:01:00").await;
+    assert_eq!(
+        rig.told().await,
+        [
+            "allow-20261122T120000Z running",
+            "allow-20261122T120100Z running",
+            "queue-20261122T120000Z running",
+            "queue-20261122T120100Z planning",
+            "replace-20261122T120000Z running: cancel asked by run replace-20261122T120100Z",
+            "replace-20261122T120100Z planning",
+            "skip-20261122T120000Z running",
+            "skip-20261122T120100Z skipped: overlap: run `skip-20261122T120000Z` is still active",
+        ]
+    );
+    // What waits longer than its deadline is skipped, and says for whom it waited.
+    rig.tick("12:12:00").await;
+    let queued = rig.told().await.into_iter().find(|told| told.starts_with("queue-20261122T120100Z")).unwrap();
+    let why = "overlap: run `queue-20261122T120000Z` was active until the deadline";
+    assert_eq!(queued, format!("queue-20261122T120100Z {}: {why}", RunState::Skipped.as_str()));
+}
