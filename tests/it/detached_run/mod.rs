@@ -2,6 +2,7 @@
 
 mod ends;
 mod flood;
+mod followed;
 mod killed;
 mod restarted;
 mod steps;
