@@ -50,7 +50,9 @@ fn host_that_hangs_holds_up_no_line_of_others() {
     world.add("wired", wire.address(), "Environment: Dev");
     // A host may take longer to answer than anybody here waits.
     start(&world, &["--connect-timeout", "10m"], ECHO);
-    ["host-0", "wired"].map(|host| wait_for(&world.path().join(host)));
+    for host in ["host-0", "wired"] {
+        wait_for(&world.path().join(host));
+    }
     wire.set(Way::Held);
     let mut child = world.command(&["logs", "last", "-f"]).spawn().unwrap();
     let lines = lines_of(&mut child);
