@@ -1,5 +1,6 @@
 //! Detached runs on real sshd hosts: started, left alone, looked at, followed and ended, by whoever has the store.
 
+mod canary;
 mod ends;
 mod flood;
 mod followed;
