@@ -1,9 +1,11 @@
 //! What `status`, `logs` and `cancel` ask of the hosts of a detached run.
 
 use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use futures_util::FutureExt as _;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::access;
 use super::context::Global;
@@ -14,15 +16,12 @@ use super::output::lines::clean;
 use super::project::Workspace;
 use crate::adapter::dir::Dir;
 use crate::domain::id::RunId;
-use crate::domain::run::RunRecord;
+use crate::domain::run::{RunRecord, Target};
 use crate::engine::clock::Clock;
 use crate::engine::collect::{Collector, Round};
 use crate::engine::history;
 use crate::engine::records::Runs;
 use crate::engine::worker::WorkError;
-
-/// How often hosts are asked that have nothing new to tell; as often as there is something where there is.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long hosts are asked that always have more to tell.
 const CATCH_UP_WITHIN: Duration = Duration::from_mins(1);
@@ -31,8 +30,8 @@ const CATCH_UP_WITHIN: Duration = Duration::from_mins(1);
 pub struct Care {
     collector: Collector<Dir>,
     run: RunRecord,
-    /// What was said of hosts that do not answer: once is enough.
-    told: HashSet<String>,
+    /// What was said of hosts: once is enough.
+    told: Mutex<HashSet<String>>,
 }
 
 impl Care {
@@ -52,64 +51,53 @@ impl Care {
         let keyring = keys::load_keys(job, &targets, &workspace.root).await?;
         let access = access::access(job, keyring, &workspace.root, runs)?;
         let collector = Collector { runs: runs.clone(), access, clock: Clock::System };
-        Ok(Some(Self { collector, run: view.record, told: HashSet::new() }))
-    }
-
-    /// Asks every host once where its task stands.
-    ///
-    /// # Errors
-    /// Where the store does not answer.
-    pub async fn look(&mut self) -> Result<Round, Fail> {
-        let round = self.collector.look(&self.run).await.map_err(refuse)?;
-        self.tell(&round);
-        Ok(round)
+        Ok(Some(Self { collector, run: view.record, told: Mutex::default() }))
     }
 
     /// Asks every host until all that it has to tell is stored, or for a minute at most: some never stop talking.
     ///
     /// # Errors
     /// Where the store does not answer.
-    pub async fn catch_up(&mut self) -> Result<(), Fail> {
-        let until = Instant::now() + CATCH_UP_WITHIN;
-        while self.look().await?.more && Instant::now() < until {}
-        Ok(())
+    pub async fn catch_up(&self) -> Result<(), Fail> {
+        let caught_up = self.collector.catch_up(&self.run, |target, why| self.tell(target, why));
+        timeout(CATCH_UP_WITHIN, caught_up).await.unwrap_or(Ok(())).map_err(refuse)
     }
 
     /// Ends every task.
     ///
     /// # Errors
     /// Where the store does not answer.
-    pub async fn end(&mut self) -> Result<Round, Fail> {
+    pub async fn end(&self) -> Result<Round, Fail> {
         let round = self.collector.end(&self.run).await.map_err(refuse)?;
-        self.tell(&round);
+        round.troubles.iter().for_each(|(target, why)| self.tell(target, why));
+        // At once: how the task ended may not be known before somebody else looks.
+        round.survivors.iter().for_each(|(target, who)| self.warn(format!("{}: {}", target.instance, clean(who))));
         Ok(round)
     }
 
-    /// Asks until nothing runs any more, or it is `until`; tells whether nothing does.
+    /// Follows every task until nothing runs any more, or it is `until`; tells whether nothing does.
     ///
     /// # Errors
     /// Where the store does not answer.
-    pub async fn watch(&mut self, until: Option<Instant>) -> Result<bool, Fail> {
-        loop {
-            let round = self.look().await?;
-            if round.running == 0 {
-                return Ok(true);
-            }
-            let pause = if round.more { Duration::ZERO } else { LOOK_EVERY };
-            let next = Instant::now() + pause;
-            if until.is_some_and(|until| until < next) {
-                return Ok(false);
-            }
-            tokio::time::sleep_until(next).await;
-        }
+    pub async fn watch(&self, until: Option<Instant>) -> Result<bool, Fail> {
+        let over =
+            self.collector.follow(&self.run, |target, why| self.tell(target, why)).map(|over| over.map(|()| true));
+        let over = match until {
+            Some(until) => timeout_at(until, over).await.unwrap_or(Ok(false)),
+            None => over.await,
+        };
+        over.map_err(refuse)
     }
 
-    fn tell(&mut self, round: &Round) {
-        for (target, why) in &round.troubles {
-            let line = format!("warning: {} was not asked: {}", target.instance, clean(why));
-            if self.told.insert(line.clone()) {
-                notice(&line);
-            }
+    fn tell(&self, target: &Target, why: &str) {
+        self.warn(format!("{} was not asked: {}", target.instance, clean(why)));
+    }
+
+    fn warn(&self, what: String) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if !told.contains(&what) {
+            notice(&format!("warning: {what}"));
+            told.insert(what);
         }
     }
 }

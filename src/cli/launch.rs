@@ -139,7 +139,7 @@ pub async fn launch(mut launch: Launch, workspace: &Workspace, runs: Runs<Dir>, 
 
 /// Waits for detached scripts to end, then shows how the run stands; `exit` is what it comes to if they run on.
 async fn wait_for(runs: &Runs<Dir>, run: &RunId, wait: Duration, exit: Exit, global: &Global) -> Result<Exit, Fail> {
-    if let Some(mut care) = Care::of(runs, run, global).await? {
+    if let Some(care) = Care::of(runs, run, global).await? {
         care.watch(Some(Instant::now() + wait)).await?;
     }
     let mut console = Console::new(global.color);

@@ -123,6 +123,9 @@ pub struct TaskRecord {
     /// Whether the host has said that a detached script runs there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirmed: bool,
+    /// What was still there of a detached script when it was ended, until its reason tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub survivors: Option<String>,
     /// The fingerprint of the host key that was seen, as `SHA256:…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_key: Option<String>,
@@ -144,6 +147,7 @@ impl TaskRecord {
             stderr_bytes: 0,
             truncated: false,
             confirmed: false,
+            survivors: None,
             host_key: None,
         }
     }
@@ -156,10 +160,19 @@ impl TaskRecord {
             return false;
         }
         if news.state.is_final() {
+            let survivors = news.survivors.clone().or(self.survivors.take());
             *self = news.clone();
+            self.survivors = None;
+            // Whoever ended it and whoever saw its end may be two.
+            if let Some(survivors) = survivors {
+                self.reason = Some(self.reason.take().map_or(survivors.clone(), |why| format!("{why}; {survivors}")));
+            }
             return true;
         }
         let before = self.clone();
+        if news.survivors.is_some() {
+            self.survivors.clone_from(&news.survivors);
+        }
         self.stdout_bytes = self.stdout_bytes.max(news.stdout_bytes);
         self.stderr_bytes = self.stderr_bytes.max(news.stderr_bytes);
         self.confirmed |= news.confirmed;

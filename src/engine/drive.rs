@@ -1,11 +1,13 @@
 //! Carries a run of this process to its verdict: wave by wave, under a lease that others can see.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::event::{Event, Head};
 use super::gate::Stop;
@@ -25,6 +27,9 @@ const RENEW_EVERY: Duration = Duration::from_secs(10);
 
 /// How often a run that another process drives is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long after its `timeout` it must be known how a detached script of a canary has ended.
+const KNOWN_WITHIN: Duration = Duration::from_mins(2);
 
 /// How a run of this process ended.
 #[derive(Debug, Clone)]
@@ -265,32 +270,53 @@ impl Drop for NotifyAtEnd {
     }
 }
 
-/// Waits until every task of a wave is final or runs without us, and tells whether none has failed.
+/// Waits until every task of a wave is final, and tells whether none has failed. What runs detached is looked after until
+/// then, or until its time must be over: what is not known to have succeeded has not.
 async fn wave_succeeded<S: Store, F: Fleet<S>>(
     worker: &Worker<S, F>,
     run: &RunRecord,
     from: u32,
     to: u32,
 ) -> Result<bool, WorkError> {
+    let detached = run.job.mode.is_detached();
+    let looking = worker.access.look_after(&worker.runs, run, worker.clock);
+    tokio::pin!(looking);
+    let (mut awaited, mut deadline) = (HashSet::new(), None);
     loop {
-        let mut counts = Counts::default();
-        let mut wanted = 0_u32;
+        let (mut unstarted, mut failed, mut running) = (false, false, HashSet::new());
         for n in from..to {
-            let targets = worker.runs.targets(&run.run, n).await?.map_or(0, |targets| targets.targets.len());
-            wanted = wanted.saturating_add(u32::try_from(targets).unwrap_or(u32::MAX));
-            if let Some((outcomes, _)) = worker.runs.outcomes(&run.run, n).await? {
-                let detached = run.job.mode.is_detached();
-                let is_done = |state: TaskState| state.is_final() || detached && state == TaskState::Running;
-                outcomes.tasks.values().filter(|task| is_done(task.state)).for_each(|task| counts.add(task.state));
+            let targets = worker.runs.targets(&run.run, n).await?.map(|targets| targets.targets).unwrap_or_default();
+            let outcomes = worker.runs.outcomes(&run.run, n).await?;
+            let mut tasks = outcomes.map(|(outcomes, _)| outcomes.tasks).unwrap_or_default();
+            for target in targets {
+                match tasks.remove(&target.instance) {
+                    Some(record) if record.state.is_final() => {
+                        failed |= record.state != TaskState::Succeeded;
+                        if awaited.remove(&target.instance) {
+                            let (stdout, stderr) = (Head::default(), Head::default());
+                            let target = Arc::new(target);
+                            worker.tell(Event::TaskFinished { target, record, stdout, stderr }).await;
+                        }
+                    }
+                    Some(record) if detached && record.state == TaskState::Running => {
+                        running.insert(target.instance);
+                    }
+                    _ => unstarted = true,
+                }
             }
         }
-        if counts.total() == wanted {
-            return Ok(counts.errors() == 0);
+        if !unstarted {
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + run.job.timeout.0 + KNOWN_WITHIN);
+            if failed || running.is_empty() || Instant::now() >= deadline {
+                return Ok(!failed && running.is_empty());
+            }
+            awaited = running;
         }
         if worker.gate.stopped().is_some() {
             return Ok(false);
         }
         tokio::select! {
+            () = &mut looking, if !awaited.is_empty() => {}
             () = worker.batch_ended.notified() => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }

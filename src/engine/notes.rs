@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::mem::take;
 use std::sync::{Mutex, PoisonError};
 
-use super::collect::Fault;
 use super::records::{Runs, damaged};
+use super::visit::Fault;
 use crate::domain::id::{InstanceId, RunId};
 use crate::domain::layout::{Key, RunKeys};
 use crate::domain::task::TaskRecord;
@@ -24,7 +24,8 @@ type Records = BTreeMap<InstanceId, TaskRecord>;
 pub(super) struct Notes<'a, S> {
     runs: &'a Runs<S>,
     run: &'a RunId,
-    n: u32,
+    /// Which batch.
+    pub(super) n: u32,
     /// What is to be written next.
     waiting: Mutex<Records>,
     /// What the store held after the last write, or why there was none; whoever holds it writes.

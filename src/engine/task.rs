@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::{Access, Seen};
+use super::clock::Clock;
+use super::collect::Collector;
 use super::event::{Event, Head};
 use super::gate::Stop;
 use super::ledger::LedgerError;
 use super::listen::{Heard, Missing, Refusal, Speaker, Status, listen};
 use super::question::{Answer, ask};
+use super::records::Runs;
 use super::spool::Spool;
 use super::worker::{Batch, Shipment, Worker};
 use crate::adapter::ssh::{self, ConnectError};
@@ -17,7 +20,7 @@ use crate::domain::delivery::sudo::explain;
 use crate::domain::delivery::{Parcel, Token};
 use crate::domain::detached::{self, read_start};
 use crate::domain::job::{Job, Sudo};
-use crate::domain::run::Target;
+use crate::domain::run::{RunRecord, Target};
 use crate::domain::task::{TaskRecord, TaskState};
 use crate::port::Store;
 
@@ -29,6 +32,9 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 
 /// More than any answer to a start has.
 const MAX_START_ANSWER: u64 = 1024;
+
+/// How long to wait for a store that did not answer.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// One attempt on one host.
 pub struct Task<'a, S, F> {
@@ -83,6 +89,9 @@ pub trait Fleet<S>: Clone + Send + Sync + 'static {
         ready: Self::Ready,
         record: TaskRecord,
     ) -> impl Future<Output = Attempt> + Send;
+
+    /// Looks after what of `run` runs detached, for as long as it is polled.
+    fn look_after(&self, runs: &Runs<S>, run: &RunRecord, clock: Clock) -> impl Future<Output = ()> + Send;
 }
 
 impl<S: Store, F: Fleet<S>> Task<'_, S, F> {
@@ -134,6 +143,17 @@ impl<S: Store> Fleet<S> for Access<S> {
 
     async fn run(&self, task: &Task<'_, S, Self>, ready: Connected, record: TaskRecord) -> Attempt {
         task.deliver(ready, record).await
+    }
+
+    async fn look_after(&self, runs: &Runs<S>, run: &RunRecord, clock: Clock) {
+        let collector = Collector { runs: runs.clone(), access: self.clone(), clock };
+        let complain = |target: &Target, why: &str| tracing::info!(instance = %target.instance, why, "was not asked");
+        while let Err(error) = collector.follow(run, complain).await {
+            tracing::warn!(run = %run.run, %error, "what runs detached is not known");
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        }
+        // With a verdict there is nothing left to look after.
+        std::future::pending().await
     }
 }
 

@@ -17,9 +17,11 @@ use sshjob::engine::start::{Started, start};
 use sshjob::engine::worker::WorkError;
 use sshjob::port::{Store as _, Written};
 
+use crate::support::eventually::wait_for;
 use crate::support::key::Login;
 use crate::support::memory::{Fault, Memory};
 use crate::support::rig;
+use crate::support::world::{World, said};
 
 /// More writes than settling a run of one batch makes.
 const MANY: usize = 20;
@@ -127,4 +129,26 @@ async fn worker_takes_over_from_one_that_died_before_its_first_record() {
     assert!(Ledger::open(runs.clone(), &started.run.run, 0, "second").await.is_err(), "its claim was taken");
     let (_, known) = Ledger::open(runs, &started.run.run, 0, "third").await.unwrap();
     assert_eq!(known.len(), 1);
+}
+
+/// Cause: whoever waited was told twice a second.
+#[test]
+fn what_cannot_be_settled_is_told_once() {
+    let world = World::new(1);
+    let started = world.path().join("started");
+    let script = format!("touch {}; sleep 600", started.display());
+    let mut driver = world.command(&["run", "--id", "one", "-t", "Environment=Dev", "--", &script]).spawn().unwrap();
+    wait_for(&started);
+    driver.kill().unwrap();
+    driver.wait().unwrap();
+    let runs = world.path().join(".local/state/sshjob/runs/adhoc");
+    let run = std::fs::read_dir(runs).unwrap().next().unwrap().unwrap().path();
+    // Nobody can take the claim of what died.
+    let claim = run.join("batches/0.claim");
+    std::fs::remove_file(&claim).unwrap();
+    std::fs::create_dir(&claim).unwrap();
+    let output = world.sshjob(&["status", "last"]);
+    let warned = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(warned.matches("warning: cannot settle what is left of `adhoc-").count(), 1, "{warned}");
 }

@@ -1,6 +1,8 @@
 //! A wire to a host, which can be cut in every way that wires are cut.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -26,6 +28,7 @@ pub(crate) enum Way {
 pub(crate) struct Wire {
     address: SocketAddr,
     way: watch::Sender<Way>,
+    connections: Arc<AtomicUsize>,
     _runtime: Runtime,
 }
 
@@ -36,17 +39,25 @@ impl Wire {
         let (way, ways) = watch::channel(Way::Open);
         let address = loopback::free(1)[0];
         let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
         runtime.spawn(async move {
             while let Ok((here, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(carry(here, end, ways.clone()));
             }
         });
-        Self { address, way, _runtime: runtime }
+        Self { address, way, connections, _runtime: runtime }
     }
 
     /// Where it begins.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many connections were made so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Changes what becomes of what is sent, on every connection.

@@ -10,6 +10,7 @@ use crate::cli::output::lines::Lines;
 use crate::domain::id::{InstanceId, RunId};
 use crate::domain::layout::Stream;
 use crate::domain::quantity::ByteSize;
+use crate::domain::task::TaskRecord;
 use crate::engine::history::{Task, kept};
 use crate::engine::pieces::{Piece, Pieces};
 use crate::engine::records::Runs;
@@ -98,6 +99,12 @@ impl<'a, S: Store> Followed<'a, S> {
         Self { attempt, tails: args.streams().into_iter().map(tail).collect() }
     }
 
+    /// Whether `record`, which tells of output once it is stored, tells of more than was shown.
+    fn is_behind(&self, record: &TaskRecord) -> bool {
+        let stored = |stream| if stream == Stream::Out { record.stdout_bytes } else { record.stderr_bytes };
+        self.tails.iter().any(|tail| tail.pieces.end() < stored(tail.stream))
+    }
+
     async fn advance(&mut self, console: &mut Console) -> Result<bool, StoreError> {
         let mut whole = true;
         for tail in &mut self.tails {
@@ -155,7 +162,7 @@ pub(super) async fn follow<S: Store>(
                 whole &= shown.finish(task, max, console).await?;
                 followed.remove(instance);
                 done.insert(instance.clone());
-            } else {
+            } else if !view.record.job.mode.is_detached() || shown.is_behind(&task.record) {
                 whole &= shown.advance(console).await?;
             }
         }

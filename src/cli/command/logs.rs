@@ -79,7 +79,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
             None
         }
     };
-    let Some(mut care) = care else { return show(&args, global.output, &runs, &mut console).await };
+    let Some(care) = care else { return show(&args, global.output, &runs, &mut console).await };
     if !args.follow {
         care.catch_up().await?;
         return show(&args, global.output, &runs, &mut console).await;

@@ -50,10 +50,10 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     // Who cannot log in to the hosts may still see what is known of them.
     match Care::of(&runs, &run, &global).await {
         Ok(None) => {}
-        Ok(Some(mut care)) if args.wait => {
+        Ok(Some(care)) if args.wait => {
             care.watch(None).await?;
         }
-        Ok(Some(mut care)) => {
+        Ok(Some(care)) => {
             care.catch_up().await?;
         }
         Err(fail) => console.err(format!("warning: the hosts are not asked: {}\n", fail.message)),
@@ -97,7 +97,7 @@ pub async fn show<S: Store>(args: &Args, format: Format, runs: &Runs<S>, console
 pub async fn current<S: Store>(runs: &Runs<S>, run: &RunId, console: &mut Console) -> Result<RunView, Fail> {
     if let Err(error) = refresh(runs, run, Clock::System.now()).await {
         // Who may only read may still look.
-        console.err(format!("warning: cannot settle what is left of `{run}`: {error}\n"));
+        console.err_once(format!("warning: cannot settle what is left of `{run}`: {error}\n"));
     }
     let view = load(runs, run).await?;
     view.ok_or_else(|| Fail::usage(format!("run `{run}` was removed a moment ago")))

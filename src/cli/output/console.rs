@@ -35,6 +35,8 @@ pub struct Console {
     err: Side,
     bar: Option<ProgressBar>,
     failed: bool,
+    /// What was said last that is said once.
+    repeated: String,
 }
 
 impl Console {
@@ -47,13 +49,15 @@ impl Console {
             err: side(Box::new(io::stderr()), err),
             bar: None,
             failed: false,
+            repeated: String::new(),
         }
     }
 
     /// A console that writes elsewhere: where neither is a terminal, or both are ones without colour.
     pub fn with(out: impl Write + Send + 'static, err: impl Write + Send + 'static, terminal: bool) -> Self {
         let side = |writer| Side { writer, terminal, color: false, open: true };
-        Self { out: side(Box::new(out)), err: side(Box::new(err)), bar: None, failed: false }
+        let (out, err) = (side(Box::new(out)), side(Box::new(err)));
+        Self { out, err, bar: None, failed: false, repeated: String::new() }
     }
 
     /// Keeps what is written from now on out of the way of `bar`.
@@ -84,6 +88,14 @@ impl Console {
             Some(bar) => bar.suspend(|| err.write(bytes.as_ref())),
             None => err.write(bytes.as_ref()),
         };
+    }
+
+    /// Writes a message that would be the same again and again, once.
+    pub fn err_once(&mut self, text: String) {
+        if text != self.repeated {
+            self.err(&text);
+            self.repeated = text;
+        }
     }
 
     /// Whether anybody still reads the results.

@@ -4,6 +4,8 @@
 //! reads along in a pager never holds up a run. What waits to be shown keeps its place without its output, which is
 //! in the store.
 
+use std::collections::BTreeMap;
+use std::mem::take;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::cli::context::Format;
 use crate::cli::exit::{Exit, Fail};
 use crate::domain::document::{EventDocument, RunSummary};
+use crate::domain::id::InstanceId;
 use crate::domain::run::{RunRecord, RunState, Target, Verdict};
 use crate::domain::task::{Counts, TaskRecord, TaskState};
 use crate::engine::event::{Event, Head};
@@ -148,6 +151,8 @@ struct Printer<S> {
     options: Options,
     targets: u32,
     counts: Counts,
+    /// The tasks that run without us; held where each is to be shown once, as it stands at the end.
+    detached: BTreeMap<InstanceId, Option<Finished>>,
     /// The first host that failed by itself, whose output tells most.
     telling: Option<String>,
     verdict: Option<Verdict>,
@@ -165,7 +170,18 @@ impl<S: Store> Printer<S> {
             Format::Ndjson => Form::Ndjson,
         };
         let counts = Counts::default();
-        Self { scene, form, progress, options, targets: 0, counts, telling: None, verdict: None, released: None }
+        Self {
+            scene,
+            form,
+            progress,
+            options,
+            targets: 0,
+            counts,
+            detached: BTreeMap::new(),
+            telling: None,
+            verdict: None,
+            released: None,
+        }
     }
 
     async fn show(mut self, mut queued: mpsc::UnboundedReceiver<Queued>, waiting: &AtomicUsize) -> Shown {
@@ -191,8 +207,21 @@ impl<S: Store> Printer<S> {
         self.finish().await
     }
 
-    async fn task(&mut self, mut task: Finished) {
-        self.counts.add(task.record.state);
+    async fn task(&mut self, task: Finished) {
+        let instance = task.target.instance.clone();
+        if task.record.state.is_final() {
+            self.detached.remove(&instance);
+            self.counts.add(task.record.state);
+            self.show_task(task).await;
+        } else if matches!(self.form, Form::Json(_) | Form::Group(_)) {
+            self.detached.insert(instance, Some(task));
+        } else {
+            self.detached.insert(instance, None);
+            self.show_task(task).await;
+        }
+    }
+
+    async fn show_task(&mut self, mut task: Finished) {
         let by_itself = matches!(task.record.state, TaskState::Failed | TaskState::TimedOut);
         if by_itself && self.telling.is_none() {
             self.telling = Some(task.target.instance.to_string());
@@ -258,6 +287,12 @@ impl<S: Store> Printer<S> {
         if let Some(mut progress) = self.progress.take() {
             progress.clear();
             self.scene.console.attach(None);
+        }
+        for held in take(&mut self.detached).into_values() {
+            self.counts.add(TaskState::Running);
+            if let Some(task) = held {
+                self.show_task(task).await;
+            }
         }
         if let Form::Group(groups) = &mut self.form {
             groups.show(&mut self.scene).await;

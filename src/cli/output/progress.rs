@@ -1,6 +1,6 @@
 //! Live progress: one line on standard error that says how far a run is and what holds it up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -25,6 +25,8 @@ struct Live {
     targets: u32,
     counts: Counts,
     running: HashMap<InstanceId, Instant>,
+    /// Those that run without us.
+    detached: HashSet<InstanceId>,
     stopping: Option<String>,
 }
 
@@ -40,7 +42,12 @@ impl Live {
             }
             Event::TaskFinished { target, record, .. } => {
                 self.running.remove(&target.instance);
-                self.counts.add(record.state);
+                if record.state.is_final() {
+                    self.detached.remove(&target.instance);
+                    self.counts.add(record.state);
+                } else {
+                    self.detached.insert(target.instance.clone());
+                }
             }
             Event::Stopping { reason } => self.stopping = Some(reason.clone()),
             Event::Released { .. } | Event::Finished { .. } => {}
@@ -48,11 +55,12 @@ impl Live {
     }
 
     fn line(&self, now: Instant) -> String {
-        let mut parts = vec![format!("{}/{} done", self.counts.total(), self.targets)];
+        let mut parts = vec![format!("{}/{} done", self.counts.total() as usize + self.detached.len(), self.targets)];
         let troubles = self.counts.iter().filter(|(state, _)| *state != TaskState::Succeeded);
         parts.extend(troubles.map(|(state, count)| format!("{count} {}", state.as_str().replace('_', " "))));
-        if !self.running.is_empty() {
-            parts.push(format!("{} running", self.running.len()));
+        let running = self.running.len() + self.detached.len();
+        if running > 0 {
+            parts.push(format!("{running} running"));
         }
         if let Some(reason) = &self.stopping {
             parts.push(format!("stopping: {}", clean(reason)));

@@ -131,6 +131,29 @@ fn cancel_ends_the_group_and_names_who_survives() {
 }
 
 #[test]
+fn who_survives_is_told_even_where_the_end_is_seen_by_somebody_else() {
+    let mut world = World::new(1);
+    start(&world, &[], "(setsid sleep 602 &); touch $WHERE/$SSHJOB_INSTANCE; sleep 600");
+    wait_for_all(&world, 1);
+    // The host ends the task, and then talks nonsense.
+    let first = format!("mkdir {}", world.path().join("first").display());
+    let command = format!("ForceCommand {first} || {{ echo nonsense; exit; }}; sh -c \"$SSH_ORIGINAL_COMMAND\"");
+    world.fleet_mut().restart(|spec| spec.lines = vec![command.clone()]);
+    let cancelled = world.sshjob(&["cancel", "last"]);
+    assert_eq!(cancelled.status.code(), Some(7), "{}", said(&cancelled));
+    world.fleet_mut().restart(|spec| spec.lines.clear());
+    let ended = json(&wait(&world));
+    let task = task(&ended, "host-0");
+    let reason = task["reason"].as_str().unwrap_or_else(|| panic!("{task:#}"));
+    assert_eq!(task["state"], "cancelled", "{task:#}");
+    let pid = reason.strip_prefix("still there: sleep (pid ").and_then(|rest| rest.strip_suffix(')')).unwrap();
+    let told = format!("warning: host-0: {reason}\n");
+    assert!(String::from_utf8_lossy(&cancelled.stderr).contains(&told), "{}", said(&cancelled));
+    let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
 fn host_that_does_not_answer_or_answers_anything_changes_nothing() {
     let mut world = World::new(2);
     let run =

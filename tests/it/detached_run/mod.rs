@@ -1,7 +1,9 @@
 //! Detached runs on real sshd hosts: started, left alone, looked at, followed and ended, by whoever has the store.
 
+mod canary;
 mod ends;
 mod flood;
+mod followed;
 mod killed;
 mod restarted;
 mod steps;

@@ -7,6 +7,7 @@ use sshjob::domain::instance::{Addresses, Instance};
 use sshjob::domain::job::Job;
 use sshjob::domain::run::RunRecord;
 use sshjob::domain::task::{TaskRecord, TaskState};
+use sshjob::engine::clock::Clock;
 use sshjob::engine::records::Runs;
 use sshjob::engine::task::{Attempt, Fleet, Task};
 use sshjob::port::{Inventory, InventoryError, Scripts, Store as _, Written};
@@ -76,6 +77,14 @@ impl Fleet<SimStore> for SimFleet {
                 record.ended(state, why, now).into()
             }
             (None, false) => exited(record, start.code, now).into(),
+        }
+    }
+
+    async fn look_after(&self, runs: &Runs<SimStore>, run: &RunRecord, _clock: Clock) {
+        loop {
+            self.0.live_on().await;
+            self.collect(runs, run, false).await;
+            self.0.world.pause(5_000).await;
         }
     }
 }
