@@ -153,7 +153,7 @@ impl<S: Store> Fleet<S> for Access<S> {
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         }
         // With a verdict there is nothing left to look after.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

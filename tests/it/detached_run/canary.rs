@@ -12,10 +12,10 @@ use crate::support::world::{World, json as document, said};
 /// one was started as well.
 fn run(world: &World, status: &str) -> (Output, Vec<String>) {
     let job = format!(
-        "targets: {{ tags: {{ Environment: Dev }} }}\nenv: {{ WHERE: {:?} }}\nmode: detached\nrollout: {{ canary: 1 }}\n\
+        "targets: {{ tags: {{ Environment: Dev }} }}\nenv: {{ WHERE: '{}' }}\nmode: detached\nrollout: {{ canary: 1 }}\n\
          run: |\n  echo $SSHJOB_INSTANCE >>$WHERE/started\n  while [ ! -e $WHERE/go ]; do sleep 0.05; done\n  \
          exit $(cat $WHERE/go)\n",
-        world.path()
+        world.path().display()
     );
     fs::create_dir(world.path().join("jobs")).unwrap();
     fs::write(world.path().join("jobs/roll.yaml"), job).unwrap();
@@ -49,7 +49,7 @@ fn others_start_once_a_detached_canary_has_succeeded() {
     let run = document(&output);
     assert_eq!((&run["state"], &run["counts"]), (&json!("running"), &json!({"succeeded": 1, "running": 3})), "{run:#}");
     let mut states: Vec<&Value> = run["tasks"].as_array().unwrap().iter().map(|task| &task["state"]).collect();
-    states.sort_by_key(|state| state.to_string());
+    states.sort_by_key(ToString::to_string);
     assert_eq!(states, ["running", "running", "running", "succeeded"], "{run:#}");
     let ended = super::wait(&world);
     assert_eq!((ended.status.code(), &document(&ended)["counts"]), (Some(0), &json!({"succeeded": 4})));
