@@ -20,7 +20,7 @@ use crate::support::world::{World, said};
 const LINE_BYTES: usize = 1000;
 
 /// The most memory that the program may ever have used, in KiB.
-const MOST_MEMORY: u64 = 200 * 1024;
+const MOST_MEMORY: u64 = 100 * 1024;
 
 /// Follows `lines` different lines, none missing, doubled or out of its place, while the connection breaks three times.
 fn follow(lines: u32) -> (Duration, u64) {
