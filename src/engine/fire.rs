@@ -178,7 +178,10 @@ impl<S: Store, C: Scripts> Firer<S, C> {
         for earlier in &decided.replaces {
             control::cancel(&self.runs, earlier, &format!("run {run}")).await?;
         }
-        self.runs.create(&keys.run(), &record).await?;
+        if self.runs.create(&keys.run(), &record).await? == Written::Conflict {
+            // Somebody else has carried it out meanwhile, and need not have found it too late: theirs stands.
+            return Ok(None);
+        }
         if let Some(reason) = &skipped {
             write_verdict(&self.runs, &record, skip(reason.clone(), now)).await?;
         }
