@@ -1,5 +1,6 @@
 //! What an attached job leaves running on a host when nobody listens any more, however that came about: nothing.
 
+use std::collections::BTreeSet;
 use std::process::Child;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -31,8 +32,18 @@ fn crowd() -> Option<Crowd> {
 fn start(crowd: &Crowd, sudo: &str, timeout: &str, script: &str) -> (Child, String) {
     let word = token();
     let run = crowd.start_run(&["-ojson", sudo, "--timeout", timeout, "--", "sh", "-c", script, "sh", &word]);
-    eventually("all are up", || processes_named(&word).len() >= 2 * (SHELLS.len() + 1));
+    // Each host for itself: a shell that has forked and not executed yet looks like one process more of another's.
+    eventually("all are up", || servers(&word).len() == SHELLS.len() + 1 && members(&word) >= 2 * (SHELLS.len() + 1));
     (run, word)
+}
+
+fn members(word: &str) -> usize {
+    processes_named(word).len()
+}
+
+/// The servers whose sessions have members of the families.
+fn servers(word: &str) -> BTreeSet<i32> {
+    processes_named(word).into_iter().filter_map(server_of).collect()
 }
 
 #[track_caller]
@@ -76,10 +87,8 @@ fn server_that_is_killed_leaves_nothing_running_and_the_outcome_open() {
     let Some(crowd) = crowd() else { return };
     for sudo in AS {
         let (run, word) = start(&crowd, sudo, "1h", FAMILY);
-        let servers: Vec<i32> = processes_named(&word).into_iter().filter_map(server_of).collect();
-        for pid in servers {
-            // One server has several of them.
-            let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+        for pid in servers(&word) {
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
         }
         assert_all_end(&word, sudo);
         assert_lost(run);
