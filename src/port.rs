@@ -8,6 +8,7 @@ use crate::domain::job::notify::Channel;
 use crate::domain::job::{Job, Notify};
 use crate::domain::layout::Key;
 use crate::domain::notice::Notice;
+use crate::domain::order::Order;
 
 /// The state of an object that a compare-and-swap compares: an entity tag or a hash of the content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,16 +114,7 @@ pub trait Scripts: Send + Sync {
     fn script(&self, job: &Job) -> impl Future<Output = Result<Vec<u8>, String>> + Send;
 }
 
-/// One batch that a worker is to run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BatchRef {
-    /// The run.
-    pub run: RunId,
-    /// The number of the batch.
-    pub batch: u32,
-}
-
-/// Why a batch was not handed over.
+/// Why an order was not handed over.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot hand batch {batch} of `{run}` to a worker: {why}")]
 pub struct DispatchError {
@@ -134,10 +126,11 @@ pub struct DispatchError {
     pub why: String,
 }
 
-/// Who hands batches to workers.
+/// Who hands orders to workers.
 pub trait Dispatcher: Send + Sync {
-    /// Hands a batch to a worker and returns before it is done. May hand it over twice; the claim makes that harmless.
-    fn dispatch(&self, batch: BatchRef) -> impl Future<Output = Result<(), DispatchError>> + Send;
+    /// Hands an order to a worker and returns before it is carried out. May hand it over twice; the claim of the batch
+    /// makes that harmless.
+    fn dispatch(&self, order: Order) -> impl Future<Output = Result<(), DispatchError>> + Send;
 }
 
 /// Why people were not told. It names nothing secret.

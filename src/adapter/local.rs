@@ -2,28 +2,29 @@
 
 use tokio::sync::mpsc;
 
-use crate::port::{BatchRef, DispatchError, Dispatcher};
+use crate::domain::order::Order;
+use crate::port::{DispatchError, Dispatcher};
 
-/// Hands batches to the workers of this process.
+/// Hands orders to the workers of this process.
 #[derive(Debug, Clone)]
 pub struct Local {
-    batches: mpsc::Sender<BatchRef>,
+    orders: mpsc::Sender<Order>,
 }
 
 impl Local {
-    /// A dispatcher, and the end from which workers take batches.
-    pub fn new() -> (Self, mpsc::Receiver<BatchRef>) {
+    /// A dispatcher, and the end from which workers take orders.
+    pub fn new() -> (Self, mpsc::Receiver<Order>) {
         // One waits while one is being let through the gate: batches are claimed when their turn comes, not before.
-        let (batches, taken) = mpsc::channel(1);
-        (Self { batches }, taken)
+        let (orders, taken) = mpsc::channel(1);
+        (Self { orders }, taken)
     }
 }
 
 impl Dispatcher for Local {
-    async fn dispatch(&self, batch: BatchRef) -> Result<(), DispatchError> {
-        self.batches.send(batch).await.map_err(|mpsc::error::SendError(batch)| DispatchError {
-            run: batch.run,
-            batch: batch.batch,
+    async fn dispatch(&self, order: Order) -> Result<(), DispatchError> {
+        self.orders.send(order).await.map_err(|mpsc::error::SendError(order)| DispatchError {
+            run: order.run,
+            batch: order.batch,
             why: "the workers of this process have ended".to_owned(),
         })
     }

@@ -20,6 +20,7 @@ pub mod known_hosts;
 pub mod layout;
 pub mod location;
 pub mod notice;
+pub mod order;
 pub mod pattern;
 pub mod plan;
 pub mod project;

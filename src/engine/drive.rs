@@ -18,9 +18,10 @@ use super::worker::{WorkError, Worker};
 use super::{claim, control};
 use crate::adapter::local::Local;
 use crate::domain::layout;
+use crate::domain::order::{Action, Order};
 use crate::domain::run::{Active, Plan, RunRecord, Verdict};
 use crate::domain::task::{Counts, TaskState};
-use crate::port::{BatchRef, Dispatcher, Store, Written};
+use crate::port::{Dispatcher, Store, Written};
 
 /// How often the lease is renewed: three tries before it lapses.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
@@ -151,8 +152,8 @@ async fn carry<S: Store, F: Fleet<S>>(
             if worker.gate.stopped().is_some() {
                 break;
             }
-            let batch = BatchRef { run: run.run.clone(), batch };
-            if dispatcher.dispatch(batch).await.is_err() {
+            let order = Order::new(Action::Run, &run.run, batch, expires_at);
+            if dispatcher.dispatch(order).await.is_err() {
                 break;
             }
         }
@@ -232,16 +233,16 @@ async fn leave<S: Store, F: Fleet<S>>(
 /// Takes batches and runs them; the next is taken when every task of the one before has been let through the gate.
 async fn serve<S: Store, F: Fleet<S>>(
     worker: Worker<S, F>,
-    mut taken: mpsc::Receiver<BatchRef>,
+    mut taken: mpsc::Receiver<Order>,
     expires_at: Timestamp,
     lapsed: bool,
 ) -> Option<WorkError> {
     let mut working = JoinSet::new();
-    while let Some(batch) = taken.recv().await {
+    while let Some(order) = taken.recv().await {
         let admitted = Arc::new(Notify::new());
         let (worker, through) = (worker.clone(), NotifyAtEnd(Arc::clone(&admitted)));
         working.spawn(async move {
-            let ended = worker.run_batch(&batch, expires_at, lapsed, &through.0).await;
+            let ended = worker.run_batch(&order.run, order.batch, expires_at, lapsed, &through.0).await;
             if let Err(error) = &ended {
                 let stop = match error {
                     WorkError::Held(_) | WorkError::Fenced => Stop::Fenced,

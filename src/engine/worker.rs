@@ -19,12 +19,13 @@ use super::records::{Runs, damaged};
 use super::task::{Attempt, Fleet, Task};
 use crate::domain::delivery::{Delivery, Program, Undeliverable};
 use crate::domain::detached::{Detached, Terms};
+use crate::domain::id::RunId;
 use crate::domain::job::{Job, Mode, Source};
 use crate::domain::layout::{self, Key, RunKeys};
 use crate::domain::run::{Claim, RunRecord, Target};
 use crate::domain::script::sha256_hex;
 use crate::domain::task::{TaskRecord, TaskState};
-use crate::port::{BatchRef, Store, StoreError};
+use crate::port::{Store, StoreError};
 
 /// Secrets by the name of their variable; wiped when dropped, never shown.
 pub type Secrets = BTreeMap<String, zeroize::Zeroizing<String>>;
@@ -93,7 +94,7 @@ pub struct Batch {
 }
 
 impl<S: Store, F: Fleet<S>> Worker<S, F> {
-    /// Runs the tasks of a batch that may be run, and returns when each is final.
+    /// Runs the tasks of batch number `n` of a run that may be run, and returns when each is final.
     ///
     /// `expires_at` is when this worker's claim ends; `lapsed` tells that any earlier holder is known to be dead;
     /// `admitted` is woken when the last task has been let through the gate.
@@ -102,24 +103,25 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
     /// [`WorkError`]; what it says of single tasks is in the store.
     pub async fn run_batch(
         &self,
-        batch: &BatchRef,
+        id: &RunId,
+        n: u32,
         expires_at: Timestamp,
         lapsed: bool,
         admitted: &Notify,
     ) -> Result<(), WorkError> {
-        let keys = RunKeys::new(&batch.run);
+        let keys = RunKeys::new(id);
         let missing = |key: Key| damaged(&key, "it does not exist");
-        let run = self.runs.run(&batch.run).await?.ok_or_else(|| missing(keys.run()))?;
-        let targets = self.runs.targets(&batch.run, batch.batch).await?;
-        let targets = targets.ok_or_else(|| missing(keys.targets(batch.batch)))?;
+        let run = self.runs.run(id).await?.ok_or_else(|| missing(keys.run()))?;
+        let targets = self.runs.targets(id, n).await?;
+        let targets = targets.ok_or_else(|| missing(keys.targets(n)))?;
         let shipment = self.shipment(&run).await?;
         let nonce = clock::nonce()?;
         let ours = Claim { nonce: nonce.clone(), expires_at, holder: crate::adapter::process::this() };
-        let claimed = claim::claim(&self.runs, &keys.claim(batch.batch), &ours, self.clock.now(), lapsed).await?;
+        let claimed = claim::claim(&self.runs, &keys.claim(n), &ours, self.clock.now(), lapsed).await?;
         if let Claimed::Held(by) = claimed {
             return Err(WorkError::Held(by));
         }
-        let (ledger, known) = Ledger::open(self.runs.clone(), &batch.run, batch.batch, &nonce).await?;
+        let (ledger, known) = Ledger::open(self.runs.clone(), id, n, &nonce).await?;
         let batch = Arc::new(Batch { run, keys, shipment, ledger });
         let mut tasks = JoinSet::new();
         for target in targets.targets {

@@ -13,7 +13,6 @@ use sshjob::engine::clock::Clock;
 use sshjob::engine::event::Event;
 use sshjob::engine::records::Runs;
 use sshjob::engine::start::start;
-use sshjob::port::BatchRef;
 use tokio::sync::Notify;
 
 use crate::support::fault::{Fault, Faulty};
@@ -38,9 +37,9 @@ async fn waiting_task_is_stored_with_its_attempt_and_how_that_ended() {
     job.retries.delay = Span(Duration::from_hours(1));
     let started = start(&runs, rig::request(job, &[host.address()], "one"), Clock::System.now()).await.unwrap();
     let (worker, mut heard) = rig::worker(&store, &started, &login.path());
-    let batch = BatchRef { run: started.run.run.clone(), batch: 0 };
     let expires_at = Clock::System.now() + Duration::from_hours(2);
-    let working = tokio::spawn(async move { worker.run_batch(&batch, expires_at, false, &Notify::new()).await });
+    let run = started.run.run.clone();
+    let working = tokio::spawn(async move { worker.run_batch(&run, 0, expires_at, false, &Notify::new()).await });
     while !matches!(heard.recv().await.unwrap(), Event::TaskRetried { .. }) {}
     let (keys, id) = (RunKeys::new(&started.run.run), rig::target(host.address()).instance.to_string());
     let waiting = loop {
@@ -75,9 +74,8 @@ async fn worker_that_finds_a_task_waiting_makes_its_next_attempt() {
     runs.create(&keys.outcomes(0), &outcomes).await.unwrap();
 
     let (worker, _heard) = rig::worker(&store, &started, &fleet.login().path());
-    let batch = BatchRef { run: started.run.run.clone(), batch: 0 };
     let expires_at = Clock::System.now() + Duration::from_hours(2);
-    worker.run_batch(&batch, expires_at, true, &Arc::new(Notify::new())).await.unwrap();
+    worker.run_batch(&started.run.run, 0, expires_at, true, &Arc::new(Notify::new())).await.unwrap();
     assert_eq!(std::fs::read_to_string(mark).unwrap(), "2\n3\n");
     let record = stored(&runs, &keys).await.remove(id.as_str()).unwrap();
     assert_eq!((record.state, record.retried, record.attempt), (TaskState::Failed, None, 3));

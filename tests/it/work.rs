@@ -13,7 +13,6 @@ use sshjob::engine::clock::Clock;
 use sshjob::engine::gate::Stop;
 use sshjob::engine::records::Runs;
 use sshjob::engine::start::start;
-use sshjob::port::BatchRef;
 use tokio::sync::Notify;
 
 use crate::support::fault::{Fault, Faulty};
@@ -379,16 +378,15 @@ async fn same_batch_in_two_workers_starts_each_task_once() {
         let job = rig::script(&format!("echo $SSHJOB_INSTANCE >> {}", marks.display()));
         let request = rig::request(job, &fleet.addresses(), "one");
         let started = start(&Runs::new(bench.store.clone()), request, Clock::System.now()).await.unwrap();
-        let batch = BatchRef { run: started.run.run.clone(), batch: 0 };
         let login = fleet.login().path();
         let tasks: Vec<_> = (0..2)
             .map(|_| {
                 let (worker, heard) = rig::worker(&bench.store, &started, &login);
-                let batch = batch.clone();
+                let run = started.run.run.clone();
                 tokio::spawn(async move {
                     let _heard = heard;
                     let expires_at = Clock::System.now() + Duration::from_mins(10);
-                    worker.run_batch(&batch, expires_at, false, &Arc::new(Notify::new())).await
+                    worker.run_batch(&run, 0, expires_at, false, &Arc::new(Notify::new())).await
                 })
             })
             .collect();
