@@ -6,11 +6,15 @@ use std::sync::LazyLock;
 
 use crate::domain::run::Holder;
 
-/// Names this process; `None` where `/proc` does not tell.
+/// Names this process; `None` where `/proc` does not tell, and in a function: environments that were made of one
+/// snapshot have the same boot id and number their processes alike.
 pub fn this() -> Option<Holder> {
     // It stays the same for as long as the process lives, and is asked for at every claim.
     static THIS: LazyLock<Option<Holder>> = LazyLock::new(|| {
         let pid = std::process::id();
+        if is_function() {
+            return None;
+        }
         Some(Holder { machine: machine()?, pid, started: started(pid).ok()?? })
     });
     THIS.clone()
@@ -29,6 +33,11 @@ pub fn has_ended(holder: &Holder) -> bool {
 /// Whether the process `pid` that started at `since`, in clock ticks since boot, runs on this machine.
 pub fn is_running(pid: u32, since: u64) -> bool {
     started(pid).is_ok_and(|started| started == Some(since))
+}
+
+#[expect(clippy::disallowed_methods, reason = "what only the environment tells of this process")]
+fn is_function() -> bool {
+    std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
 }
 
 fn machine() -> Option<String> {

@@ -16,7 +16,7 @@ use crate::domain::document::Schema;
 use crate::domain::instance::AddressKind;
 use crate::domain::job::{Hop, Job};
 use crate::domain::plan::plan;
-use crate::domain::run::Target;
+use crate::domain::run::{Carrier, Target};
 use crate::domain::script::sha256_hex;
 use crate::engine::records::Runs;
 use crate::engine::trust::{Basis, Trust};
@@ -73,7 +73,7 @@ pub async fn show(
     runs: &Runs<Dir>,
     global: &Global,
 ) -> Result<Exit, Fail> {
-    let (planned, batches) = plan(job, targets);
+    let (planned, batches) = plan(job, targets, Carrier::Caller);
     let trusted = known_hosts::trust(job, project, runs)?;
     let mut tasks = Vec::with_capacity(targets.len());
     for (wave, (from, to)) in planned.waves.iter().enumerate() {

@@ -10,6 +10,7 @@ pub mod delivery;
 pub mod detached;
 pub mod diagnostic;
 pub mod document;
+pub mod fanout;
 pub mod firing;
 pub mod hostrange;
 pub mod hosts_file;

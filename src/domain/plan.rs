@@ -4,7 +4,7 @@ use super::diagnostic::quoted;
 use super::instance::Instance;
 use super::job::{Job, User, read};
 use super::quantity::Amount;
-use super::run::{BatchTargets, Plan, Target};
+use super::run::{BatchTargets, Carrier, Plan, Target};
 
 /// Where a task on `instance` connects to, as `job` says.
 pub fn target(job: &Job, instance: &Instance) -> Target {
@@ -39,8 +39,9 @@ pub fn check_user(job: &Job, target: &Target) -> Result<(), String> {
 
 /// Plans a run over `targets`, in their order: the canary first and alone, then the rest.
 ///
-/// Batches hold at most `hosts_per_worker` targets and never span two waves.
-pub fn plan(job: &Job, targets: &[Target]) -> (Plan, Vec<BatchTargets>) {
+/// Batches hold at most `hosts_per_worker` targets and never span two waves. One process keeps to `max_concurrency` by
+/// itself; worker functions know nothing of each other, so that the rest goes in waves of as many.
+pub fn plan(job: &Job, targets: &[Target], carrier: Carrier) -> (Plan, Vec<BatchTargets>) {
     let total = u32::try_from(targets.len()).unwrap_or(u32::MAX);
     let rollout = &job.rollout;
     let canary = rollout.canary.of(total) as usize;
@@ -48,7 +49,11 @@ pub fn plan(job: &Job, targets: &[Target]) -> (Plan, Vec<BatchTargets>) {
     let mut batches: Vec<BatchTargets> = Vec::new();
     let mut waves = Vec::new();
     let (first, rest) = targets.split_at(canary.min(targets.len()));
-    for wave in [first, rest] {
+    let wave_size = match carrier {
+        Carrier::Functions => rollout.max_concurrency.of(total).max(1) as usize,
+        Carrier::Caller | Carrier::Scheduler => rest.len().max(1),
+    };
+    for wave in std::iter::once(first).chain(rest.chunks(wave_size)) {
         let from = batches.len();
         batches.extend(wave.chunks(size).map(|chunk| BatchTargets { targets: chunk.to_vec() }));
         if batches.len() > from {

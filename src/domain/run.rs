@@ -85,6 +85,9 @@ pub struct RunRecord {
     /// Why a policy keeps it from running: it is never planned then, and this is its verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
+    /// The only instance that it runs on, where that one's start is what it answers to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
 }
 
 /// Who carries a run to its verdict.
@@ -96,6 +99,8 @@ pub enum Carrier {
     Caller,
     /// A scheduler, each in turn: where one dies, the next goes on.
     Scheduler,
+    /// Worker functions, which the trigger sends for at its ticks.
+    Functions,
 }
 
 impl Carrier {
@@ -190,6 +195,14 @@ pub struct Claim {
     /// The process that holds it, where that is one of a machine that others can look at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<Holder>,
+    /// How many have taken it before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub turn: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A process, named so that no other process is ever taken for it.
@@ -219,6 +232,18 @@ pub struct Active {
     /// The driver, on a machine without functions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver: Option<Claim>,
+    /// The wave that is open, where worker functions carry the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave: Option<Wave>,
+}
+
+/// A wave whose batches may be in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wave {
+    /// Its number, from 0.
+    pub number: u32,
+    /// When its batches were first to be sent.
+    pub opened_at: Timestamp,
 }
 
 /// `control.json`: what someone asked of a run.

@@ -217,8 +217,22 @@ pub struct Counts(BTreeMap<TaskState, u32>);
 impl Counts {
     /// Counts one more task in `state`.
     pub fn add(&mut self, state: TaskState) {
-        let count = self.0.entry(state).or_default();
-        *count = count.saturating_add(1);
+        self.add_many(state, 1);
+    }
+
+    /// Counts `more` tasks in `state`.
+    pub fn add_many(&mut self, state: TaskState, more: u32) {
+        if more > 0 {
+            let count = self.0.entry(state).or_default();
+            *count = count.saturating_add(more);
+        }
+    }
+
+    /// Counts the tasks that `other` counts, too.
+    pub fn merge(&mut self, other: &Self) {
+        for (state, count) in &other.0 {
+            self.add_many(*state, *count);
+        }
     }
 
     /// How many tasks are in `state`.

@@ -52,10 +52,26 @@ pub async fn claim<S: Store>(
         if !lapsed && !is_dead(&held, now) {
             return Ok(Claimed::Held(held));
         }
-        if let Written::Done(_) = runs.swap(key, &version, ours).await? {
+        let ours = Claim { turn: held.turn.saturating_add(1), ..ours.clone() };
+        if let Written::Done(_) = runs.swap(key, &version, &ours).await? {
             return Ok(Claimed::Ours);
         }
     }
+}
+
+/// Ends the claim `nonce` on `key` as of `now`: its holder is done, and whoever comes next need not wait.
+///
+/// # Errors
+/// Where the store does not answer; the claim then ends by itself.
+pub async fn release<S: Store>(runs: &Runs<S>, key: &Key, nonce: &str, now: Timestamp) -> Result<(), StoreError> {
+    if let Some((held, version)) = runs.read::<Claim>(key).await?
+        && held.nonce == nonce
+        && now < held.expires_at
+    {
+        // Where somebody else has it by now there is nothing to give up.
+        runs.swap(key, &version, &Claim { expires_at: now, holder: None, ..held }).await?;
+    }
+    Ok(())
 }
 
 /// Whether `nonce` still has the claim `key`.

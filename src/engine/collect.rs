@@ -51,6 +51,14 @@ impl<S: Store> Collector<S> {
         self.go_round(run, Errand::Look).await
     }
 
+    /// The same for the tasks of batch `n` alone; the verdict is left to whoever carries the run.
+    ///
+    /// # Errors
+    /// Where the store does not answer.
+    pub async fn look_at_batch(&self, run: &RunRecord, n: u32) -> Result<Round, WorkError> {
+        self.visit(run, &[Notes::new(&self.runs, &run.run, n)], Errand::Look).await
+    }
+
     /// Ends every task of `run` that is not final: TERM, 10 s, KILL, for its whole process group; names what survives.
     ///
     /// # Errors
@@ -59,14 +67,30 @@ impl<S: Store> Collector<S> {
         self.go_round(run, Errand::End).await
     }
 
+    /// The same for the tasks of batch `n` alone.
+    ///
+    /// # Errors
+    /// Where the store does not answer.
+    pub async fn end_batch(&self, run: &RunRecord, n: u32) -> Result<Round, WorkError> {
+        self.visit(run, &[Notes::new(&self.runs, &run.run, n)], Errand::End).await
+    }
+
     async fn go_round(&self, run: &RunRecord, errand: Errand) -> Result<Round, WorkError> {
-        let (places, notes) = (Places::default(), self.notes(run).await?);
+        let mut round = self.visit(run, &self.notes(run).await?, errand).await?;
+        if round.running == 0 && !self.settle(run).await? {
+            round.running = 1;
+        }
+        Ok(round)
+    }
+
+    async fn visit(&self, run: &RunRecord, notes: &[Notes<'_, S>], errand: Errand) -> Result<Round, WorkError> {
+        let places = Places::default();
         let visit = async |mut call: Call<'_, S>| {
             let visited = places.attend(false, call.visit(errand, None)).await;
             (call.target, call.record, call.survivors, visited)
         };
         let mut visits = Vec::new();
-        for notes in &notes {
+        for notes in notes {
             let open = self.open(run, notes.n).await?;
             let running = open.into_iter().filter(|(_, record)| record.state == TaskState::Running);
             visits.extend(running.map(|(target, record)| visit(Call::new(self, run, notes, target, record))));
@@ -80,9 +104,6 @@ impl<S: Store> Collector<S> {
                 Ok(more) => round.more |= more,
                 Err(why) => round.troubles.push((target, why)),
             }
-        }
-        if round.running == 0 && !self.settle(run).await? {
-            round.running = 1;
         }
         Ok(round)
     }

@@ -352,7 +352,7 @@ async fn take_lease<S: Store, F: Fleet<S>>(
     loop {
         let now = worker.clock.now();
         let mut lease = start::driver(now)?;
-        let Some((Active { driver }, version)) = worker.runs.active(&run.run).await? else {
+        let Some((Active { driver, wave }, version)) = worker.runs.active(&run.run).await? else {
             // Only a finished run is not active: there is nothing left to lose.
             return Ok(Some(ours.map_or(lease.nonce, str::to_owned)));
         };
@@ -365,7 +365,7 @@ async fn take_lease<S: Store, F: Fleet<S>>(
             }
         }
         let nonce = lease.nonce.clone();
-        if let Written::Done(_) = worker.runs.swap(&key, &version, &Active { driver: Some(lease) }).await? {
+        if let Written::Done(_) = worker.runs.swap(&key, &version, &Active { driver: Some(lease), wave }).await? {
             return Ok(Some(nonce));
         }
         // Somebody was quicker; who, the next look tells.
@@ -375,11 +375,11 @@ async fn take_lease<S: Store, F: Fleet<S>>(
 /// Gives up this process's lease on a run that goes on without it.
 async fn release<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, run: &RunRecord, ours: &str) -> Result<(), WorkError> {
     let key = layout::active(&run.run);
-    while let Some((Active { driver: Some(held) }, version)) = worker.runs.active(&run.run).await? {
+    while let Some((Active { driver: Some(held), wave }, version)) = worker.runs.active(&run.run).await? {
         if held.nonce != ours {
             break;
         }
-        if let Written::Done(_) = worker.runs.swap(&key, &version, &Active { driver: None }).await? {
+        if let Written::Done(_) = worker.runs.swap(&key, &version, &Active { driver: None, wave }).await? {
             break;
         }
     }

@@ -60,6 +60,8 @@ pub struct Firer<S, C> {
     pub scripts: C,
     /// Who is told to have asked.
     pub actor: String,
+    /// Who carries what is fired.
+    pub carrier: Carrier,
 }
 
 impl<S: Store, C: Scripts> Firer<S, C> {
@@ -166,10 +168,11 @@ impl<S: Store, C: Scripts> Firer<S, C> {
             scheduled_for: Some(decided.at),
             started_at: now,
             plan_before: decided.plan_before,
-            carrier: Carrier::Scheduler,
+            carrier: self.carrier,
             skipped: skipped.clone(),
+            instance: None,
         };
-        self.runs.create(&layout::active(&run), &Active { driver: None }).await?;
+        self.runs.create(&layout::active(&run), &Active { driver: None, wave: None }).await?;
         if skipped.is_none() {
             // After the mark: while that stands nobody takes the script for unused.
             self.runs.store().create(&layout::blob(&record.script.sha256), script).await?;

@@ -33,6 +33,8 @@ pub enum Stop {
     Unequipped(String),
     /// This process goes, and another is to go on: what has not started stays as it is.
     Leaving,
+    /// The time of this worker is over: what runs is ended, and what has not started is left to another.
+    OutOfTime,
 }
 
 impl Stop {
@@ -46,6 +48,7 @@ impl Stop {
             Self::Store(why) => format!("the store is unavailable: {why}"),
             Self::Unequipped(why) => format!("nothing could be started: {why}"),
             Self::Leaving => "the scheduler is going; the next one goes on".to_owned(),
+            Self::OutOfTime => "ended, for the time of its worker was over".to_owned(),
         }
     }
 }
@@ -159,7 +162,7 @@ impl Gate {
 
     /// Whether another process is to go on with what has not started.
     pub fn is_leaving(&self) -> bool {
-        self.stopped() == Some(&Stop::Leaving)
+        matches!(self.stopped(), Some(Stop::Leaving | Stop::OutOfTime))
     }
 
     /// Resolves when running tasks are to be ended.

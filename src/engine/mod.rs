@@ -13,6 +13,7 @@ mod conclude;
 pub mod control;
 pub mod drive;
 pub mod event;
+pub mod fanout;
 pub mod fire;
 mod follow;
 pub mod gate;

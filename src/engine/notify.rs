@@ -167,7 +167,7 @@ pub async fn deliver<S: Store, N: Notifier>(
     notifier: &N,
     now: Timestamp,
 ) -> Result<Delivery, DeliverError> {
-    let sender = Claim { nonce: clock::nonce()?, expires_at: now + LEASE, holder: process::this() };
+    let sender = Claim { nonce: clock::nonce()?, expires_at: now + LEASE, holder: process::this(), turn: 0 };
     let mut delivery = Delivery::default();
     let mut due: Vec<(Key, Box<Entry>, Version)> = Vec::new();
     let mut after: Option<Key> = None;

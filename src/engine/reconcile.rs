@@ -42,6 +42,9 @@ pub async fn reconcile<S: Store>(runs: &Runs<S>, run: &RunRecord, now: Timestamp
         conclude(runs, run, &verdict).await?;
         return Ok(Settled::Finished(verdict));
     }
+    if run.carrier == Carrier::Functions && !is_final(runs, run).await? {
+        return Ok(Settled::Driven);
+    }
     if run.carrier == Carrier::Scheduler && !is_over(runs, run).await? {
         return Ok(Settled::Driven);
     }
@@ -100,6 +103,12 @@ async fn is_over<S: Store>(runs: &Runs<S>, run: &RunRecord) -> Result<bool, Stor
     Ok(counts.of(TaskState::Pending) == 0 && (counts.of(TaskState::Running) == 0 || run.job.mode.is_detached()))
 }
 
+/// Whether every task of a planned run is final: workers that nobody here can see may be at the others.
+async fn is_final<S: Store>(runs: &Runs<S>, run: &RunRecord) -> Result<bool, StoreError> {
+    let Some(plan) = runs.plan(&run.run).await? else { return Ok(false) };
+    Ok(counts(runs, run, &plan).await?.iter().all(|(state, _)| state.is_final()))
+}
+
 /// How many tasks of `run` are in each state.
 ///
 /// # Errors
@@ -147,7 +156,7 @@ pub async fn close_batch<S: Store>(
     {
         return Ok(with_records(targets, &outcomes.tasks, &[]));
     }
-    let ours = Claim { nonce: clock::nonce()?, expires_at: now + claim::LEASE, holder: process::this() };
+    let ours = Claim { nonce: clock::nonce()?, expires_at: now + claim::LEASE, holder: process::this(), turn: 0 };
     if let Claimed::Held(by) = claim::claim(runs, &keys.claim(n), &ours, now, true).await? {
         return Err(WorkError::Held(by));
     }
@@ -257,7 +266,7 @@ pub async fn conclude<S: Store>(runs: &Runs<S>, run: &RunRecord, verdict: &Verdi
             tell_people(runs, run, verdict, &state).await?;
             told = true;
         }
-        let (Carrier::Scheduler, Some(version)) = (run.carrier, version) else { break };
+        let (Carrier::Scheduler | Carrier::Functions, Some(version)) = (run.carrier, version) else { break };
         let took = Duration::try_from(verdict.finished_at.duration_since(run.started_at)).unwrap_or_default();
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         state.end(Ended { run: run.run.clone(), state: verdict.state, took_ms });

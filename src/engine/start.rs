@@ -89,10 +89,11 @@ pub async fn start<S: Store>(runs: &Runs<S>, request: Request, now: Timestamp) -
         plan_before: now + PLAN_WITHIN,
         carrier: Carrier::Caller,
         skipped: None,
+        instance: None,
     };
     let driver = driver(now)?;
     let nonce = driver.nonce.clone();
-    let active = runs.create(&layout::active(&id), &Active { driver: Some(driver) }).await?;
+    let active = runs.create(&layout::active(&id), &Active { driver: Some(driver), wave: None }).await?;
     let lease = matches!(active, Written::Done(_)).then_some(nonce);
     // After the mark: while that stands nobody takes the script for unused.
     runs.store().create(&layout::blob(&record.script.sha256), request.script).await?;
@@ -113,7 +114,7 @@ pub async fn start<S: Store>(runs: &Runs<S>, request: Request, now: Timestamp) -
 /// # Errors
 /// Where the system has no random numbers.
 pub fn driver(now: Timestamp) -> Result<Claim, getrandom::Error> {
-    Ok(Claim { nonce: clock::nonce()?, expires_at: now + LEASE, holder: process::this() })
+    Ok(Claim { nonce: clock::nonce()?, expires_at: now + LEASE, holder: process::this(), turn: 0 })
 }
 
 /// The id of the run that this request is, or has become when it was first delivered.
@@ -145,7 +146,7 @@ pub(super) async fn write_plan<S: Store>(
         return Ok(plan);
     }
     let keys = RunKeys::new(&run.run);
-    let (mut plan, mut batches) = plan(&run.job, &targets);
+    let (mut plan, mut batches) = plan(&run.job, &targets, run.carrier);
     let mut n = 0;
     while let Some(ours) = batches.get(n) {
         let number = u32::try_from(n).unwrap_or(u32::MAX);
@@ -171,7 +172,7 @@ fn adopt(run: &RunRecord, batches: &[BatchTargets], n: usize, theirs: BatchTarge
     let rest: Vec<Target> =
         rest.into_iter().filter(|t| !theirs.targets.iter().any(|their| their.instance == t.instance)).collect();
     fixed.push(theirs);
-    let (mut plan, tail) = plan(&run.job, &rest);
+    let (mut plan, tail) = plan(&run.job, &rest, run.carrier);
     fixed.extend(tail);
     plan.batches = fixed.iter().map(|batch| u32::try_from(batch.targets.len()).unwrap_or(u32::MAX)).collect();
     // Waves are a promise about the start of a run; one whose planning was cut off starts as one wave after its first.

@@ -175,6 +175,7 @@ impl<S: Store> Task<'_, S, Access<S>> {
         let (spooled, ()) = tokio::join!(spool.finish(), connection.close());
         let cut = heard.missing == Some(Missing::Cut);
         record = judge(record, heard, job);
+        record = self.out_of_time(record);
         record.finished_at = Some(self.worker.clock.now());
         tracing::info!(instance = %self.target.instance, attempt = self.attempt, state = %record.state, "ended");
         record.stdout_bytes = spooled.stdout_bytes;
@@ -191,6 +192,17 @@ impl<S: Store> Task<'_, S, Access<S>> {
             record.reason = Some(record.reason.map_or_else(|| why.clone(), |reason| format!("{reason}; {why}")));
         }
         Attempt { record, stdout: spooled.stdout, stderr: spooled.stderr }
+    }
+
+    /// What ended because its worker's time was over has timed out: nobody has asked for its end.
+    fn out_of_time(&self, record: TaskRecord) -> TaskRecord {
+        match self.worker.gate.stopped() {
+            Some(stop @ Stop::OutOfTime) if record.state == TaskState::Cancelled && record.started_at.is_some() => {
+                let reason = [Some(stop.reason()), record.reason].into_iter().flatten().collect::<Vec<_>>().join("; ");
+                TaskRecord { state: TaskState::TimedOut, reason: Some(reason), ..record }
+            }
+            _ => record,
+        }
     }
 
     /// Starts a detached script; its host answers at once, and then it runs without us.

@@ -20,11 +20,12 @@ use super::start::{Started, write_plan};
 use super::worker::WorkError;
 use crate::domain::firing::Cursor;
 use crate::domain::id::{JobName, RunId};
+use crate::domain::instance::Instance;
 use crate::domain::job::Overlap;
 use crate::domain::layout::{self, Key};
 use crate::domain::notice::Notice;
 use crate::domain::plan::target;
-use crate::domain::run::{Carrier, Plan, RunRecord, RunState, Sealed, Target, Verdict};
+use crate::domain::run::{Plan, RunRecord, RunState, Sealed, Target, Verdict};
 use crate::domain::task::{Counts, TaskState};
 use crate::port::{Inventory, Scripts, Store, StoreError, Version, Written};
 
@@ -219,12 +220,15 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         if let Some(reason) = &record.skipped {
             return finished(write_verdict(runs, &record, skip(reason.clone(), now)).await?);
         }
-        if record.carrier == Carrier::Caller {
+        if record.carrier.is_caller() {
             return Ok(Some(match reconcile(runs, &record, now).await? {
                 Settled::Finished(verdict) => Standing::Finished(record, verdict),
                 Settled::Driven => Standing::Driven,
                 Settled::Detached => Standing::Detached(record),
             }));
+        }
+        if record.carrier != self.firer.carrier {
+            return Ok(Some(Standing::Driven));
         }
         if let Some((active, _)) = runs.active(run).await?
             && active.driver.is_some_and(|driver| !claim::is_dead(&driver, now))
@@ -270,7 +274,8 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
             }
             return Ok(Err(format!("paused by {}", control.actor)));
         }
-        if job.schedule.overlap != Overlap::Allow {
+        // Who asks for a run now does not mean to wait for others.
+        if job.schedule.overlap != Overlap::Allow && record.scheduled_for.is_some() {
             let (state, _) = fire::read(runs, &job.name).await?;
             if !state.is_turn_of(&record.run, job.schedule.overlap) {
                 let earlier = state.active.first().map_or_else(String::new, ToString::to_string);
@@ -293,7 +298,8 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
             let reason = "not planned before its deadline".to_owned();
             return Ok(Ok(seal_as(RunState::Skipped, reason).await?));
         }
-        let targets: Vec<Target> = instances.iter().map(|instance| target(job, instance)).collect();
+        let is_meant = |instance: &&Instance| record.instance.as_ref().is_none_or(|only| instance.id == *only);
+        let targets: Vec<Target> = instances.iter().filter(is_meant).map(|instance| target(job, instance)).collect();
         if targets.is_empty() {
             return Ok(Ok(seal_as(RunState::Skipped, "no running instance matches".to_owned()).await?));
         }

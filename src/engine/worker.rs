@@ -116,7 +116,7 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
         let targets = targets.ok_or_else(|| missing(keys.targets(n)))?;
         let shipment = self.shipment(&run).await?;
         let nonce = clock::nonce()?;
-        let ours = Claim { nonce: nonce.clone(), expires_at, holder: crate::adapter::process::this() };
+        let ours = Claim { nonce: nonce.clone(), expires_at, holder: crate::adapter::process::this(), turn: 0 };
         let claimed = claim::claim(&self.runs, &keys.claim(n), &ours, self.clock.now(), lapsed).await?;
         if let Claimed::Held(by) = claimed {
             return Err(WorkError::Held(by));
@@ -159,6 +159,10 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
             if let Ok(Err(error)) = ended {
                 result = Err(error.into());
             }
+        }
+        if result.is_ok() {
+            // Who comes to look after what runs detached, or to go on with what is left, need not wait for its end.
+            claim::release(&self.runs, &batch.keys.claim(n), &nonce, self.clock.now()).await?;
         }
         result
     }

@@ -42,6 +42,7 @@ pub fn record(notify: &str) -> RunRecord {
         started_at,
         plan_before: started_at,
         carrier: Carrier::Caller,
+        instance: None,
         skipped: None,
     }
 }

@@ -71,7 +71,7 @@ fn outbox(store: &Memory) -> Vec<String> {
 }
 
 async fn activate(runs: &Runs<Memory>, record: &RunRecord) {
-    runs.create(&active(&record.run), &Active { driver: None }).await.unwrap();
+    runs.create(&active(&record.run), &Active { driver: None, wave: None }).await.unwrap();
 }
 
 async fn deactivate(runs: &Runs<Memory>, record: &RunRecord) {

@@ -41,7 +41,7 @@ async fn planned(store: &Memory) -> Started {
 async fn abandoned(store: &Memory) -> Started {
     let started = planned(store).await;
     let (runs, keys) = (Runs::new(store.clone()), RunKeys::new(&started.run.run));
-    let claim = Claim { nonce: "first".to_owned(), expires_at: Clock::System.now(), holder: None };
+    let claim = Claim { nonce: "first".to_owned(), expires_at: Clock::System.now(), holder: None, turn: 0 };
     let record = TaskRecord { state: TaskState::Running, attempt: 1, ..TaskRecord::pending() };
     let first = rig::target("127.0.0.1:1".parse().unwrap()).instance;
     let outcomes = Outcomes { owner: "first".to_owned(), tasks: [(first, record)].into() };
@@ -103,8 +103,8 @@ async fn driver_that_lost_its_lease_leaves_the_batches_to_its_successor() {
     let started = planned(&store).await;
     let (runs, key) = (Runs::new(store.clone()), layout::active(&started.run.run));
     let (_, version) = runs.active(&started.run.run).await.unwrap().unwrap();
-    let successor = Claim { nonce: "successor".to_owned(), expires_at: later(), holder: None };
-    let taken = runs.swap(&key, &version, &Active { driver: Some(successor) }).await.unwrap();
+    let successor = Claim { nonce: "successor".to_owned(), expires_at: later(), holder: None, turn: 0 };
+    let taken = runs.swap(&key, &version, &Active { driver: Some(successor), wave: None }).await.unwrap();
     assert!(matches!(taken, Written::Done(_)));
     let login = Login::fresh();
     let (worker, _heard) = rig::worker(&store, &started, &login.path());
@@ -123,7 +123,7 @@ async fn worker_takes_over_from_one_that_died_before_its_first_record() {
     let (runs, key) = (Runs::new(store.clone()), RunKeys::new(&started.run.run).claim(0));
     for nonce in ["second", "third"] {
         let (_, version) = runs.read::<Claim>(&key).await.unwrap().unwrap();
-        let claim = Claim { nonce: nonce.to_owned(), expires_at: later(), holder: None };
+        let claim = Claim { nonce: nonce.to_owned(), expires_at: later(), holder: None, turn: 0 };
         assert!(matches!(runs.swap(&key, &version, &claim).await.unwrap(), Written::Done(_)));
     }
     assert!(Ledger::open(runs.clone(), &started.run.run, 0, "second").await.is_err(), "its claim was taken");

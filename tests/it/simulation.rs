@@ -27,7 +27,7 @@ use sshjob::domain::job::file::JobFile;
 use sshjob::domain::job::resolve::Layers;
 use sshjob::domain::job::{Job, Overlap};
 use sshjob::domain::plan;
-use sshjob::domain::run::{Outcomes, Plan, RunRecord, RunState, Target, Verdict};
+use sshjob::domain::run::{Carrier, Outcomes, Plan, RunRecord, RunState, Target, Verdict};
 use sshjob::domain::schedule::Calendar;
 use sshjob::domain::task::{Counts, TaskState};
 use sshjob::engine::clock::Clock;
@@ -109,7 +109,7 @@ impl Scheduler {
     fn ticker(&self) -> Ticker<SimStore, SimFleet, SimFleet> {
         let runs = Runs::new(SimStore(self.process.clone()));
         let fleet = SimFleet(self.process.clone());
-        let firer = Firer { runs, scripts: fleet.clone(), actor: "simulation".to_owned() };
+        let firer = Firer { runs, scripts: fleet.clone(), actor: "simulation".to_owned(), carrier: Carrier::Scheduler };
         Ticker { firer, inventory: fleet, clock: self.clock }
     }
 
@@ -525,7 +525,7 @@ fn year_of_two_hundred_jobs_over_ten_thousand_hosts_runs_every_firing_once() {
             assert_eq!(next.decided.as_ref().unwrap().fate, Fate::Run);
             state = next;
             let run = RunId::of_firing(&name, firing.at);
-            let (plan, batches) = plan::plan(&job, &hosts);
+            let (plan, batches) = plan::plan(&job, &hosts, Carrier::Scheduler);
             assert_eq!(plan.total(), 50);
             let counts: Counts = batches.iter().flat_map(|it| &it.targets).map(|_| TaskState::Succeeded).collect();
             assert_eq!(counts.total(), plan.total());

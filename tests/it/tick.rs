@@ -7,7 +7,7 @@ use sshjob::domain::job::Job;
 use sshjob::domain::job::file::JobFile;
 use sshjob::domain::job::resolve::Layers;
 use sshjob::domain::layout;
-use sshjob::domain::run::RunState;
+use sshjob::domain::run::{Carrier, RunState};
 use sshjob::domain::schedule::Calendar;
 use sshjob::engine::clock::{Clock, Simulated};
 use sshjob::engine::fire::{Fired, Firer, Scheduled};
@@ -79,7 +79,12 @@ impl Rig {
         let epoch: Timestamp = format!("2026-11-22T{time}Z").parse().unwrap();
         let since = tokio::time::Instant::now();
         let clock = Clock::Simulated(Simulated { epoch, since, ahead: SignedDuration::ZERO });
-        let firer = Firer { runs: self.runs.clone(), scripts: self.around.clone(), actor: "test".to_owned() };
+        let firer = Firer {
+            runs: self.runs.clone(),
+            scripts: self.around.clone(),
+            actor: "test".to_owned(),
+            carrier: Carrier::Scheduler,
+        };
         let ticker = Ticker { firer, inventory: self.around.clone(), clock };
         ticker.tick(&self.jobs, epoch).await.unwrap()
     }

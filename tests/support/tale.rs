@@ -73,13 +73,14 @@ impl Tale {
             started_at,
             plan_before: start(),
             carrier: Carrier::Caller,
+            instance: None,
             skipped: None,
         };
         let targets = hosts.iter().map(|host| Arc::new(target(host))).collect();
         let tale = Self { runs: Runs::new(store.clone()), run: Arc::new(record), targets };
         let _ = store.create(&layout::blob(&tale.run.script.sha256), script.to_vec()).await.unwrap();
-        let driver = Claim { nonce: "n".to_owned(), expires_at: Timestamp::MAX, holder: None };
-        tale.write(&layout::active(&run), &Active { driver: Some(driver) }).await;
+        let driver = Claim { nonce: "n".to_owned(), expires_at: Timestamp::MAX, holder: None, turn: 0 };
+        tale.write(&layout::active(&run), &Active { driver: Some(driver), wave: None }).await;
         tale.write(&RunKeys::new(&run).run(), &*tale.run).await;
         tale
     }

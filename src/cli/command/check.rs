@@ -26,7 +26,7 @@ use crate::domain::job::settings::Settled;
 use crate::domain::job::{HostKeyPolicy, Job, Source, Sudo, read};
 use crate::domain::plan;
 use crate::domain::quantity::Amount;
-use crate::domain::run::Target;
+use crate::domain::run::{Carrier, Target};
 use crate::domain::selector::Host;
 use crate::domain::task::{Counts, TaskState};
 use crate::engine::check::{Checked, check};
@@ -67,7 +67,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     access::raise_open_files();
     let program = program(&global).unwrap_or_else(|| "sshjob".to_owned());
     let access = access::access(&job, keyring, &workspace.root, &runs)?;
-    let (planned, _) = plan::plan(&job, &targets);
+    let (planned, _) = plan::plan(&job, &targets, Carrier::Caller);
     let mut console = Console::new(global.color);
     let mut checking = futures_util::stream::iter(&targets)
         .map(|target| check(&access, &job, target))

@@ -242,7 +242,12 @@ impl Scheduler {
 
     fn ticker(&self) -> (Tick, Arc<Jobs>) {
         let jobs = Arc::clone(self.book.jobs());
-        let firer = Firer { runs: self.runs.clone(), scripts: Arc::clone(&jobs), actor: actor() };
+        let firer = Firer {
+            runs: self.runs.clone(),
+            scripts: Arc::clone(&jobs),
+            actor: actor(),
+            carrier: CarriedBy::Scheduler,
+        };
         let inventory = ProjectInventory::new(Arc::clone(self.book.workspace()), self.inventory.clone());
         (Ticker { firer, inventory, clock: Clock::System }, jobs)
     }
