@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | 4 | `main.rs` | composes the parts, hands over, exits |
 //! | 3 | [`cli`] | flags to a request; results to text, JSON, progress and exit code |
+//! | 3 | [`functions`] | the trigger and the worker: events to requests; results to JSON and log lines |
 //! | 2 | [`engine`] | the policy, told in domain words, over ports |
 //! | 1 | [`adapter`] | SSH, the directory store, the YAML inventory, the local dispatcher |
 //! | 0 | [`domain`], [`port`] | pure types and decisions; the few traits |
@@ -30,4 +31,5 @@ pub mod adapter;
 pub mod cli;
 pub mod domain;
 pub mod engine;
+pub mod functions;
 pub mod port;

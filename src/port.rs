@@ -2,7 +2,9 @@
 
 use std::future::Future;
 
-use crate::domain::id::RunId;
+use zeroize::Zeroizing;
+
+use crate::domain::id::{InstanceId, RunId};
 use crate::domain::instance::Instance;
 use crate::domain::job::notify::Channel;
 use crate::domain::job::{Job, Notify};
@@ -103,6 +105,29 @@ pub trait Inventory: Send + Sync {
     /// Selects the running instances that the targets of `job` choose, sorted by id; empty when none match, which is no
     /// error.
     fn select(&self, job: &Job) -> impl Future<Output = Result<Vec<Instance>, InventoryError>> + Send;
+
+    /// The same, of the instance `id` alone; none where it does not match, or does not run.
+    fn select_one(
+        &self,
+        job: &Job,
+        id: &InstanceId,
+    ) -> impl Future<Output = Result<Option<Instance>, InventoryError>> + Send {
+        async move { Ok(self.select(job).await?.into_iter().find(|instance| instance.id == *id)) }
+    }
+}
+
+impl<I: Inventory> Inventory for &I {
+    fn select(&self, job: &Job) -> impl Future<Output = Result<Vec<Instance>, InventoryError>> + Send {
+        (**self).select(job)
+    }
+
+    fn select_one(
+        &self,
+        job: &Job,
+        id: &InstanceId,
+    ) -> impl Future<Output = Result<Option<Instance>, InventoryError>> + Send {
+        (**self).select_one(job, id)
+    }
 }
 
 /// Where the scripts of jobs come from.
@@ -149,4 +174,25 @@ pub trait Notifier: Send + Sync {
         rule: &Notify,
         channel: Channel,
     ) -> impl Future<Output = Result<(), NotifyError>> + Send;
+}
+
+/// Why a private key could not be read. It never shows any of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyReadError {
+    /// Its place cannot be reached; trying again later may help.
+    #[error("{0}")]
+    Unavailable(String),
+    /// There is none, or it may not be read: someone has to act.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Where private keys come from that are in a bucket.
+pub trait Keys: Send + Sync {
+    /// Reads the private key at `s3://bucket/key`, complete; it is wiped when dropped.
+    fn read_key(
+        &self,
+        bucket: &str,
+        key: &str,
+    ) -> impl Future<Output = Result<Zeroizing<Vec<u8>>, KeyReadError>> + Send;
 }

@@ -1,6 +1,7 @@
 //! Where everything is in a store: the same keys on S3 and on disk.
 //!
 //! ```text
+//! sshjob.yaml  jobs/<file>  scripts/<file>             what `push` uploads
 //! blobs/<sha256>                                       the frozen script of a run
 //! active/<job>/<run>                                   exists while the run is not finished
 //! runs/<job>/<run>/run.json                            the claim
@@ -98,6 +99,17 @@ pub fn cursor() -> Key {
 pub fn job_state(job: &JobName) -> Key {
     Key(format!("state/jobs/{job}.json"))
 }
+
+/// The project file, as `push` uploads it.
+pub fn project() -> Key {
+    Key("sshjob.yaml".to_owned())
+}
+
+/// What the keys of the job files that `push` uploads begin with.
+pub const JOBS: &str = "jobs/";
+
+/// What the keys of the scripts that `push` uploads begin with.
+pub const SCRIPTS: &str = "scripts/";
 
 /// What the marks of all unfinished runs begin with.
 pub const ACTIVE: &str = "active/";

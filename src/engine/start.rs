@@ -8,7 +8,7 @@ use super::claim::LEASE;
 use super::clock;
 use super::records::{Runs, damaged};
 use crate::adapter::process;
-use crate::domain::id::RunId;
+use crate::domain::id::{InstanceId, RunId};
 use crate::domain::job::Job;
 use crate::domain::layout::{self, RunKeys};
 use crate::domain::plan::{PLAN_WITHIN, plan};
@@ -107,6 +107,70 @@ pub async fn start<S: Store>(runs: &Runs<S>, request: Request, now: Timestamp) -
     }
     let plan = write_plan(runs, &record, request.targets).await?;
     Ok(Started { run: Arc::new(record), plan, lease })
+}
+
+/// A run that is asked for and left to whoever carries it: to be planned and driven at ticks.
+#[derive(Debug, Clone)]
+pub struct Errand {
+    /// The job, complete.
+    pub job: Job,
+    /// The bytes of the script.
+    pub script: Vec<u8>,
+    /// Who asks.
+    pub actor: String,
+    /// Names this request: the same request delivered twice is one run.
+    pub id: String,
+    /// The only instance that it is to run on, where that one's start is the reason.
+    pub instance: Option<InstanceId>,
+    /// Who carries it.
+    pub carrier: Carrier,
+}
+
+/// Claims the run that `errand` asks for. It is planned by the next tick, or by whoever advances it at once.
+///
+/// # Errors
+/// [`StartError`]
+pub async fn commission<S: Store>(runs: &Runs<S>, errand: Errand, now: Timestamp) -> Result<RunId, StartError> {
+    let Errand { job, script, actor, id: request, instance, carrier } = errand;
+    let sha256 = sha256_hex(&script);
+    let origin = job.source.origin();
+    let script_ref = ScriptRef { bytes: script.len() as u64, sha256, origin };
+    let id = run_id(runs, &job, &request, now).await?;
+    let keys = RunKeys::new(&id);
+    if let Some(found) = runs.run(&id).await? {
+        return same(found, &job, &script_ref, request);
+    }
+    let record = RunRecord {
+        schema: SCHEMA.to_owned(),
+        run: id.clone(),
+        job,
+        script: script_ref,
+        actor,
+        retry_of: None,
+        scheduled_for: None,
+        started_at: now,
+        plan_before: now + PLAN_WITHIN,
+        carrier,
+        skipped: None,
+        instance,
+    };
+    runs.create(&layout::active(&id), &Active { driver: None, wave: None }).await?;
+    // After the mark: while that stands nobody takes the script for unused.
+    runs.store().create(&layout::blob(&record.script.sha256), script).await?;
+    if runs.create(&keys.run(), &record).await? == Written::Conflict {
+        let found = runs.run(&id).await?.ok_or_else(|| damaged(&keys.run(), "it vanished"))?;
+        return same(found, &record.job, &record.script, request);
+    }
+    Ok(id)
+}
+
+/// The run that a request has become before, where it asked for the same.
+fn same(found: RunRecord, job: &Job, script: &ScriptRef, request: String) -> Result<RunId, StartError> {
+    if found.script.sha256 == script.sha256 && found.job == *job {
+        Ok(found.run)
+    } else {
+        Err(StartError::OtherRequest { id: request, run: found.run })
+    }
 }
 
 /// A lease on a run for this process, from `now`.

@@ -59,6 +59,11 @@ impl<T> Sourced<T> {
         Self { value, origin: Origin::Flag(name) }
     }
 
+    /// A value that nobody has named.
+    pub const fn by_default(value: T) -> Self {
+        Self { value, origin: Origin::Default }
+    }
+
     /// A value that stands in `file`.
     pub fn in_file(file: &str, found: Spanned<T>) -> Self {
         Self { value: found.value, origin: Origin::File { file: file.to_owned(), place: found.place } }

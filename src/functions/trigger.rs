@@ -1,0 +1,220 @@
+//! The trigger: fires what is due, plans it, and sends workers for it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::book::Book;
+use super::event::Event;
+use super::log;
+use super::refusal::{Kind, Refusal, chain};
+use crate::domain::id::{InstanceId, JobName, RunId};
+use crate::domain::job;
+use crate::domain::job::resolve::Overrides;
+use crate::domain::run::{Carrier, Plan, RunRecord};
+use crate::domain::selector::TagFilter;
+use crate::engine::clock::Clock;
+use crate::engine::fanout::fan_out;
+use crate::engine::fire::{Fired, Firer};
+use crate::engine::notify::deliver;
+use crate::engine::records::Runs;
+use crate::engine::start::{Errand, commission};
+use crate::engine::tick::{Standing, Ticked, Ticker};
+use crate::port::{Dispatcher, Inventory, Notifier, Store};
+
+/// Who is said to have asked for what fires by itself.
+const ACTOR: &str = "trigger";
+
+/// The trigger function.
+#[derive(Debug, Clone)]
+pub struct Trigger<S, I, D, N> {
+    /// Where runs live, and the jobs and scripts.
+    pub runs: Runs<S>,
+    /// Where instances come from.
+    pub inventory: I,
+    /// Who sends for workers.
+    pub dispatcher: D,
+    /// Who tells people.
+    pub notifier: N,
+    /// Tells the time.
+    pub clock: Clock,
+}
+
+impl<S: Store, I: Inventory, D: Dispatcher, N: Notifier> Trigger<S, I, D, N> {
+    /// Does what `event` asks for; `request` names the invocation, and is the same where that is tried again.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing is half done; what was begun the next tick goes on with.
+    pub async fn handle(&self, event: Value, request: &str) -> Result<Value, Refusal> {
+        match Event::read(event)? {
+            Event::Tick { at } => self.tick(at.unwrap_or(Timestamp::MAX)).await,
+            Event::Run { job, id, tags } => self.run(&job, id.as_deref().unwrap_or(request), tags).await,
+            Event::Reconcile(run) => self.reconcile(&run).await,
+            Event::Started { id, instance } => self.started(&id, &instance).await,
+        }
+    }
+
+    async fn tick(&self, at: Timestamp) -> Result<Value, Refusal> {
+        let book = Book::new(self.runs.clone());
+        let mut read = book.read().await?;
+        let scheduled = read.scheduled();
+        for wrong in &read.wrong {
+            log::trouble(None, "a job", wrong);
+        }
+        let Ticked { fired, runs, troubles } = self.ticker().tick(&scheduled, at.min(self.clock.now())).await?;
+        for fired in &fired {
+            if let Fired::Skipped(run, why) = fired {
+                log::trouble(Some(run), "skipped", why);
+            }
+        }
+        for (what, why) in &troubles {
+            log::trouble(None, what, why);
+        }
+        let mut sent = 0;
+        for (run, standing) in runs {
+            sent += match self.go_on(&run, standing).await {
+                Ok(sent) => sent,
+                // One run's trouble holds up no other; the next tick tries again.
+                Err(refusal) => {
+                    log::trouble(Some(&run), refusal.kind.as_str(), &refusal.message);
+                    0
+                }
+            };
+        }
+        self.tell().await;
+        Ok(json!({
+            "fired": fired.len(), "sent": sent, "troubles": troubles.len(), "invalid_jobs": read.wrong.len(),
+        }))
+    }
+
+    async fn run(&self, name: &JobName, id: &str, tags: BTreeMap<String, String>) -> Result<Value, Refusal> {
+        let invalid = |error: &dyn std::fmt::Display| {
+            Refusal::new(Kind::InvalidEvent, format!("the event is not understood: its tags: {error}"))
+        };
+        let tags = tags.iter().map(|(key, value)| {
+            let values: Vec<String> = value.split(',').map(str::to_owned).collect();
+            TagFilter::from_values(key, &values).map_err(|error| invalid(&error))
+        });
+        let request = Overrides { tags: tags.collect::<Result<_, _>>()?, ..Overrides::default() };
+        let book = Book::new(self.runs.clone());
+        let job = book.job(name, request).await?;
+        self.commission(&book, job, id, None).await
+    }
+
+    async fn started(&self, event: &str, instance: &InstanceId) -> Result<Value, Refusal> {
+        let book = Book::new(self.runs.clone());
+        let read = book.read().await?;
+        for wrong in &read.wrong {
+            log::trouble(None, "a job", wrong);
+        }
+        let mut runs = Vec::new();
+        for job in read.jobs {
+            if !job.schedule.on.contains(&job::Event::InstanceRunning) || job.schedule.paused {
+                continue;
+            }
+            let matching = self.inventory.select_one(&job, instance).await;
+            match matching {
+                Ok(Some(_)) => {
+                    let name = job.name.clone();
+                    match self.commission(&book, job, event, Some(instance)).await {
+                        Ok(started) => runs.push(started),
+                        Err(refusal) if refusal.kind == Kind::StoreUnavailable => return Err(refusal),
+                        Err(refusal) => log::trouble(None, name.as_str(), &refusal.message),
+                    }
+                }
+                Ok(None) => {}
+                // The event is tried again: what it has started by then is not started twice.
+                Err(error) => return Err(Refusal::new(Kind::StoreUnavailable, chain(&error))),
+            }
+        }
+        Ok(json!({ "runs": runs }))
+    }
+
+    async fn commission(
+        &self,
+        book: &Book<S>,
+        job: job::Job,
+        id: &str,
+        instance: Option<&InstanceId>,
+    ) -> Result<Value, Refusal> {
+        let script = book.script_of(&job).await?;
+        let errand = Errand {
+            job,
+            script,
+            actor: ACTOR.to_owned(),
+            id: id.to_owned(),
+            instance: instance.cloned(),
+            carrier: Carrier::Functions,
+        };
+        let run = commission(&self.runs, errand, self.clock.now()).await?;
+        self.reconcile(&run).await
+    }
+
+    async fn reconcile(&self, run: &RunId) -> Result<Value, Refusal> {
+        if self.runs.run(run).await?.is_none() {
+            return Err(Refusal::new(Kind::UnknownRun, format!("there is no run `{run}` in the store")));
+        }
+        let standing = self.ticker().advance(run).await?;
+        let sent = match standing {
+            Some(standing) => self.go_on(run, standing).await?,
+            None => 0,
+        };
+        let state = self.runs.verdict(run).await?.map(|verdict| verdict.state);
+        Ok(json!({ "run": run, "sent": sent, "state": state }))
+    }
+
+    /// Takes a run on from where a tick has found it; returns how many orders were sent.
+    async fn go_on(&self, run: &RunId, standing: Standing) -> Result<usize, Refusal> {
+        match standing {
+            Standing::Finished(record, verdict) => {
+                log::verdict(&record, &verdict);
+                Ok(0)
+            }
+            Standing::Ready(started) => self.fan_out(&started.run, &started.plan).await,
+            Standing::Detached(record) => match self.runs.plan(run).await? {
+                Some(plan) if record.carrier == Carrier::Functions => self.fan_out(&record, &plan).await,
+                // It is looked after by whoever started it.
+                _ => Ok(0),
+            },
+            Standing::Waiting(why) => {
+                log::trouble(Some(run), "waiting", &why);
+                Ok(0)
+            }
+            Standing::Driven => Ok(0),
+        }
+    }
+
+    async fn fan_out(&self, record: &RunRecord, plan: &Plan) -> Result<usize, Refusal> {
+        let done = fan_out(&self.runs, &self.dispatcher, record, plan, self.clock.now()).await?;
+        for why in &done.troubles {
+            log::trouble(Some(&record.run), Kind::WorkersUnavailable.as_str(), why);
+        }
+        if let Some(verdict) = &done.verdict {
+            log::verdict(record, verdict);
+        }
+        Ok(done.sent)
+    }
+
+    /// Tells people what there is to tell; whoever cannot be told is told at a later tick.
+    async fn tell(&self) {
+        match deliver(&self.runs, &self.notifier, self.clock.now()).await {
+            Ok(delivery) => {
+                for trouble in delivery.troubles {
+                    log::trouble(None, &format!("telling of {}", trouble.run), &trouble.why);
+                }
+            }
+            Err(error) => log::trouble(None, "notifications", &chain(&error)),
+        }
+    }
+
+    fn ticker(&self) -> Ticker<S, &I, Book<S>> {
+        let firer = Firer {
+            runs: self.runs.clone(),
+            scripts: Book::new(self.runs.clone()),
+            actor: ACTOR.to_owned(),
+            carrier: Carrier::Functions,
+        };
+        Ticker { firer, inventory: &self.inventory, clock: self.clock }
+    }
+}
