@@ -11,6 +11,7 @@
 //! | `detached` | that a detached program runs once, that what is told of it is true, whoever is killed, and that it ends when asked to |
 //! | `detached_run` | that a detached run is told truthfully from its start to its end, whoever dies in between |
 //! | `fleet` | that the hosts other tests run against are what they claim: embedded, OpenSSH, and faulty ones |
+//! | `functions` | that the trigger and the worker do what a scheduler does, whatever comes twice, late or never |
 //! | `hostile` | that a host that lies, floods or stalls ends in the right state, in bounded time and memory |
 //! | `program` | what the program itself does on real sshd hosts: documents and exit codes |
 //! | `project` | that the example jobs, their schema and the commands on them agree |
@@ -67,6 +68,7 @@ mod delivery;
 mod detached;
 mod detached_run;
 mod fleet;
+mod functions;
 mod history;
 mod host_ca;
 mod hostile;
