@@ -33,10 +33,15 @@ use crate::support::sshd::{self, SshdFleet};
 #[derive(Clone, Default)]
 struct Fleet(Vec<SocketAddr>);
 
+/// The instance at `address`.
+fn id(address: &SocketAddr) -> String {
+    format!("i-{address}").replace([':', '.'], "-")
+}
+
 impl Inventory for Fleet {
     async fn select(&self, job: &Job) -> Result<Vec<Instance>, InventoryError> {
         let instance = |address: &SocketAddr| Instance {
-            id: format!("i-{}", address.port()).parse().unwrap(),
+            id: id(address).parse().unwrap(),
             account: "1".to_owned(),
             region: "r".to_owned(),
             zone: None,
@@ -225,7 +230,7 @@ async fn firing_is_planned_sent_for_run_and_judged_at_the_next_tick() {
     }
     assert_eq!(pair.states(&run).await, vec![(TaskState::Succeeded, String::new()); 3]);
     for address in fleet.addresses() {
-        assert_eq!(pair.output(&run, &format!("i-{}", address.port())).await, "hello you hi s3cr3t\n");
+        assert_eq!(pair.output(&run, &id(&address)).await, "hello you hi s3cr3t\n");
     }
     assert_eq!(pair.verdict(&run).await, None);
     pair.set_time(30);
@@ -262,7 +267,7 @@ async fn detached_job_is_started_once_and_collected_at_later_ticks() {
         pair.work_all().await;
     }
     assert_eq!(pair.verdict(&run).await.as_deref(), Some("succeeded"));
-    assert_eq!(pair.output(&run, &format!("i-{}", fleet.addresses()[0].port())).await, "done\n");
+    assert_eq!(pair.output(&run, &id(&fleet.addresses()[0])).await, "done\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -392,7 +397,7 @@ async fn instance_that_starts_is_run_on_once_and_alone() {
     let pair = Pair::new(&fleet.addresses(), fleet.login());
     pair.job("greet", "on: [instance-running]\nrun: 'echo welcome'\n").await;
     pair.job("else", "run: 'echo no'\n").await;
-    let instance = format!("i-{}", fleet.addresses()[1].port());
+    let instance = id(&fleet.addresses()[1]);
     let event = json!({ "source": "aws.ec2", "id": "e-1", "detail": { "instance-id": instance, "state": "running" } });
     let first = pair.ask(event.clone()).await.unwrap();
     assert_eq!(pair.ask(event).await.unwrap()["runs"][0]["run"], first["runs"][0]["run"]);
