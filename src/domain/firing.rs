@@ -25,6 +25,9 @@ pub const MOST_ACTIVE: usize = 100;
 /// Firings that are longer past than this are not even counted.
 const LONGEST_SLEEP: Duration = Duration::from_hours(366 * 24);
 
+/// The most jobs that are remembered although nobody asks for them.
+const MOST_BEHIND: usize = 10_000;
+
 /// How many firings a calendar is asked for at a time.
 const CHUNK: usize = 1000;
 
@@ -34,35 +37,55 @@ const ENDED: usize = 21;
 /// `state/cursor.json`: up to when firings are decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// Every firing up to this instant is decided, but for the jobs in `behind`.
+    /// Every firing of the jobs in `known` up to this instant is decided.
     pub ticked: Timestamp,
-    /// The jobs whose firings could not be decided: up to when they are.
+    /// The jobs that the last ticks were about. Another scheduler of the store may know others, and a broken file hides
+    /// its job: of those nothing is decided.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub known: BTreeSet<JobName>,
+    /// The other jobs: up to when their firings are decided.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub behind: BTreeMap<JobName, Timestamp>,
 }
 
 impl Cursor {
+    /// A cursor that stands at `ticked` and knows of no job.
+    pub const fn at(ticked: Timestamp) -> Self {
+        Self { ticked, known: BTreeSet::new(), behind: BTreeMap::new() }
+    }
+
+    /// Up to when the firings of `job` are decided; none where nobody has ever looked at them.
+    pub fn of(&self, job: &JobName) -> Option<Timestamp> {
+        self.behind.get(job).copied().or_else(|| self.known.contains(job).then_some(self.ticked))
+    }
+
     /// The cursor after a tick that decided the firings of the jobs in `tried` until `until`, except those in `failed`,
     /// which are undecided since the time given there.
     ///
-    /// A tick may be late: then it says nothing of what lies between it and the cursor, and a job that was behind stays
-    /// so.
+    /// A tick may be late: then it says nothing of what lies between it and the cursor. Of the jobs that it was not about
+    /// it says nothing either; one that nobody asks for any more is forgotten after as long as a scheduler may sleep.
     #[must_use]
     pub fn moved(&self, until: Timestamp, tried: &BTreeSet<&JobName>, failed: &BTreeMap<JobName, Timestamp>) -> Self {
         let ticked = self.ticked.max(until);
-        let mut behind = self.behind.clone();
-        for (job, since) in &mut behind {
-            match failed.get(job) {
-                Some(ours) => *since = (*since).min(*ours),
-                None if tried.contains(job) => *since = (*since).max(until),
-                None => {}
-            }
+        let mut decided: BTreeMap<JobName, Timestamp> = self.behind.clone();
+        decided.extend(self.known.iter().map(|job| (job.clone(), self.ticked)));
+        for job in tried {
+            let since = decided.entry((*job).clone()).or_insert(until);
+            *since = (*since).max(until);
         }
-        for (job, since) in failed {
-            behind.entry(job.clone()).or_insert(*since);
+        for (job, ours) in failed {
+            let before = self.of(job).unwrap_or(*ours);
+            decided.insert(job.clone(), before.min(*ours));
         }
-        behind.retain(|_, since| *since < ticked);
-        Self { ticked, behind }
+        let oldest = ticked.checked_sub(LONGEST_SLEEP).unwrap_or(Timestamp::MIN);
+        let (known, mut behind): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            decided.into_iter().filter(|(_, since)| oldest <= *since).partition(|(_, since)| ticked <= *since);
+        while behind.len() > MOST_BEHIND
+            && let Some((job, _)) = behind.iter().min_by_key(|(_, since)| **since).map(|(job, at)| (job.clone(), *at))
+        {
+            behind.remove(&job);
+        }
+        Self { ticked, known: known.into_keys().collect(), behind }
     }
 }
 
@@ -335,6 +358,13 @@ impl JobState {
             Some(Fate::Run) => !self.active.contains(run),
             _ => self.knows_end_of(run),
         }
+    }
+
+    /// Whether `run` is decided and may not be claimed yet.
+    pub fn is_being_fired(&self, run: &RunId) -> bool {
+        let job = run.job();
+        let last = self.decided.as_ref().map(|decided| RunId::of_firing(&job, decided.at));
+        self.active.contains(run) || last.as_ref() == Some(run)
     }
 
     /// Whether it is known that `run` has ended.

@@ -4,7 +4,7 @@
 //! a run is active, its script, its claim. Whoever finds a decision that was not carried out to its end does the rest;
 //! every step of it does nothing where it was done before.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::control;
 use super::reconcile::write_verdict;
@@ -18,6 +18,11 @@ use crate::domain::schedule::Calendar;
 use crate::domain::script::{ScriptRef, sha256_hex};
 use crate::domain::task::Counts;
 use crate::port::{Scripts, Store, StoreError, Version, Written};
+
+/// What is further ahead than this was written by a clock that was wrong, and is not believed.
+///
+/// Longer than any change of a clock for the sake of daylight or time zones.
+pub(super) const AHEAD: SignedDuration = SignedDuration::from_hours(26);
 
 /// How often others may change the state of a job while we decide.
 const TRIES: u32 = 20;
@@ -97,7 +102,11 @@ impl<S: Store, C: Scripts> Firer<S, C> {
                 if !state.is_carried_out(&RunId::of_firing(&job.name, decided.at)) {
                     fired.extend(self.carry_out(job, decided, now).await?);
                 }
-                after = after.max(decided.until);
+                // What is due by then is decided, be the job's delay what it may; what a clock decided that was years
+                // ahead says nothing of the years between.
+                if decided.until.duration_since(now) <= AHEAD {
+                    after = after.max(calendar.due(decided.until));
+                }
             }
             self.forget_finished(&mut state).await?;
             for turn in turns(&job.schedule, calendar, after, until, now) {
@@ -140,6 +149,10 @@ impl<S: Store, C: Scripts> Firer<S, C> {
             Fate::Skip(why) => Some(why.reason(decided.until)),
         };
         if self.runs.run(&run).await?.is_some() {
+            if self.runs.verdict(&run).await?.is_none() {
+                // Without its mark no tick would find it.
+                self.runs.create(&layout::active(&run), &Active { driver: None, wave: None }).await?;
+            }
             return Ok(None);
         }
         let is_late = decided.plan_before < now;

@@ -63,6 +63,8 @@ struct Survey {
     used: BTreeSet<String>,
     /// The scripts of runs that go.
     freed: BTreeSet<String>,
+    /// The runs that are marked as not finished.
+    active: BTreeSet<RunId>,
     /// Runs that are being claimed at this moment.
     claiming: bool,
 }
@@ -81,6 +83,10 @@ pub async fn prune<S: Store>(runs: &Runs<S>, policy: Policy, now: Timestamp, dry
     }
     survey.old.scripts = scripts(runs, &survey, now, dry).await?;
     if !dry {
+        // A run that came meanwhile may use any of them, and its mark comes before its script.
+        if active(runs.store()).await? != survey.active {
+            survey.old.scripts.clear();
+        }
         for sha256 in &survey.old.scripts {
             runs.store().remove(&layout::blob(sha256)).await?;
         }
@@ -114,7 +120,10 @@ async fn survey<S: Store>(runs: &Runs<S>, policy: Policy, now: Timestamp) -> Res
         };
         let sha256 = record.script.sha256.clone();
         match verdict {
-            Some(verdict) if is_old(&verdict, policy, now, finished.entry(run.job()).or_default()) => {
+            // One that is marked has its end before it, though it has its verdict: people may not have been told yet.
+            Some(verdict)
+                if !active.contains(&run) && is_old(&verdict, policy, now, finished.entry(run.job()).or_default()) =>
+            {
                 let Verdict { state, reason, counts, finished_at } = verdict;
                 survey.old.runs.push(RunSummary::new(&record, state, reason, Some(finished_at), counts));
                 survey.freed.insert(sha256);
@@ -124,6 +133,7 @@ async fn survey<S: Store>(runs: &Runs<S>, policy: Policy, now: Timestamp) -> Res
             }
         }
     }
+    survey.active = active;
     Ok(survey)
 }
 

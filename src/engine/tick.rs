@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 
 use super::claim;
 use super::clock::Clock;
-use super::fire::{self, FireError, Fired, Firer, Scheduled, skip};
+use super::fire::{self, AHEAD, FireError, Fired, Firer, Scheduled, skip};
 use super::notify;
 use super::reconcile::{self, Settled, conclude, reconcile, seal, write_verdict};
 use super::records::Runs;
@@ -27,7 +28,7 @@ use crate::domain::notice::Notice;
 use crate::domain::plan::target;
 use crate::domain::run::{Plan, RunRecord, RunState, Sealed, Target, Verdict};
 use crate::domain::task::{Counts, TaskState};
-use crate::port::{Inventory, Scripts, Store, StoreError, Version, Written};
+use crate::port::{Inventory, InventoryError, Scripts, Store, StoreError, Version, Written};
 
 /// How many jobs, or runs, are looked at at a time: enough to hide a store's latency.
 const AT_A_TIME: usize = 16;
@@ -35,10 +36,8 @@ const AT_A_TIME: usize = 16;
 /// How many names are asked for at a time; what S3 gives at most.
 const PAGE: usize = 1000;
 
-/// A cursor that is further ahead than this was written by a clock that was wrong; what it said is not believed.
-///
-/// Longer than any change of a clock for the sake of daylight or time zones.
-const AHEAD: SignedDuration = SignedDuration::from_hours(26);
+/// How long an inventory may take to answer: one that hangs holds up no other run.
+const SELECT_WITHIN: Duration = Duration::from_secs(60);
 
 /// A mark without a claim that is older than this was left by a firing that nobody came back to.
 const ORPHAN: SignedDuration = SignedDuration::from_hours(24);
@@ -92,8 +91,14 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
     /// Where the store does not answer; the next tick does what this one did not.
     pub async fn tick(&self, jobs: &[Scheduled], at: Timestamp) -> Result<Ticked, StoreError> {
         let mut ticked = self.fire_due(jobs, at).await?;
-        for run in self.active().await? {
-            match self.advance(&run).await {
+        let active = self.active().await?;
+        let looks = active.into_iter().map(|run| async move {
+            let standing = self.advance(&run).await;
+            (run, standing)
+        });
+        let mut looks = stream::iter(looks).buffered(AT_A_TIME);
+        while let Some((run, standing)) = looks.next().await {
+            match standing {
                 Ok(Some(standing)) => ticked.runs.push((run, standing)),
                 Ok(None) => {}
                 // Somebody else is at it, which is as good.
@@ -113,7 +118,8 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         let mut failed: BTreeMap<JobName, Timestamp> = BTreeMap::new();
         let mut due = Vec::new();
         for scheduled in jobs {
-            let after = cursor.behind.get(&scheduled.job.name).copied().unwrap_or(cursor.ticked);
+            // A job that nobody has ever looked at begins now.
+            let after = cursor.of(&scheduled.job.name).unwrap_or_else(|| just_before(until));
             if !scheduled.calendar.between(after, until, 1).is_empty() {
                 due.push(self.fire(scheduled, after, until, now));
             }
@@ -143,12 +149,11 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
 
     /// The cursor; at first it stands just before this tick.
     async fn cursor(&self, now: Timestamp, until: Timestamp) -> Result<(Cursor, Option<Version>), StoreError> {
-        let just_before = until.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(until);
         Ok(match self.runs().read::<Cursor>(&layout::cursor()).await? {
-            None => (Cursor { ticked: just_before, behind: BTreeMap::new() }, None),
+            None => (Cursor::at(just_before(until)), None),
             Some((cursor, version)) if cursor.ticked.duration_since(now) > AHEAD => {
                 tracing::warn!(cursor = %cursor.ticked, %now, "the clock that moved the cursor was wrong; it is set back");
-                (Cursor { ticked: just_before, behind: cursor.behind }, Some(version))
+                (Cursor { ticked: just_before(until), ..cursor }, Some(version))
             }
             Some((cursor, version)) => (cursor, Some(version)),
         })
@@ -207,7 +212,9 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         let (runs, now) = (self.runs(), self.clock.now());
         let Some(record) = runs.run(run).await?.map(Arc::new) else {
             let old = now.checked_sub(ORPHAN).unwrap_or(Timestamp::MIN).strftime("%Y%m%dT%H%M%SZ").to_string();
-            if run.time() < old.as_str() {
+            // A firing may be old and its mark new: whoever decided it is at it, or the next to decide will be.
+            let (state, _) = fire::read(runs, &run.job()).await?;
+            if run.time() < old.as_str() && !state.is_being_fired(run) {
                 runs.store().remove(&layout::active(run)).await?;
             }
             return Ok(None);
@@ -286,7 +293,8 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
                 return Ok(Err(format!("run `{earlier}` is still active")));
             }
         }
-        let instances = match self.inventory.select(job).await {
+        let selected = tokio::time::timeout(SELECT_WITHIN, self.inventory.select(job)).await;
+        let instances = match selected.unwrap_or_else(|_| Err(silent())) {
             Ok(instances) => instances,
             // Never an empty fleet.
             Err(error) if too_late => {
@@ -307,6 +315,16 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         notify::enqueue(runs, record, Notice::started(record), now).await?;
         Ok(Ok(plan))
     }
+}
+
+/// The last instant before `at`.
+fn just_before(at: Timestamp) -> Timestamp {
+    at.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(at)
+}
+
+fn silent() -> InventoryError {
+    let why = format!("it has not answered within {} s", SELECT_WITHIN.as_secs());
+    InventoryError::Unavailable { at: "of the job".to_owned(), why }
 }
 
 /// The verdict of a run that was never planned.

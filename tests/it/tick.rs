@@ -14,7 +14,7 @@ use sshjob::engine::fire::{Fired, Firer, Scheduled};
 use sshjob::engine::history;
 use sshjob::engine::records::Runs;
 use sshjob::engine::tick::{Standing, Ticked, Ticker};
-use sshjob::port::{Inventory, InventoryError, Scripts};
+use sshjob::port::{Inventory, InventoryError, Scripts, Store as _};
 
 use crate::support::memory::Memory;
 
@@ -192,7 +192,7 @@ async fn firings_of_a_long_sleep_are_capped_and_the_rest_is_said() {
 #[tokio::test(start_paused = true)]
 async fn cursor_of_a_clock_that_was_wrong_is_set_back() {
     let rig = Rig::new(&[("a", EVERY_MINUTE)]);
-    let wrong = Cursor { ticked: "2030-01-01T00:00:00Z".parse().unwrap(), behind: std::collections::BTreeMap::new() };
+    let wrong = Cursor { known: ["a".parse().unwrap()].into(), ..Cursor::at("2030-01-01T00:00:00Z".parse().unwrap()) };
     let _ = rig.runs.create(&layout::cursor(), &wrong).await.unwrap();
     assert_eq!(fired(&rig.tick("12:00:00").await), ["a-20261122T120000Z"]);
     assert_eq!(fired(&rig.tick("12:01:00").await), ["a-20261122T120100Z"]);
@@ -266,4 +266,82 @@ async fn overlap_skips_queues_replaces_or_allows() {
     let queued = rig.told().await.into_iter().find(|told| told.starts_with("queue-20261122T120100Z")).unwrap();
     let why = "overlap: run `queue-20261122T120000Z` was active until the deadline";
     assert_eq!(queued, format!("queue-20261122T120100Z {}: {why}", RunState::Skipped.as_str()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn schedulers_that_know_different_jobs_lose_none_of_each_others_firings() {
+    let ours = Rig::new(&[("a", EVERY_MINUTE)]);
+    let theirs = Rig { runs: ours.runs.clone(), ..Rig::new(&[("b", EVERY_MINUTE)]) };
+    assert_eq!(fired(&ours.tick("12:00:00").await), ["a-20261122T120000Z"]);
+    assert_eq!(fired(&theirs.tick("12:00:00").await), ["b-20261122T120000Z"]);
+    // Theirs is away while ours goes on.
+    for minute in 1..=3 {
+        assert_eq!(fired(&ours.tick(&format!("12:0{minute}:00")).await).len(), 1);
+    }
+    let caught_up: Vec<String> = (1..=4).map(|minute| format!("b-20261122T120{minute}00Z")).collect();
+    assert_eq!(fired(&theirs.tick("12:04:00").await), caught_up);
+    assert_eq!(fired(&ours.tick("12:04:00").await), ["a-20261122T120400Z"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn job_that_is_new_fires_nothing_of_the_time_before_it() {
+    let mut rig = Rig::new(&[("a", EVERY_MINUTE)]);
+    rig.tick("12:00:00").await;
+    rig.jobs.push(scheduled("b", EVERY_MINUTE));
+    assert_eq!(fired(&rig.tick("12:03:30").await).len(), 3);
+    let both = ["a-20261122T120400Z", "b-20261122T120400Z"];
+    assert_eq!(fired(&rig.tick("12:04:00").await), both);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clock_that_was_years_ahead_once_stops_no_job() {
+    let rig = Rig::new(&[("a", EVERY_MINUTE)]);
+    rig.tick("12:00:00").await;
+    // What a scheduler decided whose clock was wrong.
+    let (state, version) = sshjob::engine::fire::read(&rig.runs, &"a".parse().unwrap()).await.unwrap();
+    let mut wrong = state;
+    let at: Timestamp = "2031-01-01T00:00:00Z".parse().unwrap();
+    let decided = wrong.decided.as_mut().unwrap();
+    (decided.at, decided.until, decided.plan_before) = (at, at, at);
+    rig.runs.swap(&layout::job_state(&"a".parse().unwrap()), &version.unwrap(), &wrong).await.unwrap();
+    assert!(fired(&rig.tick("12:01:00").await).contains(&"a-20261122T120100Z".to_owned()));
+    assert_eq!(fired(&rig.tick("12:02:00").await), ["a-20261122T120200Z"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn firing_that_is_delayed_is_decided_once_though_its_record_is_gone() {
+    let rig = Rig::new(&[("jit", "schedule: '*/30 * * * *'\njitter: 20m\noverlap: allow\n")]);
+    rig.tick("12:00:00").await;
+    let first = fired(&rig.tick("12:25:00").await);
+    let [run] = first.as_slice() else { panic!("{first:?}") };
+    let run: sshjob::domain::id::RunId = run.parse().unwrap();
+    // Its run has ended, and is pruned; the cursor was lost with a broken disk.
+    let keys = layout::RunKeys::new(&run);
+    for key in [layout::active(&run), keys.run(), keys.plan(), layout::cursor()] {
+        rig.runs.store().remove(&key).await.unwrap();
+    }
+    let (mut state, version) = sshjob::engine::fire::read(&rig.runs, &"jit".parse().unwrap()).await.unwrap();
+    state.active.clear();
+    rig.runs.swap(&layout::job_state(&"jit".parse().unwrap()), &version.unwrap(), &state).await.unwrap();
+    let before =
+        Cursor { known: ["jit".parse().unwrap()].into(), ..Cursor::at("2026-11-22T12:00:00Z".parse().unwrap()) };
+    rig.runs.create(&layout::cursor(), &before).await.unwrap();
+    assert!(fired(&rig.tick("12:25:00").await).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn mark_of_an_old_firing_that_is_just_being_claimed_stays() {
+    let rig = Rig::new(&[("a", EVERY_MINUTE)]);
+    rig.tick("12:00:00").await;
+    let run: sshjob::domain::id::RunId = "a-20261120T120000Z".parse().unwrap();
+    let (mut state, version) = sshjob::engine::fire::read(&rig.runs, &"a".parse().unwrap()).await.unwrap();
+    state.active.push(run.clone());
+    rig.runs.swap(&layout::job_state(&"a".parse().unwrap()), &version.unwrap(), &state).await.unwrap();
+    let mark = sshjob::domain::run::Active { driver: None, wave: None };
+    rig.runs.create(&layout::active(&run), &mark).await.unwrap();
+    let orphan: sshjob::domain::id::RunId = "a-20261119T120000Z".parse().unwrap();
+    rig.runs.create(&layout::active(&orphan), &mark).await.unwrap();
+    rig.tick("12:00:30").await;
+    assert!(rig.runs.active(&run).await.unwrap().is_some());
+    assert!(rig.runs.active(&orphan).await.unwrap().is_none());
 }

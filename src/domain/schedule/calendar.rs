@@ -77,6 +77,11 @@ impl Calendar {
         firings
     }
 
+    /// When the firing of `at` is due.
+    pub fn due(&self, at: Timestamp) -> Timestamp {
+        at.checked_add(self.jitter).unwrap_or(Timestamp::MAX)
+    }
+
     /// The first firing that is due after `after`; none where it never fires again.
     pub fn next(&self, after: Timestamp) -> Option<Firing> {
         self.first(after.checked_sub(self.jitter).ok()?, Timestamp::MAX)
