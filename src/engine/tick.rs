@@ -297,9 +297,12 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         if targets.is_empty() {
             return Ok(Ok(seal_as(RunState::Skipped, "no running instance matches".to_owned()).await?));
         }
-        let plan = write_plan(runs, record, targets).await?;
-        notify::enqueue(runs, record, Notice::started(record), now).await?;
-        Ok(Ok(plan))
+        let planned = write_plan(runs, record, targets).await?;
+        if planned.is_ours {
+            // Whoever finds a plan that is written may come after the end.
+            notify::enqueue(runs, record, Notice::started(record), now).await?;
+        }
+        Ok(Ok(planned.plan))
     }
 }
 
