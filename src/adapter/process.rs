@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use crate::domain::run::Holder;
 
@@ -38,6 +39,13 @@ pub fn is_at_work(holder: &Holder) -> bool {
 /// Whether the process `pid` that started at `since`, in clock ticks since boot, runs on this machine.
 pub fn is_running(pid: u32, since: u64) -> bool {
     started(pid).is_ok_and(|started| started == Some(since))
+}
+
+/// How long this machine has been up; `None` where `/proc` does not tell.
+pub fn up_for() -> Option<Duration> {
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let seconds = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 fn machine() -> Option<String> {
@@ -80,6 +88,11 @@ fn stat(pid: u32) -> std::io::Result<Option<Stat>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn machine_is_up_for_a_while() {
+        assert!(up_for().unwrap() > Duration::ZERO);
+    }
 
     #[test]
     fn this_process_has_not_ended_and_its_like_has() {
