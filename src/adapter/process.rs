@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use crate::domain::run::Holder;
 
@@ -30,6 +31,15 @@ pub fn has_ended(holder: &Holder) -> bool {
         }
 }
 
+/// Whether `holder` is another process of this machine that runs at this moment: it has not ended, and nobody has stopped
+/// it (`SIGSTOP`).
+///
+/// Of itself a process does not say so: what it held when a part of it failed nobody holds any more.
+pub fn is_at_work(holder: &Holder) -> bool {
+    this().is_some_and(|this| this != *holder && this.machine == holder.machine)
+        && stat(holder.pid).is_ok_and(|stat| stat.is_some_and(|it| it.started == holder.started && !it.is_stopped))
+}
+
 /// Whether the process `pid` that started at `since`, in clock ticks since boot, runs on this machine.
 pub fn is_running(pid: u32, since: u64) -> bool {
     started(pid).is_ok_and(|started| started == Some(since))
@@ -38,6 +48,13 @@ pub fn is_running(pid: u32, since: u64) -> bool {
 #[expect(clippy::disallowed_methods, reason = "what only the environment tells of this process")]
 fn is_function() -> bool {
     std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
+}
+
+/// How long this machine has been up; `None` where `/proc` does not tell.
+pub fn up_for() -> Option<Duration> {
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let seconds = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 fn machine() -> Option<String> {
@@ -49,6 +66,18 @@ fn machine() -> Option<String> {
 
 /// The start time of process `pid` in clock ticks since boot; `None` where there is no such process.
 fn started(pid: u32) -> std::io::Result<Option<u64>> {
+    Ok(stat(pid)?.map(|stat| stat.started))
+}
+
+/// What `/proc` tells of a process.
+struct Stat {
+    /// Clock ticks from boot to its start.
+    started: u64,
+    /// Whether it is stopped, or traced.
+    is_stopped: bool,
+}
+
+fn stat(pid: u32) -> std::io::Result<Option<Stat>> {
     let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -56,16 +85,23 @@ fn started(pid: u32) -> std::io::Result<Option<u64>> {
     };
     // The name in field 2 may hold blanks and brackets: count from its last one. A zombie (Z) runs no more.
     let mut fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
-    if fields.next() == Some("Z") {
+    let state = fields.next();
+    if state == Some("Z") {
         return Ok(None);
     }
     // Field 22; the state, just taken, is field 3.
-    Ok(fields.nth(18).and_then(|field| field.parse().ok()))
+    let started = fields.nth(18).and_then(|field| field.parse().ok());
+    Ok(started.map(|started| Stat { started, is_stopped: matches!(state, Some("T" | "t")) }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn machine_is_up_for_a_while() {
+        assert!(up_for().unwrap() > Duration::ZERO);
+    }
 
     #[test]
     fn this_process_has_not_ended_and_its_like_has() {
@@ -77,6 +113,7 @@ mod tests {
         let pid = child.id();
         let started = started(pid).ok().flatten().unwrap_or_default();
         child.wait().unwrap();
-        assert!(has_ended(&Holder { pid, started, ..this }));
+        assert!(has_ended(&Holder { pid, started, ..this.clone() }));
+        assert!(!is_at_work(&this) && !is_at_work(&Holder { pid, started, ..this }));
     }
 }

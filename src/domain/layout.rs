@@ -12,6 +12,7 @@
 //! runs/<job>/<run>/control.json                        pause, cancel
 //! runs/<job>/<run>/output/<instance>/<attempt>.<out|err>.<offset>
 //! runs/<job>/<run>/result.json                         the verdict
+//! runs/<job>/<run>/told.json                           that people were told of its end
 //! trust/<account>/<region>/<instance>.json             pinned host keys
 //! state/requests/<sha256>                              which run a request became
 //! state/cursor.json                                    up to when firings are decided
@@ -178,6 +179,11 @@ impl RunKeys {
     /// The verdict.
     pub fn result(&self) -> Key {
         Key(format!("{}/result.json", self.prefix))
+    }
+
+    /// That people were told of the run's end.
+    pub fn told(&self) -> Key {
+        Key(format!("{}/told.json", self.prefix))
     }
 
     /// The piece of output that starts at byte `offset` of `stream`; offsets are padded so that names sort by them.

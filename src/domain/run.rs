@@ -257,6 +257,13 @@ pub struct Control {
     pub actor: String,
 }
 
+impl Control {
+    /// Whose wish a cancelled run's end is.
+    pub fn cancelled_by(&self) -> String {
+        format!("cancelled by {}", self.actor)
+    }
+}
+
 /// `result.json`: the verdict. Created once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {

@@ -123,6 +123,12 @@ pub struct TaskRecord {
     /// Whether the host has said that a detached script runs there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirmed: bool,
+    /// When the host last told where a detached script stands, give or take some minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_at: Option<Timestamp>,
+    /// Since when the host has been asked in vain where a detached script stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unheard_since: Option<Timestamp>,
     /// What was still there of a detached script when it was ended, until its reason tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub survivors: Option<String>,
@@ -147,6 +153,8 @@ impl TaskRecord {
             stderr_bytes: 0,
             truncated: false,
             confirmed: false,
+            heard_at: None,
+            unheard_since: None,
             survivors: None,
             host_key: None,
         }
@@ -176,6 +184,9 @@ impl TaskRecord {
         self.stdout_bytes = self.stdout_bytes.max(news.stdout_bytes);
         self.stderr_bytes = self.stderr_bytes.max(news.stderr_bytes);
         self.confirmed |= news.confirmed;
+        self.heard_at = self.heard_at.max(news.heard_at);
+        let unheard = [self.unheard_since, news.unheard_since].into_iter().flatten();
+        self.unheard_since = unheard.filter(|since| self.heard_at.is_none_or(|heard| *since > heard)).min();
         if news.reason.is_some() {
             self.reason.clone_from(&news.reason);
         }

@@ -85,7 +85,76 @@ pub async fn holds<S: Store>(runs: &Runs<S>, key: &Key, nonce: &str) -> Result<b
     Ok(runs.read::<Claim>(key).await?.is_some_and(|(held, _)| held.nonce == nonce))
 }
 
-/// Whether the holder of a claim can no longer be at work: its time is over, or its process is gone.
+/// Whether the holder of a claim can no longer be at work: its process is gone or, where that cannot be seen, its time
+/// is over.
+///
+/// Another process of this machine that is seen to run is believed, whatever the clock says: clocks are set, and machines
+/// sleep. One that was stopped is judged by the clock, or it would keep its claim for as long as it is stopped; one that
+/// runs and renews nothing is at fault, and ending it frees what it holds.
 pub fn is_dead(claim: &Claim, now: Timestamp) -> bool {
-    claim.expires_at <= now || claim.holder.as_ref().is_some_and(process::has_ended)
+    match &claim.holder {
+        Some(holder) if process::has_ended(holder) => true,
+        Some(holder) if process::is_at_work(holder) => false,
+        _ => claim.expires_at <= now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::*;
+    use crate::domain::run::Holder;
+
+    /// A process that does nothing for long; dropping it ends it.
+    struct Idle(Child);
+
+    impl Idle {
+        fn start() -> Self {
+            Self(Command::new("sleep").arg("600").spawn().unwrap())
+        }
+
+        fn signal(&self, signal: Signal) {
+            let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).unwrap();
+            kill_process(pid, signal).unwrap();
+        }
+
+        /// What `/proc` says of it from the state on.
+        fn stat(&self) -> Vec<String> {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+            stat.rsplit(')').next().unwrap().split_whitespace().map(str::to_owned).collect()
+        }
+    }
+
+    impl Drop for Idle {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    /// Cause: a clock that was set on by more than the lease killed a holder that was alive.
+    #[test]
+    fn holder_on_this_machine_lives_as_long_as_its_process_and_one_that_is_stopped_as_long_as_its_lease() {
+        let idle = Idle::start();
+        let started = idle.stat()[19].parse().unwrap();
+        let holder = Holder { pid: idle.0.id(), started, ..process::this().unwrap() };
+        let expires_at: Timestamp = "2026-11-23T05:00:00Z".parse().unwrap();
+        let claim = |holder| Claim { nonce: "n".to_owned(), expires_at, holder, turn: 0 };
+        let (before, after) = (expires_at - Duration::from_secs(1), expires_at + Duration::from_hours(1));
+        let elsewhere = Holder { machine: "elsewhere".to_owned(), ..holder.clone() };
+        assert!(!is_dead(&claim(Some(holder.clone())), after));
+        for by_clock in [None, Some(elsewhere), process::this()] {
+            assert!(!is_dead(&claim(by_clock.clone()), before) && is_dead(&claim(by_clock), after));
+        }
+        idle.signal(Signal::STOP);
+        while idle.stat()[0] != "T" {
+            std::thread::yield_now();
+        }
+        assert!(!is_dead(&claim(Some(holder.clone())), before) && is_dead(&claim(Some(holder.clone())), after));
+        drop(idle);
+        assert!(is_dead(&claim(Some(holder)), before));
+    }
 }

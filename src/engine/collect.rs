@@ -2,12 +2,14 @@
 //!
 //! Whoever has the store and can log in may do it, any number at a time: pieces of output are created once, outcomes
 //! move by compare-and-swap, and final states never change. What a host does not answer, or not in our words, changes
-//! nothing.
+//! nothing; but one that stays silent long after its script must have ended is given up, and its task is lost.
 
 use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
 
 use super::access::Access;
 use super::clock::Clock;
+use super::conclude::unasked;
 use super::notes::Notes;
 use super::places::Places;
 use super::reconcile::{Settled, reconcile};
@@ -110,29 +112,62 @@ impl<S: Store> Collector<S> {
 
     /// Notes on each batch of `run`; none where it is not planned yet.
     pub(super) async fn notes<'a>(&'a self, run: &'a RunRecord) -> Result<Vec<Notes<'a, S>>, StoreError> {
-        let plan = self.runs.plan(&run.run).await?;
-        let batches = plan.map_or(0, |plan| u32::try_from(plan.batches.len()).unwrap_or(u32::MAX));
-        Ok((0..batches).map(|n| Notes::new(&self.runs, &run.run, n)).collect())
+        notes(&self.runs, run).await
     }
 
     /// The tasks of batch `n` that are not final.
     pub(super) async fn open(&self, run: &RunRecord, n: u32) -> Result<Vec<(Target, TaskRecord)>, StoreError> {
-        let outcomes = self.runs.outcomes(&run.run, n).await?.map(|(outcomes, _)| outcomes.tasks).unwrap_or_default();
-        let targets = self.runs.targets(&run.run, n).await?.map(|targets| targets.targets).unwrap_or_default();
-        let with_record = |target: Target| {
-            let record = outcomes.get(&target.instance).cloned().unwrap_or_else(TaskRecord::pending);
-            (!record.state.is_final()).then_some((target, record))
-        };
-        Ok(targets.into_iter().filter_map(with_record).collect())
+        open(&self.runs, run, n).await
     }
 
     /// Writes the verdict of `run` where nothing of it runs any more; tells whether it has one.
     pub(super) async fn settle(&self, run: &RunRecord) -> Result<bool, WorkError> {
-        match reconcile(&self.runs, run, self.clock.now()).await {
-            Ok(Settled::Finished(_)) => Ok(true),
-            // Its driver writes the verdict, or another collector does; or a driver has died since we looked.
-            Ok(_) | Err(WorkError::Held(_) | WorkError::Fenced) => Ok(false),
-            Err(error) => Err(error),
+        settle(&self.runs, run, self.clock.now()).await
+    }
+}
+
+/// Takes note that the hosts of `run` cannot be asked at all, because of `why`: what they have long forgotten is lost.
+/// Tells whether the run has its verdict.
+///
+/// # Errors
+/// Where the store does not answer.
+pub async fn give_up<S: Store>(runs: &Runs<S>, run: &RunRecord, why: &str, now: Timestamp) -> Result<bool, WorkError> {
+    let mut is_over = true;
+    for notes in notes(runs, run).await? {
+        for (target, record) in open(runs, run, notes.n).await? {
+            let lost = (record.state == TaskState::Running).then(|| unasked(record, why, run, now));
+            let Some(lost) = lost.filter(|record| record.state.is_final()) else {
+                is_over = false;
+                continue;
+            };
+            // What is not written the next look finds again.
+            is_over &= notes.write(&target.instance, lost).await.is_ok();
         }
+    }
+    Ok(is_over && settle(runs, run, now).await?)
+}
+
+async fn notes<'a, S: Store>(runs: &'a Runs<S>, run: &'a RunRecord) -> Result<Vec<Notes<'a, S>>, StoreError> {
+    let plan = runs.plan(&run.run).await?;
+    let batches = plan.map_or(0, |plan| u32::try_from(plan.batches.len()).unwrap_or(u32::MAX));
+    Ok((0..batches).map(|n| Notes::new(runs, &run.run, n)).collect())
+}
+
+async fn open<S: Store>(runs: &Runs<S>, run: &RunRecord, n: u32) -> Result<Vec<(Target, TaskRecord)>, StoreError> {
+    let outcomes = runs.outcomes(&run.run, n).await?.map(|(outcomes, _)| outcomes.tasks).unwrap_or_default();
+    let targets = runs.targets(&run.run, n).await?.map(|targets| targets.targets).unwrap_or_default();
+    let with_record = |target: Target| {
+        let record = outcomes.get(&target.instance).cloned().unwrap_or_else(TaskRecord::pending);
+        (!record.state.is_final()).then_some((target, record))
+    };
+    Ok(targets.into_iter().filter_map(with_record).collect())
+}
+
+async fn settle<S: Store>(runs: &Runs<S>, run: &RunRecord, now: Timestamp) -> Result<bool, WorkError> {
+    match reconcile(runs, run, now).await {
+        Ok(Settled::Finished(_)) => Ok(true),
+        // Its driver writes the verdict, or another collector does; or a driver has died since we looked.
+        Ok(_) | Err(WorkError::Held(_) | WorkError::Fenced) => Ok(false),
+        Err(error) => Err(error),
     }
 }

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::listen::patience;
 use crate::domain::detached::collect::{Found, How, Verdict, Why};
+use crate::domain::job::Mode;
 use crate::domain::run::RunRecord;
 use crate::domain::task::{TaskRecord, TaskState};
 
@@ -78,6 +79,62 @@ pub(super) fn conclude(mut record: TaskRecord, found: &Found, run: &RunRecord, n
     record.reason = reason;
     record.finished_at = Some(finished_at.max(record.started_at.unwrap_or(finished_at)));
     record
+}
+
+/// How long past its timeout a script may be before its host, asked in vain for as long, is given up: a restart takes
+/// minutes, and so does the network of a machine that wakes up to ask.
+const GIVE_UP_AFTER: Duration = Duration::from_mins(10);
+
+/// How often it is noted that a host was heard of that has nothing new to tell: a write for each batch.
+const NOTE_EVERY: SignedDuration = SignedDuration::from_mins(5);
+
+/// What is noted of a task whose host has just answered; `is_news` tells that it is written anyway.
+pub(super) fn heard(mut record: TaskRecord, is_news: bool, now: Timestamp) -> TaskRecord {
+    let is_due = record.heard_at.is_none_or(|at| now.duration_since(at).abs() >= NOTE_EVERY);
+    if is_news || is_due || record.unheard_since.is_some() {
+        record.heard_at = Some(now);
+        record.unheard_since = None;
+    }
+    record
+}
+
+/// What is noted of a task whose host could not be asked, because of `why`: since when that is so and, once its script
+/// must be over for long, that it is lost.
+///
+/// Its script has its timeout; then it is asked for [`GIVE_UP_AFTER`] in vain, whoever asks. So a first look by somebody
+/// whose network is down loses nothing.
+pub(super) fn unheard(mut record: TaskRecord, why: &str, run: &RunRecord, now: Timestamp) -> TaskRecord {
+    let since = record.unheard_since.map_or(now, |since| since.min(now));
+    record.unheard_since = Some(since);
+    let must_end = later(record.started_at.unwrap_or(run.started_at), run.job.timeout.0);
+    give_up(record, later(since.max(must_end), GIVE_UP_AFTER), why, run, now)
+}
+
+/// What is noted of a task whose host we have not what it takes to ask, because of `why`: that it is lost, once the host
+/// has forgotten what it could tell.
+pub(super) fn unasked(record: TaskRecord, why: &str, run: &RunRecord, now: Timestamp) -> TaskRecord {
+    let Mode::Detached { keep, .. } = run.job.mode else { return record };
+    let must_end = later(record.started_at.unwrap_or(run.started_at), run.job.timeout.0);
+    let forgotten = later(must_end, keep.0).max(later(must_end, GIVE_UP_AFTER));
+    give_up(record, forgotten, why, run, now)
+}
+
+fn give_up(record: TaskRecord, at: Timestamp, why: &str, run: &RunRecord, now: Timestamp) -> TaskRecord {
+    if now < at {
+        return record;
+    }
+    let started = record.started_at.unwrap_or(run.started_at);
+    let last = record.heard_at.unwrap_or(started).strftime("%Y-%m-%dT%H:%M:%SZ");
+    let heard = if record.confirmed || record.heard_at.is_some() {
+        "last heard of at"
+    } else {
+        "never heard of since its start at"
+    };
+    record.ended(TaskState::Lost, format!("vanished: {heard} {last}; its host cannot be asked: {why}"), now)
+}
+
+fn later(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_add(SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
 }
 
 /// What is said of a script that was ended, and whose supervisor did not live to tell its status.

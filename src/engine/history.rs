@@ -197,8 +197,11 @@ async fn summarize<S: Store>(runs: &Runs<S>, run: RunId) -> Result<Option<Listed
     Ok(Some(Listed { run, summary }))
 }
 
-/// The run without its tasks; those of a finished run need not be read.
-async fn summary<S: Store>(runs: &Runs<S>, run: &RunId) -> Result<Option<RunSummary>, StoreError> {
+/// The run without its tasks; those of a finished run need not be read. `None` where there is no such run.
+///
+/// # Errors
+/// [`StoreError::Damaged`] where a record is not what it should be.
+pub async fn summary<S: Store>(runs: &Runs<S>, run: &RunId) -> Result<Option<RunSummary>, StoreError> {
     let Some(record) = runs.run(run).await? else { return Ok(None) };
     match runs.verdict(run).await? {
         Some(verdict) => {

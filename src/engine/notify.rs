@@ -2,7 +2,7 @@
 //!
 //! An entry is created once per run, before the run stops being active, and removed once everybody was told and the run
 //! is active no more. So a crash between the verdict and the message loses nothing, and settling a run twice tells
-//! nobody twice. Each message that went out is written down before the next attempt; only a crash in the moment between
+//! nobody twice; that people were told stays with the run, for who settles it late. Each message that went out is written down before the next attempt; only a crash in the moment between
 //! a server's answer and that write sends again, and then under the same id.
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ use crate::adapter::process;
 use crate::domain::id::RunId;
 use crate::domain::job::Notify;
 use crate::domain::job::notify::Channel;
-use crate::domain::layout::{self, Key, OUTBOX};
+use crate::domain::layout::{self, Key, OUTBOX, RunKeys};
 use crate::domain::notice::Notice;
 use crate::domain::run::{Claim, RunRecord};
 use crate::port::{Notifier, NotifyError, Store, StoreError, Version, Written};
@@ -252,10 +252,19 @@ async fn look<S: Store>(runs: &Runs<S>, key: &Key, now: Timestamp) -> Result<See
     }
     // The end is written before the mark goes: read after the mark, the entry is the last there will be.
     match read(runs, key).await? {
-        Some((_, last)) if last == version => runs.store().remove(key).await.map(|()| Seen::Nothing),
+        Some((_, last)) if last == version => discard(runs, key, &entry, now).await.map(|()| Seen::Nothing),
         Some(_) => Ok(Seen::Later(now)),
         None => Ok(Seen::Nothing),
     }
+}
+
+/// Removes an entry of which everybody was told. That they were told of an end stays with the run: whoever concludes it
+/// late writes the same entry again, and that is not sent.
+async fn discard<S: Store>(runs: &Runs<S>, key: &Key, entry: &Entry, now: Timestamp) -> Result<(), StoreError> {
+    if entry.notice.state.is_final() {
+        runs.create(&RunKeys::new(&entry.notice.run).told(), &now).await?;
+    }
+    runs.store().remove(key).await
 }
 
 /// An entry on its way.
@@ -296,6 +305,9 @@ impl<S: Store> Parcel<'_, S> {
             Written::Done(ours) => version = ours,
             Written::Conflict => return Ok(Some(self.now)),
         }
+        if self.runs.store().get(&RunKeys::new(&self.run).told()).await?.is_some() {
+            return self.runs.store().remove(&self.key).await.map(|()| None);
+        }
         let is_late = self.now >= entry.since + GIVE_UP_AFTER;
         let (notice, rule) = (entry.notice.clone(), entry.rule.clone());
         let messages = entry.unsettled().into_iter().map(|channel| {
@@ -325,7 +337,7 @@ impl<S: Store> Parcel<'_, S> {
         if entry.unsettled().is_empty() {
             // Nobody replaces the notice of an end, so it may go as it is.
             if notice.state.is_final() && self.runs.active(&self.run).await?.is_none() {
-                return self.runs.store().remove(&self.key).await.map(|()| None);
+                return discard(self.runs, &self.key, entry, self.now).await.map(|()| None);
             }
             entry.due = self.now + LINGER;
         } else {

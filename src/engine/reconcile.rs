@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::claim::{self, Claimed};
 use super::clock;
+use super::gate::Stop;
 use super::records::{Runs, damaged};
 use super::worker::WorkError;
 use super::{history, notify};
@@ -54,23 +55,31 @@ pub async fn reconcile<S: Store>(runs: &Runs<S>, run: &RunRecord, now: Timestamp
     {
         return Ok(Settled::Driven);
     }
-    let sealed =
-        Sealed { state: RunState::Failed, reason: "ended before it was planned; nothing was started".to_owned() };
+    let control = runs.control(&run.run).await?.map(|(control, _)| control).unwrap_or_default();
+    let cancelled = control.cancelled.then(|| control.cancelled_by());
+    let sealed = if let Some(by) = &cancelled {
+        Sealed { state: RunState::Cancelled, reason: format!("{by} before it started") }
+    } else {
+        Sealed { state: RunState::Failed, reason: "ended before it was planned; nothing was started".to_owned() }
+    };
     let plan = seal(runs, run, sealed).await?;
     if let Some(Sealed { state, reason }) = plan.sealed {
         let verdict = Verdict { state, reason: Some(reason), counts: Counts::default(), finished_at: now };
         return Ok(Settled::Finished(write_verdict(runs, run, verdict).await?));
     }
+    let (state, unstarted) = match &cancelled {
+        Some(_) => (TaskState::Cancelled, Stop::Cancelled.reason()),
+        None => (TaskState::Skipped, "sshjob ended before it started".to_owned()),
+    };
     let mut tasks = Vec::new();
     for n in 0..u32::try_from(plan.batches.len()).unwrap_or(u32::MAX) {
-        let unstarted = (TaskState::Skipped, "sshjob ended before it started");
-        tasks.extend(close_batch(runs, run, n, now, unstarted).await?);
+        tasks.extend(close_batch(runs, run, n, now, (state, &unstarted)).await?);
     }
     if tasks.iter().any(|(_, record, _)| !record.state.is_final()) {
         return Ok(Settled::Detached);
     }
-    let reason = tasks.iter().any(|(_, _, closed)| *closed);
-    let reason = reason.then(|| "the process that drove it ended before it was done".to_owned());
+    let is_cut = tasks.iter().any(|(_, _, closed)| *closed);
+    let reason = cancelled.or_else(|| is_cut.then(|| "the process that drove it ended before it was done".to_owned()));
     let verdict = verdict(&plan, tasks.iter().map(|(_, record, _): &Closed| record.state), reason, now);
     Ok(Settled::Finished(write_verdict(runs, run, verdict).await?))
 }

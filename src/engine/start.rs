@@ -75,8 +75,19 @@ pub enum StartError {
 pub async fn start<S: Store>(runs: &Runs<S>, request: Request, now: Timestamp) -> Result<Started, StartError> {
     let sha256 = sha256_hex(&request.script);
     let script = ScriptRef { bytes: request.script.len() as u64, sha256, origin: request.origin };
-    let id = run_id(runs, &request.job, &request.id, now).await?;
+    let (id, is_known) = run_id(runs, &request.job, &request.id, now).await?;
     let keys = RunKeys::new(&id);
+    if is_known
+        && runs.verdict(&id).await?.is_some()
+        && let Some(found) = runs.run(&id).await?
+    {
+        // What is over is marked as active no more, and needs nothing that it was made of.
+        if !is_same(&found, &request.job, &script) {
+            return Err(StartError::OtherRequest { id: request.id, run: id });
+        }
+        let plan = runs.plan(&id).await?.ok_or_else(|| damaged(&keys.plan(), "it does not exist"))?;
+        return Ok(Started { run: Arc::new(found), plan, lease: None });
+    }
     let record = RunRecord {
         schema: SCHEMA.to_owned(),
         run: id.clone(),
@@ -99,13 +110,13 @@ pub async fn start<S: Store>(runs: &Runs<S>, request: Request, now: Timestamp) -
     runs.store().create(&layout::blob(&record.script.sha256), request.script).await?;
     if runs.create(&keys.run(), &record).await? == Written::Conflict {
         let found = runs.run(&id).await?.ok_or_else(|| damaged(&keys.run(), "it vanished"))?;
-        if found.script.sha256 != record.script.sha256 || found.job != record.job {
+        if !is_same(&found, &record.job, &record.script) {
             return Err(StartError::OtherRequest { id: request.id, run: id });
         }
-        let plan = write_plan(runs, &found, request.targets).await?;
+        let plan = write_plan(runs, &found, request.targets).await?.plan;
         return Ok(Started { run: Arc::new(found), plan, lease });
     }
-    let plan = write_plan(runs, &record, request.targets).await?;
+    let plan = write_plan(runs, &record, request.targets).await?.plan;
     Ok(Started { run: Arc::new(record), plan, lease })
 }
 
@@ -135,10 +146,14 @@ pub async fn commission<S: Store>(runs: &Runs<S>, errand: Errand, now: Timestamp
     let sha256 = sha256_hex(&script);
     let origin = job.source.origin();
     let script_ref = ScriptRef { bytes: script.len() as u64, sha256, origin };
-    let id = run_id(runs, &job, &request, now).await?;
+    let (id, _) = run_id(runs, &job, &request, now).await?;
     let keys = RunKeys::new(&id);
+    let as_before = |found: RunRecord, job: &Job, script: &ScriptRef| {
+        let (id, run) = (request.clone(), found.run.clone());
+        if is_same(&found, job, script) { Ok(run) } else { Err(StartError::OtherRequest { id, run }) }
+    };
     if let Some(found) = runs.run(&id).await? {
-        return same(found, &job, &script_ref, request);
+        return as_before(found, &job, &script_ref);
     }
     let record = RunRecord {
         schema: SCHEMA.to_owned(),
@@ -159,18 +174,14 @@ pub async fn commission<S: Store>(runs: &Runs<S>, errand: Errand, now: Timestamp
     runs.store().create(&layout::blob(&record.script.sha256), script).await?;
     if runs.create(&keys.run(), &record).await? == Written::Conflict {
         let found = runs.run(&id).await?.ok_or_else(|| damaged(&keys.run(), "it vanished"))?;
-        return same(found, &record.job, &record.script, request);
+        return as_before(found, &record.job, &record.script);
     }
     Ok(id)
 }
 
-/// The run that a request has become before, where it asked for the same.
-fn same(found: RunRecord, job: &Job, script: &ScriptRef, request: String) -> Result<RunId, StartError> {
-    if found.script.sha256 == script.sha256 && found.job == *job {
-        Ok(found.run)
-    } else {
-        Err(StartError::OtherRequest { id: request, run: found.run })
-    }
+/// Whether `run` is what was asked for.
+fn is_same(run: &RunRecord, job: &Job, script: &ScriptRef) -> bool {
+    run.script.sha256 == script.sha256 && run.job == *job
 }
 
 /// A lease on a run for this process, from `now`.
@@ -181,20 +192,33 @@ pub fn driver(now: Timestamp) -> Result<Claim, getrandom::Error> {
     Ok(Claim { nonce: clock::nonce()?, expires_at: now + LEASE, holder: process::this(), turn: 0 })
 }
 
-/// The id of the run that this request is, or has become when it was first delivered.
-async fn run_id<S: Store>(runs: &Runs<S>, job: &Job, request: &str, now: Timestamp) -> Result<RunId, StoreError> {
+/// The id of the run that this request is, or has become when it was first delivered, and whether that was before.
+async fn run_id<S: Store>(
+    runs: &Runs<S>,
+    job: &Job,
+    request: &str,
+    now: Timestamp,
+) -> Result<(RunId, bool), StoreError> {
     let hash = sha256_hex(format!("{}\n{request}", job.name).as_bytes());
     let tail = hash.get(..8).unwrap_or(&hash);
     let id = RunId::on_demand(&job.name, now, tail);
     let key = layout::request(&hash);
     if let Written::Done(_) = runs.create(&key, &id).await? {
-        return Ok(id);
+        return Ok((id, false));
     }
     let (first, _) = runs.read::<RunId>(&key).await?.ok_or_else(|| damaged(&key, "it vanished"))?;
     if first.job() != job.name {
         return Err(damaged(&key, format!("it names `{first}`, a run of another job")));
     }
-    Ok(first)
+    Ok((first, true))
+}
+
+/// A plan as it is in the store.
+pub(super) struct Planned {
+    /// What is planned.
+    pub(super) plan: Plan,
+    /// Whether this very call has written it: of any number of planners, that is true of one at most.
+    pub(super) is_ours: bool,
 }
 
 /// Writes the batches, then the plan; what another planner has written of them is adopted.
@@ -205,9 +229,9 @@ pub(super) async fn write_plan<S: Store>(
     runs: &Runs<S>,
     run: &RunRecord,
     targets: Vec<Target>,
-) -> Result<Plan, StoreError> {
+) -> Result<Planned, StoreError> {
     if let Some(plan) = runs.plan(&run.run).await? {
-        return Ok(plan);
+        return Ok(Planned { plan, is_ours: false });
     }
     let keys = RunKeys::new(&run.run);
     let (mut plan, mut batches) = plan(&run.job, &targets, run.carrier);
@@ -224,9 +248,10 @@ pub(super) async fn write_plan<S: Store>(
         n += 1;
     }
     if runs.create(&keys.plan(), &plan).await? == Written::Conflict {
-        return runs.plan(&run.run).await?.ok_or_else(|| damaged(&keys.plan(), "it vanished"));
+        let plan = runs.plan(&run.run).await?.ok_or_else(|| damaged(&keys.plan(), "it vanished"))?;
+        return Ok(Planned { plan, is_ours: false });
     }
-    Ok(plan)
+    Ok(Planned { plan, is_ours: true })
 }
 
 /// Plans again around batch `n` as another planner has written it.

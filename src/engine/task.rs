@@ -95,11 +95,11 @@ pub trait Fleet<S>: Clone + Send + Sync + 'static {
 }
 
 impl<S: Store, F: Fleet<S>> Task<'_, S, F> {
-    /// Makes the attempt.
+    /// Makes the attempt; tells also whether its intent was written, and with it its number used.
     ///
     /// # Errors
     /// [`LedgerError`] where the intent could not be written: nothing was started then.
-    pub(super) async fn attempt(&self) -> Result<Attempt, LedgerError> {
+    pub(super) async fn attempt(&self) -> Result<(Attempt, bool), LedgerError> {
         let mut record = TaskRecord { attempt: self.attempt, ..TaskRecord::pending() };
         let reached = tokio::select! {
             biased;
@@ -108,17 +108,17 @@ impl<S: Store, F: Fleet<S>> Task<'_, S, F> {
         };
         let ready = match reached {
             Ok(ready) => ready,
-            Err((state, why)) => return Ok(record.ended(state, &why, self.worker.clock.now()).into()),
+            Err((state, why)) => return Ok((record.ended(state, &why, self.worker.clock.now()).into(), false)),
         };
         record.state = TaskState::Running;
         record.started_at = Some(self.worker.clock.now());
         // From here on the script may have started: the intent is durable before its first byte leaves.
         let kept = self.batch.ledger.record(&self.target.instance, record.clone()).await?;
         if kept.state.is_final() {
-            return Ok(kept.into());
+            return Ok((kept.into(), true));
         }
         self.worker.tell(Event::TaskStarted { target: Arc::clone(self.target), attempt: self.attempt }).await;
-        Ok(self.worker.access.run(self, ready, record).await)
+        Ok((self.worker.access.run(self, ready, record).await, true))
     }
 }
 
@@ -260,6 +260,7 @@ impl<S: Store> Task<'_, S, Access<S>> {
         let env: Vec<(&str, &[u8])> =
             ours.chain(env).chain(secrets).map(|(name, value)| (name, value.as_bytes())).collect();
         let parcel = match &self.batch.shipment {
+            Shipment::Spoiled => return Err("there is nothing to send".to_owned()),
             Shipment::Attached(delivery) => delivery.parcel(&token, &env),
             Shipment::Detached(detached) => {
                 let (run, instance) = (run.run.clone(), self.target.instance.clone());

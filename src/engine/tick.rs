@@ -37,7 +37,7 @@ const AT_A_TIME: usize = 16;
 const PAGE: usize = 1000;
 
 /// How long an inventory may take to answer: one that hangs holds up no other run.
-const SELECT_WITHIN: Duration = Duration::from_secs(60);
+const SELECT_WITHIN: Duration = Duration::from_mins(1);
 
 /// A mark without a claim that is older than this was left by a firing that nobody came back to.
 const ORPHAN: SignedDuration = SignedDuration::from_hours(24);
@@ -311,9 +311,12 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         if targets.is_empty() {
             return Ok(Ok(seal_as(RunState::Skipped, "no running instance matches".to_owned()).await?));
         }
-        let plan = write_plan(runs, record, targets).await?;
-        notify::enqueue(runs, record, Notice::started(record), now).await?;
-        Ok(Ok(plan))
+        let planned = write_plan(runs, record, targets).await?;
+        if planned.is_ours {
+            // Whoever finds a plan that is written may come after the end.
+            notify::enqueue(runs, record, Notice::started(record), now).await?;
+        }
+        Ok(Ok(planned.plan))
     }
 }
 

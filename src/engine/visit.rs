@@ -7,13 +7,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::access::Seen;
 use super::collect::Collector;
-use super::conclude::conclude;
+use super::conclude::{conclude, heard, unheard};
 use super::gate::Gate;
 use super::notes::Notes;
 use super::question::{ask, token};
 use super::records::damaged;
 use super::task::judge;
-use crate::adapter::ssh::{Channel, Connection};
+use crate::adapter::ssh::{Channel, ConnectError, Connection};
 use crate::domain::detached::collect::{self, Ask, Found, Piece};
 use crate::domain::detached::{Attempt, cancel};
 use crate::domain::job::Job;
@@ -76,12 +76,30 @@ impl<'a, S: Store> Call<'a, S> {
     /// # Errors
     /// Why nothing was learned of a task that is not final, for people.
     pub(super) async fn visit(&mut self, errand: Errand, kept: Option<&Arc<Semaphore>>) -> Result<bool, String> {
-        let visited = self.reach(errand, kept).await;
-        if visited.is_err() && self.is_over().await {
+        let missed = match self.reach(errand, kept).await {
+            Ok(more) => return Ok(more),
+            Err(missed) => missed,
+        };
+        if self.is_over().await {
             // Another collector has had the host forget what we were about to read.
             return Ok(false);
         }
-        visited
+        match missed {
+            Missed::Host(why) if self.give_up(&why).await => Ok(false),
+            Missed::Host(why) | Missed::Store(why) => Err(why),
+        }
+    }
+
+    /// Notes that the host could not be asked; tells whether the task is final by that.
+    async fn give_up(&mut self, why: &str) -> bool {
+        let noted = unheard(self.record.clone(), why, self.run, self.collector.clock.now());
+        if noted != self.record {
+            match self.notes.write(&self.target.instance, noted).await {
+                Ok(record) => self.record = record,
+                Err(error) => tracing::info!(instance = %self.target.instance, error, "its silence is not noted"),
+            }
+        }
+        self.record.state.is_final()
     }
 
     /// Lets go of the host.
@@ -91,7 +109,7 @@ impl<'a, S: Store> Call<'a, S> {
         }
     }
 
-    async fn reach(&mut self, errand: Errand, kept: Option<&Arc<Semaphore>>) -> Result<bool, String> {
+    async fn reach(&mut self, errand: Errand, kept: Option<&Arc<Semaphore>>) -> Result<bool, Missed> {
         if let Some((connection, permit)) = self.line.take() {
             if let Ok(more) = self.run(&connection, errand).await {
                 self.line = Some((connection, permit));
@@ -102,7 +120,7 @@ impl<'a, S: Store> Call<'a, S> {
         }
         let (job, steps) = (&self.run.job, Arc::default());
         let connected = self.collector.access.connect(job, &self.target, &Seen::default(), &steps).await;
-        let connection = connected.map_err(|error| error.to_string())?;
+        let connection = connected.map_err(|error| Missed::connection(&error))?;
         let told = self.run(&connection, errand).await;
         match kept.and_then(|kept| Arc::clone(kept).try_acquire_owned().ok()) {
             Some(permit) if told.is_ok() => self.line = Some((connection, permit)),
@@ -121,22 +139,25 @@ impl<'a, S: Store> Call<'a, S> {
         record.state.is_final()
     }
 
-    async fn run(&mut self, connection: &Connection, errand: Errand) -> Result<bool, String> {
+    async fn run(&mut self, connection: &Connection, errand: Errand) -> Result<bool, Missed> {
         let Target { instance, .. } = &self.target;
         let attempt = Attempt { run: self.run.run.clone(), instance: instance.clone(), number: self.record.attempt };
         let visit = Visit { collector: self.collector, connection, run: self.run, target: &self.target };
         if errand == Errand::End {
-            self.survivors = visit.end(&attempt).await?;
+            self.survivors = visit.end(&attempt).await.map_err(Missed::Host)?;
             if self.survivors.is_some() {
                 // Whoever sees how it ended has this to tell with it, even if that is somebody else.
                 let noted = TaskRecord { survivors: self.survivors.clone(), ..self.record.clone() };
-                self.record = self.notes.write(instance, noted).await?;
+                self.record = self.notes.write(instance, noted).await.map_err(Missed::Store)?;
             }
         }
         let (mut record, mut more, mut failure) = (self.record.clone(), false, None);
         for _ in 0..ANSWERS {
             match visit.learn(&attempt, &record).await {
-                Ok((learned, all)) => (record, more) = (learned, !all),
+                Ok((learned, all)) => {
+                    let is_news = learned != record;
+                    (record, more) = (heard(learned, is_news, self.collector.clock.now()), !all);
+                }
                 Err(why) => failure = Some(why),
             }
             if !more || failure.is_some() {
@@ -145,18 +166,37 @@ impl<'a, S: Store> Call<'a, S> {
         }
         // Of a start that is not confirmed somebody else may know the end.
         if record != self.record || !record.confirmed {
-            self.record = self.notes.write(instance, record).await?;
+            self.record = self.notes.write(instance, record).await.map_err(Missed::Store)?;
         }
         if self.record.state.is_final() {
             visit.forget(attempt).await;
         }
         match failure {
             // It was told to end; what came of it the next visit will see.
-            Some(why) if errand == Errand::End => tracing::info!(%instance, why, "how it ended is not known yet"),
-            Some(why) => return Err(why),
+            Some(Missed::Host(why) | Missed::Store(why)) if errand == Errand::End => {
+                tracing::info!(%instance, why, "how it ended is not known yet");
+            }
+            Some(missed) => return Err(missed),
             None => {}
         }
         Ok(more)
+    }
+}
+
+/// Why nothing was learned of a task, for people.
+enum Missed {
+    /// Its host cannot be reached, lets nobody in, or does not answer in our words.
+    Host(String),
+    /// The store does not answer.
+    Store(String),
+}
+
+impl Missed {
+    fn connection(error: &ConnectError) -> Self {
+        match error {
+            ConnectError::TrustUnavailable { .. } => Self::Store(error.to_string()),
+            _ => Self::Host(error.to_string()),
+        }
     }
 }
 
@@ -175,9 +215,10 @@ impl<S: Store> Visit<'_, S> {
     }
 
     /// Asks once where the attempt stands, and stores what is new of its output; tells whether that is all there is.
-    async fn learn(&self, attempt: &Attempt, record: &TaskRecord) -> Result<(TaskRecord, bool), String> {
-        let found = self.look(attempt, record).await?;
-        let (kept, all) = self.store_output(record, &found).await.map_err(|error| Fault(error).to_string())?;
+    async fn learn(&self, attempt: &Attempt, record: &TaskRecord) -> Result<(TaskRecord, bool), Missed> {
+        let found = self.look(attempt, record).await.map_err(Missed::Host)?;
+        let stored = self.store_output(record, &found).await;
+        let (kept, all) = stored.map_err(|error| Missed::Store(Fault(error).to_string()))?;
         Ok((if all { conclude(kept, &found, self.run, self.collector.clock.now()) } else { kept }, all))
     }
 

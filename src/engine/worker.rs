@@ -114,7 +114,18 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
         let run = self.runs.run(id).await?.ok_or_else(|| missing(keys.run()))?;
         let targets = self.runs.targets(id, n).await?;
         let targets = targets.ok_or_else(|| missing(keys.targets(n)))?;
-        let shipment = self.shipment(&run).await?;
+        let shipment = match self.shipment(&run).await {
+            // What is gone or spoiled stays so: there is no use in trying again.
+            Err(StoreError::Damaged { at, why }) => {
+                let stop = Stop::Unequipped(format!("the run's script is not what was frozen: `{at}`: {why}"));
+                let reason = stop.reason();
+                if self.gate.close(stop) {
+                    self.tell(Event::Stopping { reason }).await;
+                }
+                Shipment::Spoiled
+            }
+            shipment => shipment?,
+        };
         let nonce = clock::nonce()?;
         let ours = Claim { nonce: nonce.clone(), expires_at, holder: crate::adapter::process::this(), turn: 0 };
         let claimed = claim::claim(&self.runs, &keys.claim(n), &ours, self.clock.now(), lapsed).await?;
@@ -132,7 +143,7 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
                 continue;
             }
             if record.state == TaskState::Running {
-                if let Shipment::Detached(_) = batch.shipment {
+                if batch.run.job.mode.is_detached() {
                     // It runs without its earlier worker as it would without us.
                     self.tell_finished(target, record, Head::default(), Head::default()).await;
                     continue;
@@ -196,21 +207,21 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
     ) -> Result<(), LedgerError> {
         let job = &batch.run.job;
         loop {
-            record.attempt = record.attempt.saturating_add(1);
-            let task = Task { worker: &self, batch: &batch, target: &target, attempt: record.attempt };
-            let Attempt { record: ended, stdout, stderr } = match task.attempt().await {
-                Ok(attempt) => attempt,
+            let attempt = record.attempt.saturating_add(1);
+            let task = Task { worker: &self, batch: &batch, target: &target, attempt };
+            let (Attempt { record: ended, stdout, stderr }, is_used) = match task.attempt().await {
+                Ok(made) => made,
                 Err(error) => {
                     self.stop_for(&error).await;
                     return Err(error);
                 }
             };
-            record = ended;
-            if self.gate.is_leaving() && record.state == TaskState::Cancelled && record.started_at.is_none() {
-                // It never started, and whoever takes over may start it.
-                let pending = TaskRecord { attempt: record.attempt, ..TaskRecord::pending() };
+            if self.gate.is_leaving() && ended.state == TaskState::Cancelled && ended.started_at.is_none() {
+                // It never started, and whoever takes over may start it: under this number, unless a host has seen it.
+                let pending = if is_used { TaskRecord { attempt, ..record } } else { record };
                 return self.keep(&batch, &target, pending).await.map(drop);
             }
+            record = ended;
             let delay = retry_delay(job, &record);
             let goes_on = |_: &_| self.gate.stopped().is_none() || self.gate.is_leaving();
             let Some(delay) = delay.filter(goes_on) else {
@@ -300,6 +311,8 @@ pub enum Shipment {
     Attached(Delivery),
     /// A program that outlives it.
     Detached(Detached),
+    /// Nothing: what the store holds is not what was frozen. The gate is closed then.
+    Spoiled,
 }
 
 /// Prepares what `job` runs for its hosts.

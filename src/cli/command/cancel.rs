@@ -62,7 +62,10 @@ async fn wait_for_end(runs: &Runs<Dir>, run: &RunId, global: &Global, console: &
             && !care.end().await?.troubles.is_empty()
         {
             return Err(Fail::new(Exit::Unavailable, format!("run `{run}`: not every host was told to end its task"))
-                .hint(format!("`sshjob cancel {run}` tries again where it was not")));
+                .hint(format!(
+                    "`sshjob cancel {run}` tries again where it was not; where nobody answers until ten minutes after the \
+                     task's `timeout` either, it is lost, and the run ends"
+                )));
         }
         if Instant::now() >= deadline {
             return Err(Fail::new(

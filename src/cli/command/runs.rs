@@ -15,9 +15,13 @@ use crate::domain::document::{RunList, RunSummary, Schema};
 use crate::domain::id::JobName;
 use crate::domain::quantity::Span;
 use crate::engine::clock::Clock;
-use crate::engine::history::list;
+use crate::engine::history::{list, refresh, summary};
 use crate::engine::records::Runs;
 use crate::port::Store;
+
+/// How many unfinished runs are looked at for what a dead process left behind: a look takes some reads, and more are
+/// hardly ever under way.
+const SETTLED_AT_MOST: usize = 100;
 
 /// List runs, newest first
 #[derive(Debug, clap::Args)]
@@ -55,7 +59,18 @@ pub async fn show<S: Store>(
 ) -> Result<Exit, Fail> {
     let since = args.since.as_deref().map(|text| read_since(text, now)).transpose()?;
     let mut summaries: Vec<RunSummary> = Vec::new();
-    for listed in list(runs, args.job.as_ref(), since, args.number).await? {
+    let mut settling = SETTLED_AT_MOST;
+    for mut listed in list(runs, args.job.as_ref(), since, args.number).await? {
+        if settling > 0 && listed.summary.as_ref().is_ok_and(|run| !run.state.is_final()) {
+            settling -= 1;
+            if let Err(error) = refresh(runs, &listed.run, now).await {
+                // Who may only read may still look.
+                console.err_once(format!("warning: cannot settle what is left of `{}`: {error}\n", listed.run));
+            }
+            if let Some(summary) = summary(runs, &listed.run).await.transpose() {
+                listed.summary = summary;
+            }
+        }
         match listed.summary {
             Ok(summary) => summaries.push(summary),
             Err(error) => console.err(format!("warning: {}\n", Fail::from(error).message)),

@@ -1,8 +1,10 @@
 //! Takes the runs of a scheduler to their verdicts, each with what it takes to reach its hosts.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
@@ -13,11 +15,12 @@ use crate::cli::exit::Fail;
 use crate::cli::keys::load_keys_unattended;
 use crate::cli::project::Workspace;
 use crate::domain::id::RunId;
+use crate::domain::plan::PLAN_WITHIN;
 use crate::domain::run::{RunRecord, Verdict};
 use crate::domain::task::Counts;
 use crate::engine::access::Access;
 use crate::engine::clock::Clock;
-use crate::engine::collect::{Collector, Round};
+use crate::engine::collect::{Collector, Round, give_up};
 use crate::engine::drive::drive;
 use crate::engine::gate::{Gate, Stop};
 use crate::engine::history;
@@ -48,6 +51,32 @@ pub struct Carrier {
     pub workspace: Arc<Workspace>,
     /// Hears what goes wrong meanwhile.
     pub troubles: mpsc::Sender<Trouble>,
+    /// The runs that wait for what it takes to reach their hosts.
+    pub waits: Waits,
+}
+
+/// Since when runs wait for what it takes to reach their hosts: keys, an agent, secrets.
+#[derive(Debug, Clone, Default)]
+pub struct Waits {
+    /// Since when all of them do, where this process does not live to see that: since this machine runs, for after a
+    /// restart it takes a while until everything is there.
+    pub since: Option<Timestamp>,
+    seen: Arc<Mutex<HashMap<RunId, Timestamp>>>,
+}
+
+impl Waits {
+    /// Whether `run` may wait on at `now`: as long as it may be planned, and also where it had begun before for as long as
+    /// planning may take.
+    fn may_wait(&self, run: &RunRecord, now: Timestamp) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = self.since.unwrap_or_else(|| *seen.entry(run.run.clone()).or_insert(now));
+        now <= run.plan_before || now <= since.saturating_add(PLAN_WITHIN).unwrap_or(Timestamp::MAX)
+    }
+
+    /// `run` waits no more.
+    fn over(&self, run: &RunId) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
+    }
 }
 
 /// What has become of a run.
@@ -71,14 +100,22 @@ impl Carrier {
     /// Takes `started` as far as it goes, through `gate`.
     ///
     /// What it takes to reach its hosts is looked for anew; where that cannot be had by the time until which the run may be
-    /// planned, it fails, and tells why.
+    /// planned, or within as long where it had begun before, the rest of it fails, and tells why.
     pub async fn carry(&self, started: &Started, gate: &Gate) -> Outcome {
         let run = &started.run;
         let (access, secrets) = match self.equip(run).await {
-            Ok(equipment) => equipment,
-            Err(fail) if Clock::System.now() <= run.plan_before => return Outcome::Waiting(fail.text()),
+            Ok(equipment) => {
+                self.waits.over(&run.run);
+                equipment
+            }
             Err(fail) => {
-                gate.close(Stop::Unequipped(fail.text()));
+                match self.is_cancelled(run).await {
+                    Ok(true) => gate.close(Stop::Cancelled),
+                    Ok(false) if self.waits.may_wait(run, Clock::System.now()) => return Outcome::Waiting(fail.text()),
+                    Ok(false) => gate.close(Stop::Unequipped(fail.text())),
+                    Err(error) => return Outcome::Broken(Fail::from(error).message),
+                };
+                self.waits.over(&run.run);
                 let trust = Trust::new(self.runs.clone(), run.job.login.host_key, Arc::default(), []);
                 let (connector, keyring) = (Connector::default(), Keyring::new(Identities::default()));
                 (Access { connector, keyring, trust, clock: Clock::System }, Arc::default())
@@ -118,7 +155,14 @@ impl Carrier {
             if access.is_none() {
                 match self.equip(run).await {
                     Ok((found, _)) => access = Some(found),
-                    Err(fail) => self.complain(&run.run, fail.text()),
+                    Err(fail) => match give_up(&self.runs, run, &fail.message, Clock::System.now()).await {
+                        Ok(false) => self.complain(&run.run, fail.text()),
+                        Ok(true) => match self.runs.verdict(&run.run).await {
+                            Ok(verdict) => return verdict.map_or(Outcome::Elsewhere, Outcome::Finished),
+                            Err(error) => self.complain(&run.run, Fail::from(error).message),
+                        },
+                        Err(error) => self.complain(&run.run, told(&error)),
+                    },
                 }
             }
             let mut pause = (begun.elapsed() / 10).clamp(LOOK_AT_FIRST, LOOK_AT_LAST);
@@ -143,9 +187,11 @@ impl Carrier {
     async fn look(&self, run: &RunRecord, access: &Access<Dir>) -> Result<Option<Verdict>, String> {
         let store = |error: StoreError| Fail::from(error).message;
         let collector = Collector { runs: self.runs.clone(), access: access.clone(), clock: Clock::System };
-        let control = self.runs.control(&run.run).await.map_err(store)?;
-        let cancelled = control.is_some_and(|(control, _)| control.cancelled);
-        let looked = if cancelled { collector.end(run).await } else { collector.look(run).await };
+        let looked = if self.is_cancelled(run).await.map_err(store)? {
+            collector.end(run).await
+        } else {
+            collector.look(run).await
+        };
         let Round { running, troubles, .. } = looked.map_err(|error| told(&error))?;
         if running == 0 {
             return self.runs.verdict(&run.run).await.map_err(store);
@@ -157,6 +203,10 @@ impl Carrier {
                 Err(format!("{} was not asked: {why}{more}", target.instance))
             }
         }
+    }
+
+    async fn is_cancelled(&self, run: &RunRecord) -> Result<bool, StoreError> {
+        Ok(self.runs.control(&run.run).await?.is_some_and(|(control, _)| control.cancelled))
     }
 
     async fn standing(&self, run: &RunRecord) -> Result<Outcome, StoreError> {

@@ -1,5 +1,8 @@
 //! Ticks when something is due, and keeps at what is under way.
 
+mod leave;
+mod once;
+
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -8,30 +11,29 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::book::{Book, Jobs, Mark, News, mark};
-use super::carry::{Carrier, Outcome, Trouble};
+use super::carry::{Carrier, Outcome, Trouble, Waits};
 use super::tell::Teller;
 use crate::adapter::dir::Dir;
 use crate::cli::access::actor;
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::output::verdict;
-use crate::cli::output::words::number;
 use crate::cli::post::{POST_EVERY, post};
 use crate::cli::select::ProjectInventory;
 use crate::domain::id::RunId;
 use crate::domain::run::{Carrier as CarriedBy, RunRecord, Verdict};
 use crate::engine::clock::Clock;
 use crate::engine::fire::{Fired, Firer};
-use crate::engine::gate::{Gate, Stop};
+use crate::engine::gate::Gate;
 use crate::engine::records::Runs;
 use crate::engine::start::Started;
 use crate::engine::tick::{Standing, Ticked, Ticker};
 use crate::port::StoreError;
+use leave::Signals;
 
 /// How often the clock is looked at: it may jump, and machines sleep, of which no timer knows.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -47,9 +49,6 @@ const TICK_AFTER_END: Duration = Duration::from_secs(1);
 
 /// How soon it comes while runs wait or run elsewhere.
 const TICK_WHILE_WAITING: Duration = Duration::from_secs(5);
-
-/// How long what is ended on its hosts may take to end: TERM, 10 s, KILL.
-const END_WITHIN: Duration = Duration::from_secs(30);
 
 /// A scheduler of a directory store.
 pub struct Scheduler {
@@ -69,6 +68,8 @@ pub struct Scheduler {
     next_tick: Instant,
     next_due: Option<Timestamp>,
     troubles: (mpsc::Sender<Trouble>, mpsc::Receiver<Trouble>),
+    /// The runs whose keys are not there yet.
+    waits: Waits,
     elsewhere: bool,
     /// Whether some run waits, most likely for another.
     is_waited_for: bool,
@@ -112,6 +113,7 @@ impl Scheduler {
             next_tick: Instant::now(),
             next_due: None,
             troubles: mpsc::channel(1024),
+            waits: Waits::default(),
             elsewhere: false,
             is_waited_for: false,
             hosts: (hosts, hosts),
@@ -159,40 +161,6 @@ impl Scheduler {
         Ok(if is_clean { Exit::Success } else { Exit::Interrupted })
     }
 
-    /// Makes one tick, and takes what came of it as far as it goes now.
-    ///
-    /// # Errors
-    /// Where signals cannot be heard.
-    pub async fn once(mut self) -> Result<Exit, Fail> {
-        let mut signals = Signals::new()?;
-        self.exit = if self.book.is_faulty() { Exit::Usage } else { Exit::Success };
-        let mut waiting = self.tick_once().await;
-        loop {
-            let ended = tokio::select! {
-                biased;
-                () = signals.heard() => {
-                    self.leave(&mut signals).await;
-                    self.exit = self.exit.min(Exit::Interrupted);
-                    break;
-                }
-                Some((what, why)) = self.troubles.1.recv() => {
-                    self.teller.trouble(&what, &why);
-                    continue;
-                }
-                ended = self.work.join_next() => ended,
-            };
-            let Some(ended) = ended else { break };
-            self.ended(ended);
-            if self.work.is_empty() {
-                // What waited for a run that has ended now is part of this tick, too.
-                waiting = self.advance(waiting).await;
-            }
-        }
-        self.post().await;
-        let complete = self.teller.finish();
-        Ok(if complete { self.exit } else { self.exit.min(Exit::Unavailable) })
-    }
-
     fn keep_posting(&self) -> AbortHandle {
         let (runs, workspace, troubles) =
             (self.runs.clone(), Arc::clone(self.book.workspace()), self.troubles.0.clone());
@@ -213,31 +181,6 @@ impl Scheduler {
         for (what, why) in post(&self.runs, &self.book.workspace().root).await {
             self.teller.trouble(&what, &why);
         }
-    }
-
-    async fn tick_once(&mut self) -> Vec<RunId> {
-        let (ticker, jobs) = self.ticker();
-        self.teller.make_room(jobs.scheduled.iter().map(|it| &it.job.name));
-        match ticker.tick(&jobs.scheduled, Clock::System.now()).await {
-            Ok(found) => self.take_in(found, true).await,
-            Err(error) => {
-                self.unavailable(error);
-                Vec::new()
-            }
-        }
-    }
-
-    /// Looks again at runs that waited; returns those that still do.
-    async fn advance(&mut self, waiting: Vec<RunId>) -> Vec<RunId> {
-        let (ticker, _) = self.ticker();
-        let mut found = Ticked::default();
-        for run in waiting {
-            match ticker.advance(&run).await {
-                Ok(standing) => found.runs.extend(standing.map(|standing| (run, standing))),
-                Err(error) => found.troubles.push((run.to_string(), error.to_string())),
-            }
-        }
-        self.take_in(found, true).await
     }
 
     fn ticker(&self) -> (Tick, Arc<Jobs>) {
@@ -346,7 +289,7 @@ impl Scheduler {
 
     fn carrier(&self) -> Carrier {
         let (workspace, troubles) = (Arc::clone(self.book.workspace()), self.troubles.0.clone());
-        Carrier { runs: self.runs.clone(), workspace, troubles }
+        Carrier { runs: self.runs.clone(), workspace, troubles, waits: self.waits.clone() }
     }
 
     /// Takes note of how far a run has come here.
@@ -447,39 +390,6 @@ impl Scheduler {
         // Some run may have waited for it.
         self.tick_within(Duration::ZERO);
     }
-
-    /// Starts nothing more, lets attached tasks end within the grace, then ends them; detached ones stay. Tells whether
-    /// all has ended.
-    async fn leave(&mut self, signals: &mut Signals) -> bool {
-        let gates: Vec<Gate> = self.at.values().map(|(_, gate)| gate.clone()).collect();
-        for gate in &gates {
-            gate.close(Stop::Leaving);
-        }
-        if !self.at.is_empty() {
-            let runs = number(self.at.len(), "run");
-            let grace = self.grace.as_secs();
-            self.teller.remark(&format!("going: {runs} may end what is started within {grace}s; nothing more is"));
-        }
-        for (n, patience) in [self.grace, END_WITHIN].into_iter().enumerate() {
-            if n == 1 && !self.at.is_empty() {
-                self.teller.remark("ending what still runs; detached scripts stay");
-                for gate in &gates {
-                    gate.end(Stop::Leaving);
-                }
-            }
-            let until = Instant::now() + patience;
-            while !self.at.is_empty() {
-                tokio::select! {
-                    biased;
-                    // Asked once more: what is connected ends with its connection, by its watchdog.
-                    () = signals.heard() => return false,
-                    Some(ended) = self.work.join_next() => self.ended(ended),
-                    () = tokio::time::sleep_until(until) => break,
-                }
-            }
-        }
-        self.at.is_empty()
-    }
 }
 
 /// What is said where the program itself is at fault.
@@ -493,25 +403,4 @@ fn next_due(jobs: &Jobs, now: Timestamp) -> Option<Timestamp> {
     let until = now.checked_add(SignedDuration::try_from(TICK_EVERY).ok()?).ok()?;
     let next = jobs.scheduled.iter().filter_map(|it| it.calendar.between(now, until, 1).first().map(|it| it.due));
     next.min()
-}
-
-/// What asks a process to go.
-struct Signals {
-    interrupted: Signal,
-    terminated: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Fail> {
-        let listen =
-            |kind| signal(kind).map_err(|error| Fail::new(Exit::Unavailable, format!("cannot hear signals: {error}")));
-        Ok(Self { interrupted: listen(SignalKind::interrupt())?, terminated: listen(SignalKind::terminate())? })
-    }
-
-    async fn heard(&mut self) {
-        tokio::select! {
-            _ = self.interrupted.recv() => {}
-            _ = self.terminated.recv() => {}
-        }
-    }
 }
