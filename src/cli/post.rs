@@ -14,10 +14,20 @@ pub const POST_EVERY: Duration = Duration::from_secs(3);
 
 /// Sends what is due, and returns what could not be sent: of what, and why. What is tried again later says so.
 pub async fn post(runs: &Runs<Dir>, project: &Path) -> Vec<(String, String)> {
-    let Delivery { troubles, .. } = match deliver(runs, &notifier(project), Clock::System.now()).await {
-        Ok(delivery) => delivery,
-        Err(error) => return vec![("notifications".to_owned(), error.to_string())],
-    };
+    let (notifier, mut troubles) = (notifier(project), Vec::new());
+    loop {
+        let now = Clock::System.now();
+        match deliver(runs, &notifier, now).await {
+            Ok(Delivery { told, troubles: more, next }) => {
+                troubles.extend(more);
+                // As long as somebody is told, whoever else waits is not left for the next look.
+                if told.is_empty() || next.is_none_or(|next| now < next) {
+                    break;
+                }
+            }
+            Err(error) => return vec![("notifications".to_owned(), error.to_string())],
+        }
+    }
     let tell = |trouble: crate::engine::notify::Trouble| {
         let channel = trouble.channel.map_or_else(String::new, |channel| format!(" by `{channel}`"));
         let then = if trouble.given_up { "given up" } else { "`sshjob up` tries again" };

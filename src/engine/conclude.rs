@@ -165,3 +165,65 @@ fn start_may_come(run: &RunRecord) -> SignedDuration {
     let delivery = patience(run.job.login.connect_timeout.0, run.script.bytes);
     SignedDuration::try_from(delivery).unwrap_or(SignedDuration::MAX).saturating_add(START_MAY_COME)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::job::file::JobFile;
+    use crate::domain::job::resolve::Layers;
+    use crate::domain::run::{Carrier, SCHEMA};
+    use crate::domain::script::ScriptRef;
+
+    fn run() -> RunRecord {
+        let text = "targets: { hosts: a }\nrun: x\nmode: detached\ntimeout: 1h\n";
+        let job = Layers::default().resolve(JobFile::parse(text, "x.yaml", "x").unwrap()).unwrap();
+        RunRecord {
+            schema: SCHEMA.to_owned(),
+            run: "x-20261123T120000Z".parse().unwrap(),
+            job,
+            script: ScriptRef { sha256: String::new(), bytes: 0, origin: String::new() },
+            actor: String::new(),
+            retry_of: None,
+            scheduled_for: None,
+            started_at: at("12:00:00"),
+            plan_before: at("12:10:00"),
+            carrier: Carrier::Scheduler,
+            skipped: None,
+            instance: None,
+        }
+    }
+
+    fn at(time: &str) -> Timestamp {
+        format!("2026-11-23T{time}Z").parse().unwrap()
+    }
+
+    fn running() -> TaskRecord {
+        let started_at = Some(at("12:00:00"));
+        TaskRecord { state: TaskState::Running, attempt: 1, started_at, confirmed: true, ..TaskRecord::pending() }
+    }
+
+    #[test]
+    fn host_that_stays_silent_past_its_script_s_time_is_given_up_and_one_look_gives_up_none() {
+        let run = run();
+        // The first to look for a day may have no network.
+        let first = unheard(running(), "no route", &run, at("23:00:00"));
+        assert_eq!((first.state, first.unheard_since), (TaskState::Running, Some(at("23:00:00"))));
+        let still = unheard(first.clone(), "no route", &run, at("23:09:59"));
+        assert_eq!(still.state, TaskState::Running);
+        let lost = unheard(still, "no route", &run, at("23:10:00"));
+        assert_eq!(lost.state, TaskState::Lost);
+        let why = "vanished: last heard of at 2026-11-23T12:00:00Z; its host cannot be asked: no route";
+        assert_eq!(lost.reason.as_deref(), Some(why));
+        // Who answers in between is asked from the start again.
+        let back = heard(first, false, at("23:05:00"));
+        assert_eq!((back.unheard_since, back.heard_at), (None, Some(at("23:05:00"))));
+    }
+
+    #[test]
+    fn host_is_never_given_up_while_its_script_may_run() {
+        let run = run();
+        let silent = unheard(running(), "no route", &run, at("12:00:01"));
+        assert_eq!(unheard(silent.clone(), "no route", &run, at("13:09:59")).state, TaskState::Running);
+        assert_eq!(unheard(silent, "no route", &run, at("13:10:00")).state, TaskState::Lost);
+    }
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::records::{MAX_TASKS, Runs, damaged};
@@ -31,7 +31,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// Nobody wants to hear of it later than this.
-const GIVE_UP_AFTER: Duration = Duration::from_hours(24);
+const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// How long a sender may take for one entry: far longer than the deadline of a message.
 const LEASE: Duration = Duration::from_mins(2);
@@ -308,7 +308,7 @@ impl<S: Store> Parcel<'_, S> {
         if self.runs.store().get(&RunKeys::new(&self.run).told()).await?.is_some() {
             return self.runs.store().remove(&self.key).await.map(|()| None);
         }
-        let is_late = self.now >= entry.since + GIVE_UP_AFTER;
+        let is_late = self.now.duration_since(entry.since) >= GIVE_UP_AFTER;
         let (notice, rule) = (entry.notice.clone(), entry.rule.clone());
         let messages = entry.unsettled().into_iter().map(|channel| {
             let (notice, rule) = (&notice, &rule);

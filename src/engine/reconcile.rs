@@ -79,7 +79,9 @@ pub async fn reconcile<S: Store>(runs: &Runs<S>, run: &RunRecord, now: Timestamp
         return Ok(Settled::Detached);
     }
     let is_cut = tasks.iter().any(|(_, _, closed)| *closed);
-    let reason = cancelled.or_else(|| is_cut.then(|| "the process that drove it ended before it was done".to_owned()));
+    // Of one that was cancelled its state says it all.
+    let is_cut = is_cut && cancelled.is_none();
+    let reason = is_cut.then(|| "the process that drove it ended before it was done".to_owned());
     let verdict = verdict(&plan, tasks.iter().map(|(_, record, _): &Closed| record.state), reason, now);
     Ok(Settled::Finished(write_verdict(runs, run, verdict).await?))
 }

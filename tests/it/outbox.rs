@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sshjob::domain::id::RunId;
 use sshjob::domain::job::Notify;
 use sshjob::domain::job::notify::Channel;
 use sshjob::domain::layout::{Key, OUTBOX, RunKeys, active};
@@ -222,8 +223,8 @@ async fn crash_at_any_write_loses_no_message_and_doubles_only_what_was_not_noted
             crashes += 1;
         }
     }
-    // The verdict, the entry, the mark, the claim of the entry, a message, the end: each in four ways.
-    assert_eq!(crashes, 6 * 4);
+    // The verdict, the entry, the mark, the claim of the entry, a message, that all were told, the end: each in four ways.
+    assert_eq!(crashes, 7 * 4);
 }
 
 #[tokio::test]
@@ -274,6 +275,7 @@ async fn end_of_a_run_takes_the_place_of_its_start_and_never_overtakes_it() {
     assert_eq!(outbox(&store), [] as [&str; 0]);
     // A start that was down when the end came is not told any more.
     let late = Post::default();
+    let record = RunRecord { run: RunId::of_firing(&record.job.name, at(86_400)), ..record };
     activate(&runs, &record).await;
     enqueue(&runs, &record, Notice::started(&record), at(0)).await.unwrap();
     late.down(&[Channel::Ping]);

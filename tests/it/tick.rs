@@ -310,9 +310,9 @@ async fn clock_that_was_years_ahead_once_stops_no_job() {
 
 #[tokio::test(start_paused = true)]
 async fn firing_that_is_delayed_is_decided_once_though_its_record_is_gone() {
-    let rig = Rig::new(&[("jit", "schedule: '*/30 * * * *'\njitter: 20m\noverlap: allow\n")]);
-    rig.tick("12:00:00").await;
-    let first = fired(&rig.tick("12:25:00").await);
+    let rig = Rig::new(&[("delayed", "schedule: '*/30 * * * *'\njitter: 20m\noverlap: allow\n")]);
+    let mut first = fired(&rig.tick("12:00:00").await);
+    first.extend(fired(&rig.tick("12:25:00").await));
     let [run] = first.as_slice() else { panic!("{first:?}") };
     let run: sshjob::domain::id::RunId = run.parse().unwrap();
     // Its run has ended, and is pruned; the cursor was lost with a broken disk.
@@ -320,11 +320,11 @@ async fn firing_that_is_delayed_is_decided_once_though_its_record_is_gone() {
     for key in [layout::active(&run), keys.run(), keys.plan(), layout::cursor()] {
         rig.runs.store().remove(&key).await.unwrap();
     }
-    let (mut state, version) = sshjob::engine::fire::read(&rig.runs, &"jit".parse().unwrap()).await.unwrap();
+    let (mut state, version) = sshjob::engine::fire::read(&rig.runs, &"delayed".parse().unwrap()).await.unwrap();
     state.active.clear();
-    rig.runs.swap(&layout::job_state(&"jit".parse().unwrap()), &version.unwrap(), &state).await.unwrap();
+    rig.runs.swap(&layout::job_state(&"delayed".parse().unwrap()), &version.unwrap(), &state).await.unwrap();
     let before =
-        Cursor { known: ["jit".parse().unwrap()].into(), ..Cursor::at("2026-11-22T12:00:00Z".parse().unwrap()) };
+        Cursor { known: ["delayed".parse().unwrap()].into(), ..Cursor::at("2026-11-22T12:00:00Z".parse().unwrap()) };
     rig.runs.create(&layout::cursor(), &before).await.unwrap();
     assert!(fired(&rig.tick("12:25:00").await).is_empty());
 }
@@ -344,4 +344,20 @@ async fn mark_of_an_old_firing_that_is_just_being_claimed_stays() {
     rig.tick("12:00:30").await;
     assert!(rig.runs.active(&run).await.unwrap().is_some());
     assert!(rig.runs.active(&orphan).await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn run_that_is_cancelled_while_it_waits_ends_as_cancelled_and_says_by_whom() {
+    let rig = Rig::new(&[("queue", "schedule: '* * * * *'\noverlap: queue\n")]);
+    rig.tick("12:00:00").await;
+    rig.tick("12:01:00").await;
+    let run: sshjob::domain::id::RunId = "queue-20261122T120100Z".parse().unwrap();
+    sshjob::engine::control::cancel(&rig.runs, &run, "ann").await.unwrap();
+    let record = rig.runs.run(&run).await.unwrap().unwrap();
+    let now = "2026-11-22T12:01:10Z".parse().unwrap();
+    let settled = sshjob::engine::reconcile::reconcile(&rig.runs, &record, now).await.unwrap();
+    let sshjob::engine::reconcile::Settled::Finished(verdict) = settled else { panic!("{settled:?}") };
+    assert_eq!(verdict.state, RunState::Cancelled);
+    assert_eq!(verdict.reason.as_deref(), Some("cancelled by ann before it started"));
+    assert!(rig.runs.active(&run).await.unwrap().is_none());
 }

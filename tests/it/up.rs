@@ -27,7 +27,7 @@ fn start(world: &World, clock: FastClock, words: &[&str]) -> Scheduler {
 fn ticked(world: &World, at: &str) {
     let folder = world.path().join("store/state");
     fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("cursor.json"), json!({ "ticked": at }).to_string()).unwrap();
+    fs::write(folder.join("cursor.json"), json!({ "ticked": at, "known": ["hello", "wrong"] }).to_string()).unwrap();
 }
 
 /// What `up --once` says at this time, and how it ends.

@@ -460,3 +460,32 @@ async fn store_that_loses_output_stops_the_run_before_the_next_host() {
     ends.sort();
     assert_eq!(ends, [(TaskState::Succeeded, true), (TaskState::Skipped, false)]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_that_comes_again_after_its_end_marks_nothing_as_unfinished() {
+    let (fleet, bench) = (SshdFleet::same(1), Bench::new());
+    let done = bench.run(rig::script("true"), &fleet.addresses(), fleet.login()).await;
+    let runs = Runs::new(bench.store.clone());
+    let again = start(&runs, rig::request(rig::script("true"), &fleet.addresses(), "one"), Clock::System.now()).await;
+    let run = &again.unwrap().run.run;
+    assert_eq!(*run, done.started.run.run);
+    assert!(runs.active(run).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn script_that_is_gone_from_the_store_ends_the_run_and_says_so() {
+    use sshjob::port::Store as _;
+    let (fleet, bench) = (SshdFleet::same(2), Bench::new());
+    let runs = Runs::new(bench.store.clone());
+    let request = rig::request(rig::script("echo never"), &fleet.addresses(), "gone");
+    let started = start(&runs, request, Clock::System.now()).await.unwrap();
+    bench.store.remove(&sshjob::domain::layout::blob(&started.run.script.sha256)).await.unwrap();
+    let (worker, mut heard) = rig::worker(&bench.store, &started, &fleet.login().path());
+    let listening = tokio::spawn(async move { while heard.recv().await.is_some() {} });
+    let driven = sshjob::engine::drive::drive(&worker, &started).await.unwrap();
+    drop(worker);
+    listening.await.unwrap();
+    let verdict = driven.verdict.unwrap();
+    assert_eq!((verdict.state, verdict.counts.of(TaskState::Skipped)), (RunState::Failed, 2));
+    assert!(verdict.reason.as_deref().unwrap_or_default().contains("does not exist"), "{verdict:?}");
+}

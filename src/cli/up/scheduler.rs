@@ -166,7 +166,9 @@ impl Scheduler {
             (self.runs.clone(), Arc::clone(self.book.workspace()), self.troubles.0.clone());
         let posting = tokio::spawn(async move {
             loop {
-                for trouble in post(&runs, &workspace.root).await {
+                let posted = AssertUnwindSafe(post(&runs, &workspace.root)).catch_unwind().await;
+                // A fault of ours over one message ends no other.
+                for trouble in posted.unwrap_or_else(|_| vec![("notifications".to_owned(), FAULT.to_owned())]) {
                     // The scheduler that would say it is going.
                     let _ = troubles.send(trouble).await;
                 }
