@@ -5,6 +5,7 @@
 //! Lambda after some sixteen links, and a chain that breaks is a run that stands still. Waves advance by the tick.
 
 pub mod book;
+pub mod environment;
 pub mod event;
 pub mod log;
 pub mod refusal;

@@ -103,6 +103,12 @@ impl From<KeyReadError> for Refusal {
     }
 }
 
+/// A refusal as the answer of a function.
+#[cfg(feature = "functions")]
+pub fn answer(refusal: Refusal) -> lambda_runtime::Diagnostic {
+    lambda_runtime::Diagnostic { error_type: refusal.kind.as_str().to_owned(), error_message: refusal.message }
+}
+
 /// An error with all its causes, on one line.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
-use zeroize::Zeroizing;
 
+use super::environment::secret;
 use super::log;
 use super::refusal::{Kind, Refusal};
 use crate::adapter::ssh::{Connector, Identities, Identity, Keyring, key};
 use crate::domain::authority::Authority;
-use crate::domain::job::{Job, SecretRef};
+use crate::domain::job::Job;
 use crate::domain::location::Location;
 use crate::domain::order::{Action, Order};
 use crate::domain::run::{BatchTargets, RunRecord, Target};
@@ -216,17 +216,7 @@ impl<S: Store, K: Keys> WorkerFunction<S, K> {
         };
         let mut secrets = Secrets::new();
         for (name, reference) in &job.secrets {
-            let value = match reference {
-                SecretRef::Env(variable) => (self.variable)(variable)
-                    .map(Zeroizing::new)
-                    .ok_or_else(|| refuse(name, format!("`{variable}` is not set in the worker's environment")))?,
-                SecretRef::File(path) => {
-                    return Err(refuse(name, format!("the file `{}`: a function has no files", path.display())));
-                }
-                SecretRef::Ssm(path) => {
-                    return Err(refuse(name, format!("the parameter `{path}`: not yet in this version")));
-                }
-            };
+            let value = secret(reference, self.variable).map_err(|why| refuse(name, why))?;
             secrets.insert(name.clone(), value);
         }
         Ok(secrets)
