@@ -1,5 +1,7 @@
 //! The outside: one module per thing; adapters never import each other.
 
+#[cfg(feature = "sdk")]
+pub mod aws;
 pub mod dir;
 pub mod fleet;
 pub mod hosts;

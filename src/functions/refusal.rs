@@ -103,6 +103,13 @@ impl From<KeyReadError> for Refusal {
     }
 }
 
+#[cfg(feature = "functions")]
+impl From<Refusal> for lambda_runtime::Diagnostic {
+    fn from(refusal: Refusal) -> Self {
+        Self { error_type: refusal.kind.as_str().to_owned(), error_message: refusal.message }
+    }
+}
+
 /// An error with all its causes, on one line.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
