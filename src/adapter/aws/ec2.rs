@@ -59,13 +59,13 @@ impl Ec2Inventory {
         } else {
             named.into_iter().map(str::to_owned).collect()
         };
-        let asking = regions.iter().map(|region| self.find_in(region, filters));
+        let asking = regions.into_iter().map(|region| self.find_in(region, filters));
         let found: Vec<_> = stream::iter(asking).buffer_unordered(REGIONS_AT_A_TIME).try_collect().await?;
         Ok(job.targets.selector.choose(found.into_iter().flatten().collect()))
     }
 
     /// Everything in `region` that passes `filters`, of which there is one that narrows it down.
-    async fn find_in(&self, region: &str, filters: &[Filter]) -> Result<Vec<Instance>, InventoryError> {
+    async fn find_in(&self, region: String, filters: &[Filter]) -> Result<Vec<Instance>, InventoryError> {
         let refuse = |why: String| InventoryError::Unavailable { at: format!("EC2 in {region}"), why };
         let mut found: BTreeMap<InstanceId, Instance> = BTreeMap::new();
         let mut seen = BTreeSet::new();
@@ -73,14 +73,14 @@ impl Ec2Inventory {
         for _ in 0..MAX_PAGES {
             let request = self.client.describe_instances().set_filters(Some(filters.to_vec())).max_results(self.page);
             let request = request.set_next_token(token).customize();
-            let there = Config::builder().region(Region::new(region.to_owned()));
+            let there = Config::builder().region(Region::new(region.clone()));
             let page = request.config_override(there).send().await.map_err(|error| {
                 refuse(Trouble::new(&error, "ec2:DescribeInstances", &format!("* in {region}")).why)
             })?;
             for reservation in page.reservations() {
                 let account = reservation.owner_id().unwrap_or_default();
                 for instance in reservation.instances() {
-                    let instance = read(instance, account, region).map_err(&refuse)?;
+                    let instance = read(instance, account, &region).map_err(&refuse)?;
                     found.insert(instance.id.clone(), instance);
                 }
             }
