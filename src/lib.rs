@@ -10,7 +10,7 @@
 //! | 3 | [`cli`] | flags to a request; results to text, JSON, progress and exit code |
 //! | 3 | [`functions`] | the trigger and the worker: events to requests; results to JSON and log lines |
 //! | 2 | [`engine`] | the policy, told in domain words, over ports |
-//! | 1 | [`adapter`] | SSH, the directory store, the YAML inventory, the local dispatcher |
+//! | 1 | [`adapter`] | SSH, the directory store, the YAML inventory, the local dispatcher; S3, EC2 and Lambda |
 //! | 0 | [`domain`], [`port`] | pure types and decisions; the few traits |
 //!
 //! # The path of a run

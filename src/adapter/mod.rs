@@ -1,6 +1,7 @@
 //! The outside: one module per thing; adapters never import each other.
 
 #[cfg(any(feature = "s3", feature = "ec2", feature = "lambda"))]
+#[cfg(feature = "sdk")]
 pub mod aws;
 pub mod dir;
 pub mod fleet;

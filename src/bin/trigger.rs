@@ -1,33 +1,41 @@
-//! The trigger function: what it needs is in its environment, what it does in [`sshjob::functions::trigger`].
+//! The trigger function: fires what is due and sends for workers.
+//!
+//! `SSHJOB_STORE` is the place of the store, as `s3://bucket/prefix`; `SSHJOB_WORKER` the name or ARN of the worker
+//! function. The region is that of the usual variables.
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
+use sshjob::adapter::aws;
 use sshjob::adapter::aws::ec2::Ec2Inventory;
 use sshjob::adapter::aws::lambda::LambdaDispatcher;
-use sshjob::adapter::aws::{configuration, s3::S3Store};
+use sshjob::adapter::aws::s3::S3Store;
 use sshjob::adapter::notify::{Network, Roots};
 use sshjob::engine::clock::Clock;
 use sshjob::engine::records::Runs;
-use sshjob::functions::environment::{required, secret, setting};
+use sshjob::functions::environment::{secret, setting};
 use sshjob::functions::log;
-use sshjob::functions::refusal::answer;
+use sshjob::functions::refusal::Refusal;
 use sshjob::functions::trigger::Trigger;
 
+/// One thread: it waits for others nearly all of its time, and a second one would only take longer to start.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let (store, worker) = (required("SSHJOB_STORE")?, required("SSHJOB_WORKER")?);
-    let configuration = configuration().await;
+    let config = aws::configured().await;
     let trigger = Trigger {
-        runs: Runs::new(S3Store::new(&configuration, &store)?),
-        inventory: Ec2Inventory::new(configuration.clone()),
-        dispatcher: LambdaDispatcher::new(&configuration, worker),
+        runs: Runs::new(S3Store::parse(&required("SSHJOB_STORE")?, aws_sdk_s3::Client::new(&config))?),
+        inventory: Ec2Inventory::new(aws_sdk_ec2::Client::new(&config)),
+        dispatcher: LambdaDispatcher::new(aws_sdk_lambda::Client::new(&config), required("SSHJOB_WORKER")?),
         notifier: Network::new(|reference: &_| secret(reference, setting), Roots::default()).through_proxy(),
         clock: Clock::System,
     };
     let trigger = &trigger;
     let handler = service_fn(|event: LambdaEvent<Value>| async move {
-        let done = Box::pin(trigger.handle(event.payload, &event.context.request_id)).await;
-        done.inspect_err(log::refusal).map_err(answer)
+        let answer = Box::pin(trigger.handle(event.payload, &event.context.request_id)).await;
+        answer.inspect_err(log::refusal) as Result<Value, Refusal>
     });
     Box::pin(lambda_runtime::run(handler)).await
+}
+
+fn required(name: &str) -> Result<String, String> {
+    setting(name).ok_or_else(|| format!("the variable `{name}` is not set"))
 }

@@ -1,33 +1,37 @@
-//! The worker function: what it needs is in its environment, what it does in [`sshjob::functions::worker`].
+//! The worker function: carries out one order, with many hosts at a time.
+//!
+//! `SSHJOB_STORE` is the place of the store, as `s3://bucket/prefix`. The region is that of the usual variables.
 
 use jiff::Timestamp;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
-use sshjob::adapter::aws::configuration;
-use sshjob::adapter::aws::s3::{S3Keys, S3Store};
+use sshjob::adapter::aws;
+use sshjob::adapter::aws::keys::S3Keys;
+use sshjob::adapter::aws::s3::S3Store;
 use sshjob::engine::clock::Clock;
 use sshjob::engine::records::Runs;
-use sshjob::functions::environment::{required, setting};
+use sshjob::functions::environment::setting;
 use sshjob::functions::log;
-use sshjob::functions::refusal::answer;
+use sshjob::functions::refusal::Refusal;
 use sshjob::functions::worker::WorkerFunction;
 
+/// Several threads: the handshakes of fifty hosts are work.
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let store = required("SSHJOB_STORE")?;
-    let configuration = configuration().await;
+    let client = aws_sdk_s3::Client::new(&aws::configured().await);
+    let store = setting("SSHJOB_STORE").ok_or("the variable `SSHJOB_STORE` is not set")?;
     let worker = WorkerFunction {
-        runs: Runs::new(S3Store::new(&configuration, &store)?),
-        keys: S3Keys::new(&configuration),
+        runs: Runs::new(S3Store::parse(&store, client.clone())?),
+        keys: S3Keys::new(client),
         variable: setting,
         clock: Clock::System,
     };
     let worker = &worker;
     let handler = service_fn(|event: LambdaEvent<Value>| async move {
         let deadline = i64::try_from(event.context.deadline).ok();
-        let deadline = deadline.and_then(|deadline| Timestamp::from_millisecond(deadline).ok()).unwrap_or_default();
-        let done = Box::pin(worker.handle(event.payload, deadline)).await;
-        done.inspect_err(log::refusal).map_err(answer)
+        let deadline = deadline.and_then(|deadline| Timestamp::from_millisecond(deadline).ok());
+        let answer = Box::pin(worker.handle(event.payload, deadline.unwrap_or(Timestamp::MAX))).await;
+        answer.inspect_err(log::refusal) as Result<Value, Refusal>
     });
     Box::pin(lambda_runtime::run(handler)).await
 }

@@ -2,22 +2,12 @@
 
 use zeroize::Zeroizing;
 
-use super::refusal::{Kind, Refusal};
 use crate::domain::job::SecretRef;
 
 /// A variable that is set to something.
 #[expect(clippy::disallowed_methods, reason = "a function has no command line: its environment is what it is told")]
 pub fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// A variable without which there is nothing to do.
-///
-/// # Errors
-/// That it is not set.
-pub fn required(name: &str) -> Result<String, Refusal> {
-    let missing = || Refusal::new(Kind::Fault, format!("`{name}` is not set in the function's environment"));
-    setting(name).ok_or_else(missing)
 }
 
 /// Finds a secret in the environment that `variable` reads.

@@ -103,10 +103,11 @@ impl From<KeyReadError> for Refusal {
     }
 }
 
-/// A refusal as the answer of a function.
 #[cfg(feature = "functions")]
-pub fn answer(refusal: Refusal) -> lambda_runtime::Diagnostic {
-    lambda_runtime::Diagnostic { error_type: refusal.kind.as_str().to_owned(), error_message: refusal.message }
+impl From<Refusal> for lambda_runtime::Diagnostic {
+    fn from(refusal: Refusal) -> Self {
+        Self { error_type: refusal.kind.as_str().to_owned(), error_message: refusal.message }
+    }
 }
 
 /// An error with all its causes, on one line.

@@ -1,158 +1,188 @@
-//! Instances from EC2.
+//! The inventory of EC2: its filters choose most of it, our own the rest, so that a selector means the same everywhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_config::{Region, SdkConfig};
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{Filter, InstanceStateName};
-use futures_util::{StreamExt as _, stream};
+use aws_sdk_ec2::config::{Config, Region};
+use aws_sdk_ec2::types::{self as ec2, Filter};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::fault::Fault;
+use super::Trouble;
 use crate::domain::id::InstanceId;
 use crate::domain::instance::{Addresses, Instance, InstanceState};
 use crate::domain::job::Job;
+use crate::domain::selector::Selector;
 use crate::port::{Inventory, InventoryError};
 
-/// How many instances are asked for at a time; what EC2 gives at most.
+/// How many instances EC2 gives at a time.
 const PAGE: i32 = 1000;
 
-/// The most pages of one region: a million instances.
+/// How many pages are read of one region at most.
 const MAX_PAGES: usize = 1000;
 
-/// How many regions are asked at a time.
-const REGIONS: usize = 8;
+/// How many instances are taken of one region at most.
+const MAX_INSTANCES: usize = 500_000;
 
-/// The inventory that EC2 is.
+/// How many filters one request may have.
+const MAX_FILTERS: usize = 50;
+
+/// How many regions are asked at a time.
+const REGIONS_AT_A_TIME: usize = 8;
+
+/// The instances of EC2.
 #[derive(Debug, Clone)]
 pub struct Ec2Inventory {
-    configuration: SdkConfig,
+    client: Client,
+    page: i32,
 }
 
 impl Ec2Inventory {
-    /// The inventory of whoever `configuration` says we are.
-    pub const fn new(configuration: SdkConfig) -> Self {
-        Self { configuration }
+    /// Asks with `client`, in its region where a job names none.
+    pub const fn new(client: Client) -> Self {
+        Self { client, page: PAGE }
     }
 
-    async fn find(&self, job: &Job, only: Option<&InstanceId>) -> Result<Vec<Instance>, InventoryError> {
-        let filters = filters(job, only)?;
-        let usual = self.configuration.region().map(|region| region.as_ref().to_owned());
-        let regions: BTreeSet<String> = match job.targets.regions.as_slice() {
-            [] => usual.into_iter().collect(),
-            named => named.iter().cloned().collect(),
+    /// The same, with other pages: 5 to 1,000 instances each.
+    #[must_use]
+    pub fn in_pages_of(self, page: i32) -> Self {
+        Self { page, ..self }
+    }
+
+    async fn find(&self, job: &Job, filters: &[Filter]) -> Result<Vec<Instance>, InventoryError> {
+        let named: BTreeSet<&str> = job.targets.regions.iter().map(String::as_str).collect();
+        let regions: Vec<String> = if named.is_empty() {
+            let own = self.client.config().region().map(ToString::to_string);
+            vec![own.ok_or_else(|| {
+                let hint = "set `AWS_REGION`, or write `regions:` in the job";
+                InventoryError::Invalid(format!("error: it is not known in which AWS region to look\nhint: {hint}"))
+            })?]
+        } else {
+            named.into_iter().map(str::to_owned).collect()
         };
-        if regions.is_empty() {
-            let why = "no region is named\nhint: set AWS_REGION, or `targets.regions` of the job";
-            return Err(InventoryError::Invalid(why.to_owned()));
-        }
-        let asking = regions.into_iter().map(|region| self.of_region(region, filters.clone()));
-        let found: Vec<_> = stream::iter(asking).buffered(REGIONS).collect().await;
-        let mut all: BTreeMap<InstanceId, Instance> = BTreeMap::new();
-        for instances in found {
-            // A region that does not answer is no region without instances.
-            all.extend(instances?.into_iter().map(|instance| (instance.id.clone(), instance)));
-        }
-        Ok(job.targets.selector.choose(all.into_values().collect()))
+        let asking = regions.into_iter().map(|region| self.find_in(region, filters));
+        let found: Vec<_> = stream::iter(asking).buffer_unordered(REGIONS_AT_A_TIME).try_collect().await?;
+        Ok(job.targets.selector.choose(found.into_iter().flatten().collect()))
     }
 
-    async fn of_region(&self, region: String, filters: Vec<Filter>) -> Result<Vec<Instance>, InventoryError> {
-        let at = format!("EC2 in {region}");
-        let unavailable = |why: String| InventoryError::Unavailable { at: at.clone(), why };
-        let conf = aws_sdk_ec2::config::Builder::from(&self.configuration).region(Region::new(region.clone())).build();
-        let client = Client::from_conf(conf);
-        let (mut instances, mut token, mut tokens) = (Vec::new(), None, BTreeSet::new());
+    /// Everything in `region` that passes `filters`, of which there is one that narrows it down.
+    async fn find_in(&self, region: String, filters: &[Filter]) -> Result<Vec<Instance>, InventoryError> {
+        let refuse = |why: String| InventoryError::Unavailable { at: format!("EC2 in {region}"), why };
+        let mut found: BTreeMap<InstanceId, Instance> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        let mut token: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let request = client.describe_instances().set_filters(Some(filters.clone())).max_results(PAGE);
-            let page = request.set_next_token(token).send().await.map_err(|error| {
-                let status = error.raw_response().map(|response| response.status().as_u16());
-                unavailable(Fault::new("ec2:DescribeInstances", &format!("* in {region}"), status, &error).text)
+            let request = self.client.describe_instances().set_filters(Some(filters.to_vec())).max_results(self.page);
+            let request = request.set_next_token(token).customize();
+            let there = Config::builder().region(Region::new(region.clone()));
+            let page = request.config_override(there).send().await.map_err(|error| {
+                refuse(Trouble::new(&error, "ec2:DescribeInstances", &format!("* in {region}")).why)
             })?;
-            for reservation in page.reservations.unwrap_or_default() {
-                let account = reservation.owner_id.unwrap_or_default();
-                let found = reservation.instances.unwrap_or_default();
-                instances.extend(found.into_iter().filter_map(|it| instance(it, &account, &region)));
+            for reservation in page.reservations() {
+                let account = reservation.owner_id().unwrap_or_default();
+                for instance in reservation.instances() {
+                    let instance = read(instance, account, &region).map_err(&refuse)?;
+                    found.insert(instance.id.clone(), instance);
+                }
             }
-            match page.next_token.filter(|token| !token.is_empty()) {
-                None => return Ok(instances),
-                Some(next) if tokens.insert(next.clone()) => token = Some(next),
-                Some(_) => return Err(unavailable("it gives the same page again and again".to_owned())),
+            if found.len() > MAX_INSTANCES {
+                return Err(refuse(format!("more than {MAX_INSTANCES} instances match\nhint: narrow the tags down")));
+            }
+            token = page.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+            match &token {
+                None => return Ok(found.into_values().collect()),
+                Some(token) if !seen.insert(token.clone()) => {
+                    return Err(refuse("its pages do not end: the same one comes again".to_owned()));
+                }
+                Some(_) => {}
             }
         }
-        Err(unavailable(format!("more than {MAX_PAGES} pages of instances match")))
+        Err(refuse(format!("there are more than {MAX_PAGES} pages")))
     }
 }
 
 impl Inventory for Ec2Inventory {
     async fn select(&self, job: &Job) -> Result<Vec<Instance>, InventoryError> {
-        self.find(job, None).await
+        let selector = &job.targets.selector;
+        if !selector.hosts.is_empty() {
+            return Ok(selector.choose(selector.instances_of_hosts()));
+        }
+        let tags = filters(selector);
+        if tags.is_empty() {
+            let hint =
+                "add one that says what the tag is, as `Environment: Dev`, or `Environment: \"\"` for \"it is there\"";
+            return Err(InventoryError::Invalid(format!(
+                "error: job `{}`: no tag filter narrows the fleet down: all of EC2 would be read\nhint: {hint}",
+                job.name
+            )));
+        }
+        self.find(job, &running(tags)).await
     }
 
     async fn select_one(&self, job: &Job, id: &InstanceId) -> Result<Option<Instance>, InventoryError> {
-        Ok(self.find(job, Some(id)).await?.into_iter().find(|instance| instance.id == *id))
-    }
-}
-
-/// What EC2 is asked for: as much of the selector as it knows, and never nothing.
-///
-/// It knows no negation; those are left to [`crate::domain::selector::Selector::choose`], as is whatever else it may see
-/// in another way than we do.
-fn filters(job: &Job, only: Option<&InstanceId>) -> Result<Vec<Filter>, InventoryError> {
-    let named = |name: String, values: Vec<String>| Filter::builder().name(name).set_values(Some(values)).build();
-    let mut filters = Vec::new();
-    for tag in &job.targets.selector.tags {
-        if !tag.any_of.is_empty() {
-            filters.push(named(format!("tag:{}", tag.key), tag.any_of.clone()));
-        } else if tag.none_of.is_empty() {
-            filters.push(named("tag-key".to_owned(), vec![escaped(&tag.key)]));
+        if !job.targets.selector.hosts.is_empty() {
+            return Ok(self.select(job).await?.into_iter().find(|instance| instance.id == *id));
         }
+        let mut filters = filters(&job.targets.selector);
+        filters.insert(0, filter("instance-id", [id.as_str()]));
+        Ok(self.find(job, &running(filters)).await?.into_iter().next())
     }
-    if filters.is_empty() {
-        let why = if job.targets.selector.tags.is_empty() {
-            "it names no tags: EC2 finds instances by their tags"
-        } else {
-            "it only says which tags instances do not have: name one that they have, too"
-        };
-        return Err(InventoryError::Invalid(format!("the selector of job `{}` is not enough: {why}", job.name)));
-    }
-    filters.extend(only.map(|id| named("instance-id".to_owned(), vec![id.to_string()])));
-    filters.push(named("instance-state-name".to_owned(), vec!["running".to_owned()]));
-    Ok(filters)
 }
 
-/// A text that stands for itself among EC2's wildcards.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if matches!(c, '*' | '?' | '\\') {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
+/// What EC2 can check of `selector`: one filter per key, for how it joins several is not said; and no negation, which it
+/// does not have. [`Selector::choose`] checks the rest.
+fn filters(selector: &Selector) -> Vec<Filter> {
+    let mut seen = BTreeSet::new();
+    let wanted = selector.tags.iter().filter_map(|tag| match (&*tag.any_of, &*tag.none_of) {
+        ([], []) => Some((&tag.key, filter("tag-key", [plain(&tag.key).as_str()]))),
+        ([], _) => None,
+        (values, _) => Some((&tag.key, filter(&format!("tag:{}", tag.key), values.iter().map(String::as_str)))),
+    });
+    wanted.filter(|(key, _)| seen.insert(*key)).map(|(_, filter)| filter).collect()
 }
 
-/// An instance as we see it; none where it does not run, or has no id that we know to be one.
-fn instance(found: aws_sdk_ec2::types::Instance, account: &str, region: &str) -> Option<Instance> {
-    let state = found.state.and_then(|state| state.name);
-    if state != Some(InstanceStateName::Running) {
-        return None;
-    }
-    let told = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let tags = found.tags.unwrap_or_default().into_iter();
-    Some(Instance {
-        id: found.instance_id?.parse().ok()?,
+/// The filters, and that the instance runs.
+fn running(mut filters: Vec<Filter>) -> Vec<Filter> {
+    filters.truncate(MAX_FILTERS - 1);
+    filters.push(filter("instance-state-name", ["running"]));
+    filters
+}
+
+fn filter<'a>(name: &str, values: impl IntoIterator<Item = &'a str>) -> Filter {
+    Filter::builder().name(name).set_values(Some(values.into_iter().map(str::to_owned).collect())).build()
+}
+
+/// A pattern that only `text` matches.
+fn plain(text: &str) -> String {
+    text.chars().flat_map(|c| matches!(c, '*' | '?' | '\\').then_some('\\').into_iter().chain([c])).collect()
+}
+
+/// An instance as EC2 describes it.
+fn read(found: &ec2::Instance, account: &str, region: &str) -> Result<Instance, String> {
+    let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+    let id = found.instance_id().unwrap_or_default();
+    let id = id.parse().map_err(|error| format!("an instance has no usable id: {error}"))?;
+    let interfaces = || found.network_interfaces().iter().flat_map(|interface| interface.ipv6_addresses());
+    let ipv6 = found.ipv6_address().or_else(|| interfaces().find_map(|address| address.ipv6_address()));
+    let state = match found.state().and_then(ec2::InstanceState::name) {
+        Some(ec2::InstanceStateName::Running) => InstanceState::Running,
+        Some(ec2::InstanceStateName::Pending) => InstanceState::Pending,
+        Some(ec2::InstanceStateName::Stopped | ec2::InstanceStateName::Stopping) => InstanceState::Stopped,
+        _ => InstanceState::Terminated,
+    };
+    Ok(Instance {
+        id,
         account: account.to_owned(),
         region: region.to_owned(),
-        zone: found.placement.and_then(|placement| placement.availability_zone),
+        zone: found.placement().and_then(|placement| text(placement.availability_zone())),
         addresses: Addresses {
-            private: told(found.private_ip_address),
-            public: told(found.public_ip_address),
-            ipv6: told(found.ipv6_address),
-            dns: told(found.public_dns_name).or(told(found.private_dns_name)),
+            private: text(found.private_ip_address()),
+            public: text(found.public_ip_address()),
+            ipv6: text(ipv6),
+            dns: text(found.public_dns_name()).or_else(|| text(found.private_dns_name())),
         },
-        tags: tags.filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect(),
-        state: InstanceState::Running,
         port: None,
         user: None,
+        tags: found.tags().iter().filter_map(|tag| Some((tag.key()?.to_owned(), tag.value()?.to_owned()))).collect(),
+        state,
     })
 }

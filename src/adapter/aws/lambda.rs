@@ -1,39 +1,40 @@
-//! Sending for workers by Lambda.
+//! Sends for worker functions: each order is one event.
 
-use aws_config::SdkConfig;
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 
-use super::fault::Fault;
+use super::Trouble;
 use crate::domain::order::Order;
 use crate::port::{DispatchError, Dispatcher};
 
-/// Sends orders to the worker function, asynchronously: Lambda queues them, and tries again where a worker fails.
+/// Hands orders to a worker function.
 #[derive(Debug, Clone)]
 pub struct LambdaDispatcher {
     client: Client,
-    worker: String,
+    function: String,
 }
 
 impl LambdaDispatcher {
-    /// Sends to the function `worker`, a name or an ARN.
-    pub fn new(configuration: &SdkConfig, worker: impl Into<String>) -> Self {
-        Self { client: Client::new(configuration), worker: worker.into() }
+    /// Sends orders to `function`, a name or an ARN.
+    pub fn new(client: Client, function: impl Into<String>) -> Self {
+        Self { client, function: function.into() }
     }
 }
 
 impl Dispatcher for LambdaDispatcher {
     async fn dispatch(&self, order: Order) -> Result<(), DispatchError> {
-        let failed = |why: String| DispatchError { run: order.run.clone(), batch: order.batch, why };
-        let payload = serde_json::to_vec(&order).map_err(|error| failed(error.to_string()))?;
-        let invoke = self.client.invoke().function_name(&self.worker).invocation_type(InvocationType::Event);
-        match invoke.payload(Blob::new(payload)).send().await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let status = error.raw_response().map(|response| response.status().as_u16());
-                Err(failed(Fault::new("lambda:InvokeFunction", &self.worker, status, &error).text))
-            }
+        let refuse = |why: String| DispatchError { run: order.run.clone(), batch: order.batch, why };
+        let event = serde_json::to_vec(&order).map_err(|error| refuse(error.to_string()))?;
+        let request = self.client.invoke().function_name(&self.function).invocation_type(InvocationType::Event);
+        let answer = request
+            .payload(Blob::new(event))
+            .send()
+            .await
+            .map_err(|error| refuse(Trouble::new(&error, "lambda:InvokeFunction", &self.function).why))?;
+        match answer.status_code() {
+            202 => Ok(()),
+            status => Err(refuse(format!("`lambda:InvokeFunction` on `{}`: status {status}, not 202", self.function))),
         }
     }
 }

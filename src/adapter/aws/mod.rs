@@ -1,52 +1,130 @@
-//! AWS: instances from EC2, the store and private keys in S3, workers by Lambda.
-//!
-//! One configuration per process, its clients made once: TLS by `ring`, time-outs on every step, tries that are bounded.
-
-use std::time::Duration;
-
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+//! AWS: how its services are reached, and what their errors mean. One module per service.
 
 #[cfg(feature = "ec2")]
 pub mod ec2;
-mod fault;
+#[cfg(feature = "s3")]
+pub mod keys;
 #[cfg(feature = "lambda")]
 pub mod lambda;
 #[cfg(feature = "s3")]
 pub mod s3;
 
+use std::error::Error;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::{Builder, tls};
+use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector};
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::http::Response;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
 /// How long a connection may take to be made.
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+const CONNECT: Duration = Duration::from_secs(3);
 
-/// How long a service may take until it begins to answer.
-const READ_WITHIN: Duration = Duration::from_secs(10);
+/// How long an answer may take to begin.
+const READ: Duration = Duration::from_secs(10);
 
-/// How long one try may take.
-const TRY_WITHIN: Duration = Duration::from_secs(20);
+/// How long one operation may take, with all its tries.
+const OPERATION: Duration = Duration::from_secs(30);
 
-/// How long all tries of one request may take together.
-const DONE_WITHIN: Duration = Duration::from_secs(45);
-
-/// How often a request is made that fails in a way that may pass, as throttling; with pauses that double and jitter.
+/// How often a request is tried at most; with the pauses between, about as long as an operation may take.
 const TRIES: u32 = 6;
 
-/// Finds the region and the credentials where the AWS CLI does; nothing is asked of any service before it is needed.
-pub async fn configuration() -> SdkConfig {
-    let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_WITHIN)
-        .read_timeout(READ_WITHIN)
-        .operation_attempt_timeout(TRY_WITHIN)
-        .operation_timeout(DONE_WITHIN)
-        .build();
+/// What clients are made with: the usual variables, profiles and roles say where and as whom; nothing waits for ever.
+pub fn configuration() -> ConfigLoader {
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(READ).operation_timeout(OPERATION);
     aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
-        .timeout_config(timeouts)
+        .http_client(Late(Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https()))
+        .timeout_config(timeouts.build())
         .retry_config(RetryConfig::standard().with_max_attempts(TRIES))
-        .load()
-        .await
+}
+
+/// [`configuration`], read.
+pub async fn configured() -> SdkConfig {
+    configuration().load().await
+}
+
+/// A client that reads the machine's certificate authorities when it first connects, not when it is made: a function
+/// that starts has better to do.
+#[derive(Debug)]
+struct Late(SharedHttpClient);
+
+impl HttpClient for Late {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        self.0.http_connector(settings, components)
+    }
+}
+
+/// What went wrong with a request.
+#[derive(Debug)]
+struct Trouble {
+    /// The status of the answer; none where there was none.
+    status: Option<u16>,
+    /// What the service calls it; empty where it does not say.
+    code: String,
+    /// The whole of it for people: the action, the resource, what was said, what to do.
+    why: String,
+}
+
+impl Trouble {
+    /// Says of `error` that `action` (as a policy names it) on `resource` came to nothing.
+    fn new<E: Error + ProvideErrorMetadata + 'static>(
+        error: &SdkError<E, Response>,
+        action: &str,
+        resource: &str,
+    ) -> Self {
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        let code = error.code().unwrap_or_default().to_owned();
+        let told = match error {
+            SdkError::ServiceError(_) => {
+                let said = error.message().filter(|said| !said.is_empty());
+                match (code.as_str(), said) {
+                    ("", None) => format!("status {}", status.unwrap_or_default()),
+                    (code, None) => code.to_owned(),
+                    (code, Some(said)) => format!("{code}: {said}"),
+                }
+            }
+            other => chain(other),
+        };
+        let told: String = told.chars().filter(|c| !c.is_control()).take(600).collect();
+        let mut trouble = Self { status, code, why: format!("`{action}` on `{resource}`: {told}") };
+        if trouble.is_denied() {
+            trouble.why.push_str(&format!("\nhint: allow `{action}` on `{resource}` to whoever this runs as"));
+        }
+        trouble
+    }
+
+    /// Whether it is for want of a permission.
+    fn is_denied(&self) -> bool {
+        self.status == Some(403) || self.is_one_of(&["AccessDenied", "AccessDeniedException", "UnauthorizedOperation"])
+    }
+
+    /// Whether the service calls it one of `codes`.
+    fn is_one_of(&self, codes: &[&str]) -> bool {
+        codes.contains(&self.code.as_str())
+    }
+
+    /// Whether it may have been done all the same: no answer came, or one that says nothing of it.
+    fn is_ambiguous(&self) -> bool {
+        self.status.is_none_or(|status| status >= 500)
+    }
+}
+
+/// An error with its causes, each said once.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let told = error.to_string();
+        if !text.contains(&told) {
+            text = format!("{text}: {told}");
+        }
+        cause = error.source();
+    }
+    text
 }

@@ -1,273 +1,228 @@
-//! The store in an S3 bucket, and private keys in another.
+//! The store in S3: objects below a prefix of a bucket.
 //!
-//! Conditional writes are tried by us, not by the SDK: a try whose answer is lost may have written, and the next one then
-//! finds an object in its way. Only who knows that there was such a try may take that object for its own.
+//! A write carries a random mark. Where it is unclear what became of it (no answer, or the answer to a second try) the
+//! object is read back: it holds our mark, and then it was written by us; or it does not, and somebody else was faster.
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_config::SdkConfig;
-use aws_config::retry::RetryConfig;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ServerSideEncryption;
-use zeroize::Zeroizing;
 
-use super::fault::Fault;
+use super::{OPERATION, Trouble};
 use crate::domain::layout::Key;
-use crate::port::{KeyReadError, Keys, Object, Store, StoreError, Version, Written};
+use crate::port::{Object, Store, StoreError, Version, Written};
 
-/// The largest object that is read, in bytes: far larger than any that is written.
-const MAX_OBJECT_BYTES: i64 = 64 << 20;
+/// The largest object that is read; nothing that is written comes near it.
+const MAX_OBJECT_BYTES: usize = 64 * 1024 * 1024;
 
-/// The largest private key, in bytes.
-const MAX_KEY_BYTES: i64 = 64 * 1024;
-
-/// How many names are asked for at a time; what S3 gives at most.
+/// How many keys S3 lists at a time.
 const PAGE: usize = 1000;
 
-/// The pauses between the tries of a conditional write.
-const PAUSES: [Duration; 5] = [
-    Duration::from_millis(100),
-    Duration::from_millis(300),
-    Duration::from_secs(1),
-    Duration::from_secs(3),
-    Duration::from_secs(6),
-];
+/// How many pages one list takes at most.
+const MAX_PAGES: usize = 10_000;
 
-/// A store in a bucket.
+/// The name under which an object carries the mark of the write that made it.
+const MARK: &str = "write";
+
+/// How often a write is tried again that S3 refused because another was under way, and how long is waited before.
+const CLASHES: u32 = 8;
+const CLASH_PAUSE: Duration = Duration::from_millis(50);
+
+/// A store below a prefix of a bucket.
 #[derive(Debug, Clone)]
 pub struct S3Store {
-    /// Reads, and writes without conditions: the SDK tries again.
     client: Client,
-    /// Conditional writes.
-    once: Client,
     bucket: String,
-    /// Empty, or with its final `/`.
+    /// Empty, or with a `/` at its end.
     prefix: String,
 }
 
-/// Why a text names no store.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no store in S3; `s3://bucket` or `s3://bucket/prefix` is")]
-pub struct InvalidStore(String);
-
-/// The condition of a write.
-#[derive(Debug, Clone, Copy)]
-enum Condition<'a> {
-    /// There is no such object.
-    Absent,
-    /// It has this version.
-    Is(&'a Version),
-}
-
 impl S3Store {
-    /// The store that `place` names: `s3://bucket` or `s3://bucket/prefix`.
+    /// The store at `place`, as `s3://bucket` or `s3://bucket/prefix`.
     ///
     /// # Errors
-    /// That it names none.
-    pub fn new(configuration: &SdkConfig, place: &str) -> Result<Self, InvalidStore> {
-        let invalid = || InvalidStore(place.to_owned());
-        let rest = place.strip_prefix("s3://").ok_or_else(invalid)?;
+    /// What is wrong with `place`.
+    pub fn parse(place: &str, client: Client) -> Result<Self, String> {
+        let refuse = |why: &str| {
+            let place: String = place.chars().filter(|c| !c.is_control()).take(200).collect();
+            format!("`{place}` is no store in S3: {why}\nhint: write `s3://bucket/prefix`")
+        };
+        let rest = place.strip_prefix("s3://").ok_or_else(|| refuse("it does not begin with `s3://`"))?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let prefix = prefix.trim_end_matches('/');
-        if bucket.is_empty() || (!prefix.is_empty() && Key::parse(prefix).is_none()) {
-            return Err(invalid());
+        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+        if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(is_name) {
+            return Err(refuse("the name of a bucket has 3 to 63 of `a-z`, `0-9`, `-` and `.`"));
         }
-        let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        let once = aws_sdk_s3::config::Builder::from(configuration).retry_config(RetryConfig::disabled()).build();
-        let (client, once) = (Client::new(configuration), Client::from_conf(once));
-        Ok(Self { client, once, bucket: bucket.to_owned(), prefix })
+        let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+        let prefix = match prefix {
+            "" => String::new(),
+            prefix if prefix.len() <= 256 && Key::parse(prefix).is_some() => format!("{prefix}/"),
+            _ => return Err(refuse("its prefix has an empty segment, or characters other than `A-Za-z0-9-_.:%@+=,`")),
+        };
+        Ok(Self { client, bucket: bucket.to_owned(), prefix })
     }
 
     fn name(&self, key: &Key) -> String {
         format!("{}{key}", self.prefix)
     }
 
-    fn fault<E>(&self, action: &str, name: &str, error: &SdkError<E>) -> Fault
-    where
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-    {
-        let status = error.raw_response().map(|response| response.status().as_u16());
-        Fault::new(action, &format!("arn:aws:s3:::{}/{name}", self.bucket), status, error)
+    fn unavailable(&self, action: &'static str, name: &str, why: impl Into<String>) -> StoreError {
+        let at = format!("s3://{}/{name}", self.bucket);
+        StoreError::Unavailable { action, at, source: io::Error::other(why.into()) }
     }
 
-    async fn write(&self, key: &Key, condition: Condition<'_>, bytes: Vec<u8>) -> Result<Written, StoreError> {
+    fn arn(&self, name: &str) -> String {
+        format!("arn:aws:s3:::{}/{name}", self.bucket)
+    }
+
+    /// Writes an object under the condition that `conditioned` adds.
+    async fn put(
+        &self,
+        action: &'static str,
+        key: &Key,
+        bytes: Vec<u8>,
+        conditioned: impl Fn(PutObjectFluentBuilder) -> PutObjectFluentBuilder + Send + Sync,
+    ) -> Result<Written, StoreError> {
         let name = self.name(key);
-        let mut may_be_written = false;
-        let mut pauses = PAUSES.into_iter();
-        loop {
-            let request = self
-                .once
-                .put_object()
-                .bucket(&self.bucket)
-                .key(&name)
+        let mark = mark().map_err(|error| self.unavailable(action, &name, error.to_string()))?;
+        for clash in 1.. {
+            let request = self.client.put_object().bucket(&self.bucket).key(&name);
+            let request = conditioned(request)
+                .metadata(MARK, &mark)
                 .server_side_encryption(ServerSideEncryption::Aes256)
                 .body(ByteStream::from(bytes.clone()));
-            let request = match condition {
-                Condition::Absent => request.if_none_match("*"),
-                Condition::Is(version) => request.if_match(&version.0),
-            };
             let error = match request.send().await {
-                Ok(done) => return Ok(Written::Done(Version(done.e_tag.unwrap_or_default()))),
-                Err(error) => self.fault("s3:PutObject", &name, &error),
+                Ok(output) => return self.version(action, &name, output.e_tag()).map(Written::Done),
+                Err(error) => Trouble::new(&error, "s3:PutObject", &self.arn(&name)),
             };
-            match error.status {
-                // It is not as expected: because of others or, where the answer to an earlier try was lost, of us.
-                Some(412 | 404) => {
-                    return match self.get(key).await? {
-                        Some(found) if may_be_written && found.bytes == bytes => Ok(Written::Done(found.version)),
-                        None if error.code.as_deref() == Some("NoSuchBucket") => {
-                            Err(unavailable("write", key, error.text))
-                        }
-                        _ => Ok(Written::Conflict),
-                    };
-                }
-                // Another write of it was under way: nobody can tell yet who comes first.
-                Some(409) => {}
-                _ if error.is_refusal() => return Err(unavailable("write", key, error.text)),
-                _ => may_be_written = true,
+            let is_gone = error.status == Some(404) && !error.is_one_of(&["NoSuchBucket"]);
+            let is_refused = matches!(error.status, Some(409 | 412));
+            if !is_gone && !is_refused && !error.is_ambiguous() {
+                return Err(self.unavailable(action, &name, error.why));
             }
-            let Some(pause) = pauses.next() else { return Err(unavailable("write", key, error.text)) };
-            tokio::time::sleep(pause).await;
+            match self.marked(action, &name).await? {
+                Some((version, found)) if found == mark => return Ok(Written::Done(version)),
+                // Another write was under way, and may have come to nothing.
+                _ if error.status == Some(409) && clash < CLASHES => tokio::time::sleep(CLASH_PAUSE * clash).await,
+                _ if is_gone || error.status == Some(412) => return Ok(Written::Conflict),
+                _ => return Err(self.unavailable(action, &name, error.why)),
+            }
+        }
+        Ok(Written::Conflict)
+    }
+
+    /// The version of an object, and the mark of the write that made it.
+    async fn marked(&self, action: &'static str, name: &str) -> Result<Option<(Version, String)>, StoreError> {
+        match self.client.head_object().bucket(&self.bucket).key(name).send().await {
+            Ok(output) => {
+                let version = self.version(action, name, output.e_tag())?;
+                let mark = output.metadata().and_then(|all| all.get(MARK)).cloned();
+                Ok(Some((version, mark.unwrap_or_default())))
+            }
+            Err(error) => {
+                let trouble = Trouble::new(&error, "s3:GetObject", &self.arn(name));
+                if trouble.status == Some(404) { Ok(None) } else { Err(self.unavailable(action, name, trouble.why)) }
+            }
         }
     }
-}
 
-fn unavailable(action: &'static str, key: &Key, why: String) -> StoreError {
-    StoreError::Unavailable { action, at: key.to_string(), source: io::Error::other(why) }
+    fn version(&self, action: &'static str, name: &str, tag: Option<&str>) -> Result<Version, StoreError> {
+        let tag = tag.ok_or_else(|| self.unavailable(action, name, "the answer has no ETag"))?;
+        Ok(Version(tag.to_owned()))
+    }
 }
 
 impl Store for S3Store {
     async fn get(&self, key: &Key) -> Result<Option<Object>, StoreError> {
         let name = self.name(key);
-        let found = match self.client.get_object().bucket(&self.bucket).key(&name).send().await {
-            Ok(found) => found,
+        let refuse = |why: String| self.unavailable("read", &name, why);
+        let mut output = match self.client.get_object().bucket(&self.bucket).key(&name).send().await {
+            Ok(output) => output,
             Err(error) => {
-                let fault = self.fault("s3:GetObject", &name, &error);
-                if fault.code.as_deref() == Some("NoSuchKey") {
-                    return Ok(None);
-                }
-                return Err(unavailable("read", key, fault.text));
+                let trouble = Trouble::new(&error, "s3:GetObject", &self.arn(&name));
+                let is_absent = trouble.status == Some(404) && !trouble.is_one_of(&["NoSuchBucket"]);
+                return if is_absent { Ok(None) } else { Err(refuse(trouble.why)) };
             }
         };
-        let size = found.content_length.unwrap_or_default();
-        if size > MAX_OBJECT_BYTES {
-            let why = format!("it has {size} bytes; at most {MAX_OBJECT_BYTES} are read");
-            return Err(StoreError::Damaged { at: key.to_string(), why });
+        let version = self.version("read", &name, output.e_tag())?;
+        let reading = async {
+            let mut bytes = Vec::new();
+            while let Some(piece) = output.body.try_next().await.map_err(|error| super::chain(&error))? {
+                if bytes.len() + piece.len() > MAX_OBJECT_BYTES {
+                    return Err(format!("it has more than {MAX_OBJECT_BYTES} bytes"));
+                }
+                bytes.extend_from_slice(&piece);
+            }
+            Ok(bytes)
+        };
+        match tokio::time::timeout(OPERATION, reading).await {
+            Ok(Ok(bytes)) => Ok(Some(Object { bytes, version })),
+            Ok(Err(why)) => Err(refuse(why)),
+            Err(_) => Err(refuse(format!("its content did not arrive within {} s", OPERATION.as_secs()))),
         }
-        let version = Version(found.e_tag.unwrap_or_default());
-        let body = found.body.collect().await.map_err(|error| unavailable("read", key, error.to_string()))?;
-        Ok(Some(Object { bytes: body.to_vec(), version }))
     }
 
     async fn create(&self, key: &Key, bytes: Vec<u8>) -> Result<Written, StoreError> {
-        self.write(key, Condition::Absent, bytes).await
+        self.put("create", key, bytes, |request| request.if_none_match("*")).await
     }
 
     async fn swap(&self, key: &Key, expected: &Version, bytes: Vec<u8>) -> Result<Written, StoreError> {
-        self.write(key, Condition::Is(expected), bytes).await
+        self.put("replace", key, bytes, |request| request.if_match(&expected.0)).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Key>, StoreError> {
-        let full = format!("{}{prefix}", self.prefix);
-        let mut last = after.map(|key| self.name(key));
+        // No key has another character; some of them could not even be asked for.
+        if !prefix.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(Vec::new());
+        }
+        let start = format!("{}{prefix}", self.prefix);
+        let refuse = |why: String| self.unavailable("list", &start, why);
+        let mut after = after.map(|key| self.name(key));
         let mut keys = Vec::new();
-        loop {
+        for _ in 0..MAX_PAGES {
             let wanted = limit.saturating_sub(keys.len()).min(PAGE);
             if wanted == 0 {
                 return Ok(keys);
             }
-            let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(&full);
-            let request = request.max_keys(i32::try_from(wanted).unwrap_or(i32::MAX)).set_start_after(last.clone());
+            let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(&start);
+            let request = request.set_start_after(after.clone()).max_keys(i32::try_from(wanted).unwrap_or(i32::MAX));
             let page = request.send().await.map_err(|error| {
-                let status = error.raw_response().map(|response| response.status().as_u16());
-                let fault = Fault::new("s3:ListBucket", &format!("arn:aws:s3:::{}", self.bucket), status, &error);
-                let source = io::Error::other(fault.text);
-                StoreError::Unavailable { action: "list", at: prefix.to_owned(), source }
+                let bucket = format!("arn:aws:s3:::{}", self.bucket);
+                refuse(Trouble::new(&error, "s3:ListBucket", &bucket).why)
             })?;
-            let names: Vec<String> = page.contents.unwrap_or_default().into_iter().filter_map(|it| it.key).collect();
-            let Some(end) = names.last().cloned() else { return Ok(keys) };
-            keys.extend(names.iter().filter_map(|name| Key::parse(name.strip_prefix(&self.prefix)?)));
-            if page.is_truncated != Some(true) {
+            let names = || page.contents().iter().filter_map(|object| object.key());
+            keys.extend(names().filter_map(|name| Key::parse(name.strip_prefix(&self.prefix)?)));
+            let last = names().last().map(str::to_owned);
+            if page.is_truncated() != Some(true) {
                 return Ok(keys);
             }
-            last = Some(end);
+            if last.is_none() || last <= after {
+                return Err(refuse("the list does not go on".to_owned()));
+            }
+            after = last;
         }
+        Err(refuse(format!("the list has more than {MAX_PAGES} pages")))
     }
 
     async fn remove(&self, key: &Key) -> Result<(), StoreError> {
         let name = self.name(key);
-        let removed = self.client.delete_object().bucket(&self.bucket).key(&name).send().await;
-        let fault = |error| self.fault("s3:DeleteObject", &name, &error);
-        removed.map(drop).map_err(|error| unavailable("remove", key, fault(error).text))
-    }
-}
-
-/// Private keys in buckets, each kept in memory for as long as its object stays the same.
-#[derive(Debug)]
-pub struct S3Keys {
-    client: Client,
-    known: Mutex<HashMap<(String, String), Kept>>,
-}
-
-/// A private key, and the entity tag that it was read with.
-#[derive(Clone)]
-struct Kept {
-    tag: String,
-    bytes: Zeroizing<Vec<u8>>,
-}
-
-impl std::fmt::Debug for Kept {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kept").field("tag", &self.tag).finish_non_exhaustive()
-    }
-}
-
-impl S3Keys {
-    /// No keys yet.
-    pub fn new(configuration: &SdkConfig) -> Self {
-        Self { client: Client::new(configuration), known: Mutex::default() }
-    }
-}
-
-impl Keys for S3Keys {
-    async fn read_key(&self, bucket: &str, key: &str) -> Result<Zeroizing<Vec<u8>>, KeyReadError> {
-        let place = (bucket.to_owned(), key.to_owned());
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
-        let tag = known.as_ref().map(|kept| kept.tag.clone());
-        let asked = self.client.get_object().bucket(bucket).key(key).set_if_none_match(tag).send().await;
-        let found = match (asked, known) {
-            (Ok(found), _) => found,
-            (Err(error), Some(kept)) if error.raw_response().is_some_and(|it| it.status().as_u16() == 304) => {
-                return Ok(kept.bytes);
+        match self.client.delete_object().bucket(&self.bucket).key(&name).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let trouble = Trouble::new(&error, "s3:DeleteObject", &self.arn(&name));
+                let is_absent = trouble.status == Some(404) && !trouble.is_one_of(&["NoSuchBucket"]);
+                if is_absent { Ok(()) } else { Err(self.unavailable("remove", &name, trouble.why)) }
             }
-            (Err(error), _) => {
-                let status = error.raw_response().map(|response| response.status().as_u16());
-                let fault = Fault::new("s3:GetObject", &format!("arn:aws:s3:::{bucket}/{key}"), status, &error);
-                let text = format!("the key `s3://{bucket}/{key}` cannot be read: {}", fault.text);
-                return Err(if fault.is_refusal() {
-                    KeyReadError::Refused(text)
-                } else {
-                    KeyReadError::Unavailable(text)
-                });
-            }
-        };
-        let size = found.content_length.unwrap_or_default();
-        if size > MAX_KEY_BYTES {
-            let text =
-                format!("`s3://{bucket}/{key}` has {size} bytes and is no key; at most {MAX_KEY_BYTES} are allowed");
-            return Err(KeyReadError::Refused(text));
         }
-        let tag = found.e_tag.clone().unwrap_or_default();
-        let body = found.body.collect().await;
-        let body = body.map_err(|error| KeyReadError::Unavailable(format!("`s3://{bucket}/{key}`: {error}")))?;
-        let bytes = Zeroizing::new(body.to_vec());
-        let kept = Kept { tag, bytes: bytes.clone() };
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(place, kept);
-        Ok(bytes)
     }
+}
+
+/// 128 random bits in hexadecimal.
+fn mark() -> Result<String, getrandom::Error> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
