@@ -94,7 +94,7 @@ impl Trouble {
         let told: String = told.chars().filter(|c| !c.is_control()).take(600).collect();
         let mut trouble = Self { status, code, why: format!("`{action}` on `{resource}`: {told}") };
         if trouble.is_denied() {
-            trouble.why.push_str(&format!("\nhint: allow `{action}` on `{resource}` to whoever this runs as"));
+            trouble.why = format!("{}\nhint: allow `{action}` on `{resource}` to whoever this runs as", trouble.why);
         }
         trouble
     }

@@ -195,7 +195,7 @@ impl Store for S3Store {
             })?;
             let names = || page.contents().iter().filter_map(|object| object.key());
             keys.extend(names().filter_map(|name| Key::parse(name.strip_prefix(&self.prefix)?)));
-            let last = names().last().map(str::to_owned);
+            let last = names().next_back().map(str::to_owned);
             if page.is_truncated() != Some(true) {
                 return Ok(keys);
             }
