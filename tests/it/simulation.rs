@@ -1,7 +1,7 @@
 //! Schedulers in a world where everything goes wrong that can: whatever a seed makes of it, a firing is one run, an
 //! attempt starts at most once, and every run ends with every task in one final state.
 //!
-//! A test binary of its own, for it is built optimised (profile `sim`). A failing seed is printed; `SSHJOB_SEED=n` replays it alone, and `SSHJOB_SEEDS=n` runs that many.
+//! A test binary of its own, for it keeps every core busy. A failing seed is printed; `SSHJOB_SEED=n` replays it alone, and `SSHJOB_SEEDS=n` runs that many.
 
 #![allow(
     clippy::unwrap_used,

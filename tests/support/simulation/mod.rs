@@ -15,6 +15,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use sshjob::domain::firing::Decided;
 use sshjob::domain::id::{InstanceId, JobName, RunId};
+use sshjob::domain::run::Outcomes;
 use sshjob::engine::clock::{Clock, Simulated};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -40,6 +41,8 @@ pub(crate) struct State {
     pub(crate) log: Vec<Start>,
     /// Every decision that was ever written, in order.
     pub(crate) decisions: BTreeMap<JobName, Vec<Decided>>,
+    /// The outcomes of each batch as they were written last.
+    pub(crate) outcomes: BTreeMap<String, Outcomes>,
     /// When each verdict was written.
     pub(crate) verdicts: BTreeMap<RunId, Timestamp>,
     /// Where the first cursor stood.
@@ -93,6 +96,7 @@ impl World {
             hosts,
             log: Vec::new(),
             decisions: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             first_cursor: None,
             faults: BTreeMap::new(),

@@ -124,15 +124,14 @@ impl State {
                 self.verdicts.insert(run, now);
             }
             "outcomes" => {
-                let Some((old, _)) = self.objects.get(key.as_str()) else { return };
-                let old: Outcomes = serde_json::from_slice(old).unwrap();
                 let new: Outcomes = serde_json::from_slice(bytes).unwrap();
-                for (instance, record) in old.tasks {
-                    let is_kept = new.tasks.get(&instance) == Some(&record);
-                    if record.state.is_final() && !is_kept {
+                let old = self.outcomes.get(key.as_str()).map(|old| &old.tasks).into_iter().flatten();
+                for (instance, record) in old.filter(|(_, record)| record.state.is_final()) {
+                    if new.tasks.get(instance) != Some(record) {
                         self.violations.push(format!("{key}: the final record of {instance} has changed"));
                     }
                 }
+                self.outcomes.insert(key.to_string(), new);
             }
             _ => {}
         }
