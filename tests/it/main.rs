@@ -3,6 +3,7 @@
 //! | module | proves |
 //! |---|---|
 //! | `algorithms` | that hosts with one algorithm each connect, or that both sides are named; what ssh-audit says of us |
+//! | `aws` | what the store, the inventory and the dispatcher of AWS do, against emulators and servers that are not well |
 //! | `burden` | that floods of output take little memory, and what Ctrl-C does |
 //! | `cancel` | that a run which another process drives is ended on its hosts |
 //! | `check` | that `sshjob check` says how far one gets, why no further, and what to do |
@@ -60,6 +61,8 @@
 mod support;
 
 mod algorithms;
+#[cfg(feature = "aws")]
+mod aws;
 mod burden;
 mod cancel;
 mod check;

@@ -47,6 +47,11 @@ contract!(dir, {
     (root, store)
 });
 contract!(memory, ((), crate::support::memory::Memory::default()));
+#[cfg(feature = "aws")]
+contract!(s3, {
+    let Some(bucket) = crate::aws::bucket().await else { return };
+    bucket
+});
 
 fn key(text: &str) -> Key {
     Key::parse(text).unwrap_or_else(|| panic!("`{text}` is no key"))

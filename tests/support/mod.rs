@@ -9,6 +9,8 @@ pub(crate) mod certificate;
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod crowd;
+pub(crate) mod detour;
+pub(crate) mod emulator;
 pub(crate) mod eventually;
 pub(crate) mod fault;
 pub(crate) mod flights;

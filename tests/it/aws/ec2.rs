@@ -1,0 +1,148 @@
+//! The inventory of EC2: that it is read to its end, means what selectors mean, and is never taken for empty.
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::{InstanceType, ResourceType, Tag, TagSpecification};
+use sshjob::adapter::aws::ec2::Ec2Inventory;
+use sshjob::domain::instance::{Instance, InstanceState};
+use sshjob::domain::job::file::JobFile;
+use sshjob::domain::job::resolve::{Layers, Overrides};
+use sshjob::domain::job::{Job, Source};
+use sshjob::port::{Inventory as _, InventoryError};
+
+use super::config;
+use crate::support::emulator::Emulator;
+use crate::support::hook::{Answer, Hook};
+
+/// A job for what passes `tags`.
+fn job(tags: &[&str]) -> Job {
+    let file = JobFile::ad_hoc("adhoc".parse().unwrap(), Source::Run("true".to_owned()));
+    let tags = tags.iter().map(|text| text.parse().unwrap()).collect();
+    let layers = Layers { request: Overrides { tags, ..Overrides::default() }, ..Layers::default() };
+    layers.resolve(file).unwrap()
+}
+
+/// Starts an instance with these tags in a reservation of its own; gives its id.
+async fn launch(client: &Client, tags: &[(&str, &str)]) -> String {
+    let tags = tags.iter().map(|(key, value)| Tag::builder().key(*key).value(*value).build()).collect();
+    let tags = TagSpecification::builder().resource_type(ResourceType::Instance).set_tags(Some(tags)).build();
+    let request = client.run_instances().image_id("ami-12c6146b").min_count(1).max_count(1);
+    let reservation = request.instance_type(InstanceType::T3Nano).tag_specifications(tags).send().await.unwrap();
+    reservation.instances()[0].instance_id().unwrap().to_owned()
+}
+
+fn names(instances: &[Instance]) -> Vec<&str> {
+    let mut names: Vec<&str> = instances.iter().filter_map(Instance::name).collect();
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test]
+async fn fleet_of_several_pages_is_read_whole_and_each_instance_once() {
+    let Some(emulator) = Emulator::moto() else { return };
+    let client = Client::new(&config(&emulator.url()).await);
+    let mut ids = Vec::new();
+    for n in 0..23 {
+        ids.push(launch(&client, &[("Role", "web"), ("Name", &format!("web-{n}"))]).await);
+    }
+    launch(&client, &[("Role", "db"), ("Name", "db")]).await;
+    ids.sort_unstable();
+    let found = Ec2Inventory::new(client).in_pages_of(5).select(&job(&["Role=web"])).await.unwrap();
+    assert_eq!(found.iter().map(|instance| instance.id.to_string()).collect::<Vec<_>>(), ids);
+    let first = &found[0];
+    assert_eq!((first.account.as_str(), first.region.as_str()), ("123456789012", "us-east-1"));
+    assert_eq!(first.state, InstanceState::Running);
+    assert!(first.addresses.private.is_some() && first.zone.as_deref() == Some("us-east-1a"), "{first:?}");
+}
+
+#[tokio::test]
+async fn selectors_mean_on_ec2_what_they_mean_everywhere() {
+    let Some(emulator) = Emulator::moto() else { return };
+    let client = Client::new(&config(&emulator.url()).await);
+    for (name, environment) in [("web-1", "Dev"), ("web-2", "Test"), ("db-1", "Dev"), ("we*", "Prod")] {
+        launch(&client, &[("Name", name), ("Environment", environment)]).await;
+    }
+    launch(&client, &[("Name", "bare")]).await;
+    for (name, is_gone) in [("stopped", false), ("terminated", true)] {
+        let id = launch(&client, &[("Name", name), ("Environment", "Dev")]).await;
+        if is_gone {
+            client.terminate_instances().instance_ids(id).send().await.unwrap();
+        } else {
+            client.stop_instances().instance_ids(id).send().await.unwrap();
+        }
+    }
+    let inventory = Ec2Inventory::new(client);
+    let cases: [(&[&str], &[&str]); 8] = [
+        (&["Environment=Dev"], &["db-1", "web-1"]),
+        (&["Environment=Dev,Test"], &["db-1", "web-1", "web-2"]),
+        (&["Name=web*"], &["web-1", "web-2"]),
+        (&["Name=w?b-1", "Environment=Dev"], &["web-1"]),
+        (&["Environment"], &["db-1", "we*", "web-1", "web-2"]),
+        (&["Environment", "Environment!=Prod"], &["db-1", "web-1", "web-2"]),
+        (&["Name=*", "Environment!=*"], &["bare"]),
+        (&["Environment=Nowhere"], &[]),
+    ];
+    for (tags, expected) in cases {
+        assert_eq!(names(&inventory.select(&job(tags)).await.unwrap()), expected, "{tags:?}");
+    }
+    let all = inventory.select(&job(&["Environment=Dev"])).await.unwrap();
+    let one = inventory.select_one(&job(&["Environment=Dev"]), &all[0].id).await.unwrap();
+    assert_eq!(one.as_ref(), Some(&all[0]));
+    assert_eq!(inventory.select_one(&job(&["Environment=Test"]), &all[0].id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn selector_that_ec2_cannot_narrow_down_asks_nothing() {
+    let hook = Hook::start(Answer::ok());
+    let inventory = Ec2Inventory::new(Client::new(&config(&hook.url("")).await));
+    let error = inventory.select(&job(&["Environment!=Prod"])).await.unwrap_err();
+    assert!(matches!(error, InventoryError::Invalid(_)), "{error:?}");
+    assert!(hook.received().is_empty());
+}
+
+#[tokio::test]
+async fn throttled_or_denied_inventory_is_an_error_and_never_an_empty_fleet() {
+    let refusal = |code: &str| {
+        format!("<Response><Errors><Error><Code>{code}</Code><Message>so</Message></Error></Errors></Response>")
+    };
+    let cases = [
+        ("503 Service Unavailable", "RequestLimitExceeded", 4, ""),
+        (
+            "403 Forbidden",
+            "UnauthorizedOperation",
+            1,
+            "\nhint: allow `ec2:DescribeInstances` on `* in us-east-1` to whoever this runs as",
+        ),
+    ];
+    for (status, code, tries, hint) in cases {
+        let hook = Hook::start(Answer::Status(status, refusal(code)));
+        let inventory = Ec2Inventory::new(Client::new(&config(&hook.url("")).await));
+        let error = inventory.select(&job(&["Environment=Dev"])).await.unwrap_err().to_string();
+        let expected = "cannot read the inventory `EC2 in us-east-1`: `ec2:DescribeInstances` on `* in us-east-1`";
+        assert_eq!(error, format!("{expected}: {code}: so{hint}"));
+        assert_eq!(hook.received().len(), tries);
+    }
+}
+
+#[tokio::test]
+async fn request_names_the_filters_and_nothing_is_asked_without() {
+    let page = "<DescribeInstancesResponse><reservationSet/></DescribeInstancesResponse>";
+    let hook = Hook::start(Answer::Status("200 OK", page.to_owned()));
+    let inventory = Ec2Inventory::new(Client::new(&config(&hook.url("")).await));
+    assert_eq!(inventory.select(&job(&["Role=web,api", "Owner"])).await.unwrap(), []);
+    assert_eq!(
+        hook.received()[0].body,
+        "Action=DescribeInstances&Version=2016-11-15&Filter.1.Name=tag%3ARole&Filter.1.Value.1=web\
+         &Filter.1.Value.2=api&Filter.2.Name=tag-key&Filter.2.Value.1=Owner&Filter.3.Name=instance-state-name\
+         &Filter.3.Value.1=running&MaxResults=1000"
+    );
+}
+
+#[tokio::test]
+async fn page_that_comes_again_and_again_is_an_error() {
+    let page = "<DescribeInstancesResponse><reservationSet/><nextToken>x</nextToken></DescribeInstancesResponse>";
+    let hook = Hook::start(Answer::Status("200 OK", page.to_owned()));
+    let inventory = Ec2Inventory::new(Client::new(&config(&hook.url("")).await));
+    let error = inventory.select(&job(&["Role=web"])).await.unwrap_err().to_string();
+    assert!(error.ends_with("its pages do not end: the same one comes again"), "{error}");
+    assert_eq!(hook.received().len(), 2);
+}

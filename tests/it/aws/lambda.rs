@@ -1,0 +1,51 @@
+//! That an order is sent as one event, and that it is said where it is not taken.
+
+use sshjob::adapter::aws::lambda::LambdaDispatcher;
+use sshjob::domain::id::RunId;
+use sshjob::domain::order::{Action, Order};
+use sshjob::port::Dispatcher as _;
+
+use super::config;
+use crate::support::hook::{Answer, Hook};
+
+fn order() -> Order {
+    let run = RunId::of_firing(&"hello".parse().unwrap(), "2026-11-23T09:30:00Z".parse().unwrap());
+    Order::new(Action::Run, &run, 7, "2026-11-23T09:31:00Z".parse().unwrap())
+}
+
+#[tokio::test]
+async fn order_is_sent_as_an_event_of_the_function() {
+    let hook = Hook::start(Answer::Status("202 Accepted", String::new()));
+    let dispatcher = LambdaDispatcher::new(aws_sdk_lambda::Client::new(&config(&hook.url("")).await), "worker");
+    dispatcher.dispatch(order()).await.unwrap();
+    let received = hook.received();
+    let [request] = received.as_slice() else { panic!("{received:?}") };
+    assert_eq!(request.line, "POST /2015-03-31/functions/worker/invocations HTTP/1.1");
+    assert_eq!(request.header("x-amz-invocation-type"), Some("Event"));
+    assert_eq!(request.body, serde_json::to_string(&order()).unwrap());
+}
+
+#[tokio::test]
+async fn order_that_is_throttled_is_tried_again_and_then_an_error() {
+    let throttled = "429 Too Many Requests\nx-amzn-errortype: TooManyRequestsException";
+    let hook = Hook::start(Answer::Status(throttled, r#"{"message":"Rate exceeded"}"#.to_owned()));
+    let dispatcher = LambdaDispatcher::new(aws_sdk_lambda::Client::new(&config(&hook.url("")).await), "worker");
+    let error = dispatcher.dispatch(order()).await.unwrap_err();
+    assert_eq!(hook.received().len(), 4);
+    assert_eq!(
+        error.to_string(),
+        "cannot hand batch 7 of `hello-20261123T093000Z` to a worker: `lambda:InvokeFunction` on `worker`: \
+         TooManyRequestsException: Rate exceeded"
+    );
+}
+
+#[tokio::test]
+async fn order_that_may_not_be_sent_names_the_permission() {
+    let denied = "403 Forbidden\nx-amzn-errortype: AccessDeniedException";
+    let hook = Hook::start(Answer::Status(denied, r#"{"Message":"no"}"#.to_owned()));
+    let dispatcher = LambdaDispatcher::new(aws_sdk_lambda::Client::new(&config(&hook.url("")).await), "worker");
+    let error = dispatcher.dispatch(order()).await.unwrap_err();
+    assert_eq!(hook.received().len(), 1);
+    let hint = "\nhint: allow `lambda:InvokeFunction` on `worker` to whoever this runs as";
+    assert!(error.to_string().ends_with(&format!("AccessDeniedException: no{hint}")), "{error}");
+}
