@@ -161,7 +161,8 @@ fn read(found: &ec2::Instance, account: &str, region: &str) -> Result<Instance, 
     let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
     let id = found.instance_id().unwrap_or_default();
     let id = id.parse().map_err(|error| format!("an instance has no usable id: {error}"))?;
-    let interfaces = || found.network_interfaces().iter().flat_map(aws_sdk_ec2::types::InstanceNetworkInterface::ipv6_addresses);
+    let interfaces =
+        || found.network_interfaces().iter().flat_map(aws_sdk_ec2::types::InstanceNetworkInterface::ipv6_addresses);
     let ipv6 = found.ipv6_address().or_else(|| interfaces().find_map(|address| address.ipv6_address()));
     let state = match found.state().and_then(ec2::InstanceState::name) {
         Some(ec2::InstanceStateName::Running) => InstanceState::Running,
