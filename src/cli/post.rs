@@ -12,10 +12,15 @@ use crate::engine::records::Runs;
 /// How often a scheduler looks into the outbox.
 pub const POST_EVERY: Duration = Duration::from_secs(3);
 
+/// How many looks at the outbox follow each other at once, sixteen runs each: what a store gives back again and again is
+/// not sent without end.
+const ROUNDS: usize = 64;
+
 /// Sends what is due, and returns what could not be sent: of what, and why. What is tried again later says so.
 pub async fn post(runs: &Runs<Dir>, project: &Path) -> Vec<(String, String)> {
     let (notifier, mut troubles) = (notifier(project), Vec::new());
-    loop {
+    let mut unlisted = None;
+    for _ in 0..ROUNDS {
         let now = Clock::System.now();
         match deliver(runs, &notifier, now).await {
             Ok(Delivery { told, troubles: more, next }) => {
@@ -25,7 +30,10 @@ pub async fn post(runs: &Runs<Dir>, project: &Path) -> Vec<(String, String)> {
                     break;
                 }
             }
-            Err(error) => return vec![("notifications".to_owned(), error.to_string())],
+            Err(error) => {
+                unlisted = Some(("notifications".to_owned(), error.to_string()));
+                break;
+            }
         }
     }
     let tell = |trouble: crate::engine::notify::Trouble| {
@@ -33,5 +41,5 @@ pub async fn post(runs: &Runs<Dir>, project: &Path) -> Vec<(String, String)> {
         let then = if trouble.given_up { "given up" } else { "`sshjob up` tries again" };
         (format!("telling of {}{channel}", trouble.run), format!("{}; {then}", trouble.why))
     };
-    troubles.into_iter().map(tell).collect()
+    troubles.into_iter().map(tell).chain(unlisted).collect()
 }

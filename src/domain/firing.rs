@@ -80,10 +80,11 @@ impl Cursor {
         let oldest = ticked.checked_sub(LONGEST_SLEEP).unwrap_or(Timestamp::MIN);
         let (known, mut behind): (BTreeMap<_, _>, BTreeMap<_, _>) =
             decided.into_iter().filter(|(_, since)| oldest <= *since).partition(|(_, since)| ticked <= *since);
-        while behind.len() > MOST_BEHIND
-            && let Some((job, _)) = behind.iter().min_by_key(|(_, since)| **since).map(|(job, at)| (job.clone(), *at))
-        {
-            behind.remove(&job);
+        if behind.len() > MOST_BEHIND {
+            let mut latest: Vec<(JobName, Timestamp)> = behind.into_iter().collect();
+            latest.sort_by_key(|(_, since)| std::cmp::Reverse(*since));
+            latest.truncate(MOST_BEHIND);
+            behind = latest.into_iter().collect();
         }
         Self { ticked, known: known.into_keys().collect(), behind }
     }

@@ -59,17 +59,25 @@ pub async fn claim<S: Store>(
     }
 }
 
-/// Ends the claim `nonce` on `key` as of `now`: its holder is done, and whoever comes next need not wait.
+/// Ends the claim `nonce` on `key` as of `now`: its holder is done, and whoever comes next need not wait. Who leaves
+/// `in_order` is not counted among those that the work was too much for.
 ///
 /// # Errors
 /// Where the store does not answer; the claim then ends by itself.
-pub async fn release<S: Store>(runs: &Runs<S>, key: &Key, nonce: &str, now: Timestamp) -> Result<(), StoreError> {
+pub async fn release<S: Store>(
+    runs: &Runs<S>,
+    key: &Key,
+    nonce: &str,
+    now: Timestamp,
+    in_order: bool,
+) -> Result<(), StoreError> {
     if let Some((held, version)) = runs.read::<Claim>(key).await?
         && held.nonce == nonce
         && now < held.expires_at
     {
         // Where somebody else has it by now there is nothing to give up.
-        runs.swap(key, &version, &Claim { expires_at: now, holder: None, ..held }).await?;
+        let turn = if in_order { 0 } else { held.turn };
+        runs.swap(key, &version, &Claim { expires_at: now, holder: None, turn, ..held }).await?;
     }
     Ok(())
 }

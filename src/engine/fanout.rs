@@ -166,7 +166,7 @@ fn reason_of(halt: Halt) -> String {
         Halt::MaxErrors(allowed) => Stop::MaxErrors(allowed).reason(),
         Halt::Canary => Stop::Canary.reason(),
         Halt::Unclaimed => "no worker came for it within the `deadline`".to_owned(),
-        Halt::Dying => "one worker after the other died before it started".to_owned(),
+        Halt::Dying => "one worker after the other ended before it started".to_owned(),
     }
 }
 
@@ -181,14 +181,17 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
         let left = Duration::try_from(deadline.duration_since(self.clock.now())).unwrap_or_default();
         let admitted = Arc::new(Notify::new());
         let working = self.run_batch(&run.run, n, deadline, false, &admitted);
+        let out_of_time = async {
+            tokio::time::sleep(left.saturating_sub(END_WITHIN.min(left / 2))).await;
+            self.gate.end(Stop::OutOfTime);
+        };
+        // Who is paid by time does not wait for people: what has not started another worker will.
+        let paused = async {
+            self.gate.paused().await;
+            self.gate.close(Stop::Leaving);
+        };
         let watching = async {
-            tokio::select! {
-                () = control::obey(&self.runs, &run.run, &self.gate) => {}
-                () = tokio::time::sleep(left.saturating_sub(END_WITHIN.min(left / 2))) => {
-                    self.gate.end(Stop::OutOfTime);
-                    std::future::pending::<()>().await;
-                }
-            }
+            tokio::join!(control::obey(&self.runs, &run.run, &self.gate), out_of_time, paused);
         };
         tokio::select! {
             done = working => done,

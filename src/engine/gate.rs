@@ -134,6 +134,12 @@ impl Gate {
         self.inner.paused.send_replace(paused) != paused
     }
 
+    /// Resolves when the gate is paused.
+    pub async fn paused(&self) {
+        // Whoever holds the gate holds its sender, too: this does not fail.
+        let _ = self.inner.paused.subscribe().wait_for(|paused| *paused).await;
+    }
+
     /// Counts a task that ended without success. Returns the reason to stop where this one is the last straw.
     pub fn count_error(&self) -> Option<Stop> {
         let errors = self.inner.errors.fetch_add(1, Ordering::SeqCst).saturating_add(1);

@@ -173,7 +173,8 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
         }
         if result.is_ok() {
             // Who comes to look after what runs detached, or to go on with what is left, need not wait for its end.
-            claim::release(&self.runs, &batch.keys.claim(n), &nonce, self.clock.now()).await?;
+            let in_order = self.gate.stopped() != Some(&Stop::OutOfTime);
+            claim::release(&self.runs, &batch.keys.claim(n), &nonce, self.clock.now(), in_order).await?;
         }
         result
     }

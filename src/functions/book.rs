@@ -1,5 +1,6 @@
 //! The jobs of a store, as `push` has uploaded them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use futures_util::{StreamExt as _, stream};
@@ -62,10 +63,10 @@ impl<S: Store> Book<S> {
         let keys = self.job_keys().await?;
         let reading = keys.iter().map(|key| self.read_job(key, project.clone(), Overrides::default()));
         let found: Vec<_> = stream::iter(reading).buffered(AT_A_TIME).collect().await;
-        let mut read = Read::default();
+        let (mut read, mut names) = (Read::default(), BTreeSet::new());
         for (job, key) in found.into_iter().zip(&keys) {
             match job {
-                Ok(job) if read.jobs.iter().any(|other| other.name == job.name) => {
+                Ok(job) if !names.insert(job.name.clone()) => {
                     read.wrong.push(format!("error: `{key}`: job `{}` is defined by another file already", job.name));
                 }
                 Ok(job) => read.jobs.push(job),

@@ -37,6 +37,8 @@ pub enum Kind {
     StoreUnavailable,
     /// The place of the keys does not answer.
     KeysUnavailable,
+    /// The inventory does not answer.
+    InventoryUnavailable,
     /// A worker cannot be sent for.
     WorkersUnavailable,
     /// A fault of the program.
@@ -56,6 +58,7 @@ impl Kind {
             Self::OtherRequest => "OtherRequest",
             Self::StoreUnavailable => "StoreUnavailable",
             Self::KeysUnavailable => "KeysUnavailable",
+            Self::InventoryUnavailable => "InventoryUnavailable",
             Self::WorkersUnavailable => "WorkersUnavailable",
             Self::Fault => "Fault",
         }

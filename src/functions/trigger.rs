@@ -21,7 +21,7 @@ use crate::engine::notify::deliver;
 use crate::engine::records::Runs;
 use crate::engine::start::{Errand, commission};
 use crate::engine::tick::{Standing, Ticked, Ticker};
-use crate::port::{Dispatcher, Inventory, Notifier, Store};
+use crate::port::{Dispatcher, Inventory, InventoryError, Notifier, Store};
 
 /// Who is said to have asked for what fires by itself.
 const ACTOR: &str = "trigger";
@@ -108,7 +108,7 @@ impl<S: Store, I: Inventory, D: Dispatcher, N: Notifier> Trigger<S, I, D, N> {
         for wrong in &read.wrong {
             log::trouble(None, "a job", wrong);
         }
-        let mut runs = Vec::new();
+        let (mut runs, mut unasked) = (Vec::new(), None);
         for job in read.jobs {
             if !job.schedule.on.contains(&job::Event::InstanceRunning) || job.schedule.paused {
                 continue;
@@ -124,11 +124,15 @@ impl<S: Store, I: Inventory, D: Dispatcher, N: Notifier> Trigger<S, I, D, N> {
                     }
                 }
                 Ok(None) => {}
-                // The event is tried again: what it has started by then is not started twice.
-                Err(error) => return Err(Refusal::new(Kind::StoreUnavailable, chain(&error))),
+                Err(InventoryError::Invalid(why)) => log::trouble(None, job.name.as_str(), &why),
+                Err(error) => unasked = Some(Refusal::new(Kind::InventoryUnavailable, chain(&error))),
             }
         }
-        Ok(json!({ "runs": runs }))
+        match unasked {
+            // The event is tried again: what it has started by then is not started twice.
+            Some(refusal) => Err(refusal),
+            None => Ok(json!({ "runs": runs })),
+        }
     }
 
     async fn commission(

@@ -40,6 +40,9 @@ fn id(address: &SocketAddr) -> String {
 
 impl Inventory for Fleet {
     async fn select(&self, job: &Job) -> Result<Vec<Instance>, InventoryError> {
+        if job.name.as_str().ends_with("-invalid") {
+            return Err(InventoryError::Invalid("error: it selects nothing".to_owned()));
+        }
         let instance = |address: &SocketAddr| Instance {
             id: id(address).parse().unwrap(),
             account: "1".to_owned(),
@@ -468,4 +471,38 @@ async fn job_that_is_wrong_holds_up_no_other() {
     pair.job("good", "schedule: '* * * * *'\nrun: x\n").await;
     pair.job("bad", "schedule: '* * * * *'\nrunn: x\n").await;
     assert_eq!(pair.tick().await, json!({ "fired": 1, "sent": 1, "troubles": 0, "invalid_jobs": 1 }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn worker_of_a_paused_run_leaves_what_has_not_started_to_the_next() {
+    let fleet = SshdFleet::same(2);
+    let mut pair = Pair::new(&fleet.addresses(), fleet.login());
+    pair.job("calm", "schedule: '* * * * *'\nrun: 'echo on'\n").await;
+    pair.tick().await;
+    let run = firing("calm");
+    let [order] = pair.orders().try_into().unwrap();
+    control::pause(pair.runs(), &run, "ann").await.unwrap();
+    // It returns, long before its time is over, and as often as it is sent for.
+    for _ in 0..4 {
+        pair.work(&order).await.unwrap();
+    }
+    assert!(pair.tasks(&run).await.iter().all(|task| task.state == TaskState::Pending));
+    control::resume(pair.runs(), &run, "ann").await.unwrap();
+    pair.set_time(30);
+    pair.tick().await;
+    assert_eq!(pair.work_all().await, [(Action::Run, 0)]);
+    assert_eq!(pair.states(&run).await, vec![(TaskState::Succeeded, String::new()); 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instance_that_starts_is_welcomed_though_another_job_cannot_be_selected() {
+    let fleet = SshdFleet::same(1);
+    let pair = Pair::new(&fleet.addresses(), fleet.login());
+    pair.job("a", "on: [instance-running]\nrun: 'echo a'\n").await;
+    pair.job("b-invalid", "on: [instance-running]\nrun: 'echo b'\n").await;
+    pair.job("c", "on: [instance-running]\nrun: 'echo c'\n").await;
+    let instance = id(&fleet.addresses()[0]);
+    let event = json!({ "source": "aws.ec2", "id": "e-1", "detail": { "instance-id": instance, "state": "running" } });
+    let started = pair.ask(event).await.unwrap();
+    assert_eq!(started["runs"].as_array().unwrap().len(), 2, "{started}");
 }
