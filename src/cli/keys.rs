@@ -1,6 +1,6 @@
 //! The private keys of a run: in files, with their certificates, and held by the SSH agent.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,7 @@ use crate::adapter::ssh::key::{self, KeyError, PrivateKey, PublicKey};
 use crate::adapter::ssh::{Identities, Identity, Keyring, certificate};
 use crate::domain::job::Job;
 use crate::domain::location::Location;
+use crate::domain::plan::own_keys;
 use crate::domain::run::Target;
 use crate::engine::clock::Clock;
 
@@ -44,12 +45,7 @@ pub async fn load_keys_unattended(job: &Job, targets: &[Target], project: &Path)
 }
 
 async fn load(job: &Job, targets: &[Target], mut finder: Finder<'_>) -> Result<Keyring, Fail> {
-    let mut wanted: BTreeSet<&[Location]> = BTreeSet::new();
-    for target in targets {
-        let hops = target.jump.as_ref().unwrap_or(&job.login.jump);
-        wanted.extend(hops.iter().map(|hop| hop.keys.as_slice()));
-        wanted.insert(&target.keys);
-    }
+    let mut wanted = own_keys(job, targets);
     // Where everybody has keys of their own, nobody needs the usual ones to be there.
     let usual = if wanted.remove(&[][..]) { finder.find(&job.login.keys).await? } else { Identities::default() };
     let mut keyring = Keyring::new(usual);

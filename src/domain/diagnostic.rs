@@ -164,6 +164,20 @@ impl Faults {
     }
 }
 
+/// An error with its causes, each said once, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let told = error.to_string();
+        if !text.contains(&told) {
+            text = format!("{text}: {told}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// Puts a found value in backticks: control characters escaped, a long one cut.
 pub fn quoted(text: &str) -> String {
     let mut shown = String::from("`");

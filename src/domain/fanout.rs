@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::order::Action;
 use super::run::{Control, Plan, Wave};
-use super::task::{Counts, TaskState};
+use super::task::{Counts, Tally, TaskState};
 
 /// How long an order counts. The next tick sends another, so that none needs to wait in a queue for longer.
 pub const ORDER_COUNTS_FOR: SignedDuration = SignedDuration::from_secs(90);
@@ -22,8 +22,8 @@ pub const MOST_TURNS: u32 = 3;
 /// What the store tells of a batch.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// How many of its tasks are in each state.
-    pub counts: Counts,
+    /// How its tasks stand.
+    pub tally: Tally,
     /// Until when a worker's claim holds, or when the last one's ended.
     pub held_until: Option<Timestamp>,
     /// How many workers have taken it.
@@ -92,7 +92,7 @@ impl Batch {
     }
 
     fn of(&self, state: TaskState) -> u32 {
-        self.counts.of(state)
+        self.tally.counts.of(state)
     }
 }
 
@@ -159,7 +159,7 @@ impl Standing<'_> {
         if self.control.cancelled {
             return Some(Halt::Cancelled);
         }
-        let failed = |batches: &[Batch]| -> u32 { batches.iter().map(|batch| errors(&batch.counts)).sum() };
+        let failed = |batches: &[Batch]| -> u32 { batches.iter().map(|batch| errors(&batch.tally.counts)).sum() };
         let first = self.batches_of(0);
         let canaries = self.batches.get(..first.end as usize).unwrap_or_default();
         if self.canary && failed(canaries) > 0 {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     fn batch(states: &[TaskState]) -> Batch {
-        Batch { counts: states.iter().copied().collect(), held_until: None, turn: 0 }
+        Batch { tally: Tally { counts: states.iter().copied().collect(), ended: None }, held_until: None, turn: 0 }
     }
 
     /// A run of one batch per wave.
@@ -219,7 +219,7 @@ mod tests {
         fn of(batches: Vec<Batch>) -> Self {
             let count = u32::try_from(batches.len()).unwrap();
             let plan = Plan {
-                batches: batches.iter().map(|batch| batch.counts.total()).collect(),
+                batches: batches.iter().map(|batch| batch.tally.counts.total()).collect(),
                 waves: (0..count).map(|n| (n, n + 1)).collect(),
                 max_concurrency: 1,
                 max_errors: None,

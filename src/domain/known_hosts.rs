@@ -347,20 +347,6 @@ mod tests {
     }
 
     #[test]
-    fn hashed_names_match_what_ssh_keygen_hashed() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("known_hosts");
-        std::fs::write(&file, format!("web1 {ED}\n[web1]:2222 {OTHER}\n")).unwrap();
-        let hashed = std::process::Command::new("ssh-keygen").arg("-Hf").arg(&file).output().unwrap();
-        assert!(hashed.status.success());
-        let text = std::fs::read_to_string(&file).unwrap();
-        assert!(!text.contains("web1"), "{text}");
-        assert_eq!(keys(&text, "web1", 22).0, [ED]);
-        assert_eq!(keys(&text, "WEB1", 2222).0, [OTHER]);
-        assert_eq!(keys(&text, "web2", 22).0, [""; 0]);
-    }
-
-    #[test]
     fn markers_are_no_keys() {
         let file =
             format!("# comment\n\n@revoked * {ED}\n@cert-authority *.example.org {OTHER}\r\n\tweb1  {OTHER} me@x\n");

@@ -1,8 +1,11 @@
 //! From a job and its targets to batches and waves.
 
+use std::collections::BTreeSet;
+
 use super::diagnostic::quoted;
 use super::instance::Instance;
 use super::job::{Job, User, read};
+use super::location::Location;
 use super::quantity::Amount;
 use super::run::{BatchTargets, Carrier, Plan, Target};
 
@@ -25,6 +28,14 @@ pub fn target(job: &Job, instance: &Instance) -> Target {
         jump: None,
         keys: Vec::new(),
     }
+}
+
+/// Where the private keys are that `targets` of `job` and the jump hosts on the way have of their own; the others have
+/// the job's.
+pub fn own_keys<'a>(job: &'a Job, targets: &'a [Target]) -> BTreeSet<&'a [Location]> {
+    let hops = targets.iter().flat_map(|target| target.jump.as_ref().unwrap_or(&job.login.jump));
+    let keys = hops.map(|hop| &hop.keys).chain(targets.iter().map(|target| &target.keys));
+    keys.map(Vec::as_slice).collect()
 }
 
 /// Checks the user that a tag of the instance tells: whoever may tag it may write anything there.

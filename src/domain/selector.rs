@@ -113,8 +113,6 @@ fn instance_of_host(id: InstanceId, host: &Host) -> Instance {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     fn instance(id: &str, tags: &[(&str, &str)]) -> Instance {
@@ -238,7 +236,6 @@ mod tests {
         "#);
     }
 
-    /// Prints what it took; asserts only that it ends with the right answer.
     #[test]
     fn hundred_thousand_instances_are_chosen_from() {
         let all: Vec<_> = (0..100_000)
@@ -249,8 +246,6 @@ mod tests {
             limit: Some(Amount::Percent(50)),
             ..selector(&["Environment=Prod,De*", "Name!=db*"])
         };
-        let start = Instant::now();
         assert_eq!(selector.choose(all).len(), 50_000);
-        println!("{:?}", start.elapsed());
     }
 }

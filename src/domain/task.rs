@@ -268,6 +268,42 @@ impl Counts {
     }
 }
 
+/// How the tasks of a run stand, and when the last of them ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many are in each state.
+    pub counts: Counts,
+    /// When the last that has ended did so.
+    pub ended: Option<Timestamp>,
+}
+
+impl Tally {
+    /// Counts one more task.
+    pub fn add(&mut self, task: &TaskRecord) {
+        self.counts.add(task.state);
+        self.ended = self.ended.max(task.finished_at);
+    }
+
+    /// Counts the tasks that `other` counts, too.
+    pub fn merge(&mut self, other: &Self) {
+        self.counts.merge(&other.counts);
+        self.ended = self.ended.max(other.ended);
+    }
+
+    /// When the run ended whose tasks these are, where all are final and somebody sees that at `now`.
+    pub fn ended_by(&self, now: Timestamp) -> Timestamp {
+        self.ended.map_or(now, |ended| ended.min(now))
+    }
+}
+
+impl<'a> FromIterator<&'a TaskRecord> for Tally {
+    fn from_iter<I: IntoIterator<Item = &'a TaskRecord>>(tasks: I) -> Self {
+        let mut tally = Self::default();
+        tasks.into_iter().for_each(|task| tally.add(task));
+        tally
+    }
+}
+
 impl FromIterator<TaskState> for Counts {
     fn from_iter<I: IntoIterator<Item = TaskState>>(states: I) -> Self {
         let mut counts = Self::default();

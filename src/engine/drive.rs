@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::event::{Event, Head};
 use super::gate::Stop;
-use super::reconcile::{self, close_batch, conclude, verdict, verdict_of, write_verdict};
+use super::reconcile::{self, close_batch, conclude, verdict, write_verdict};
 use super::start::{self, Started};
 use super::task::Fleet;
 use super::worker::{WorkError, Worker};
@@ -20,7 +20,7 @@ use crate::adapter::local::Local;
 use crate::domain::layout;
 use crate::domain::order::{Action, Order};
 use crate::domain::run::{Active, Plan, RunRecord, Verdict};
-use crate::domain::task::{Counts, TaskState};
+use crate::domain::task::{Counts, Tally, TaskState};
 use crate::port::{Dispatcher, Store, Written};
 
 /// How often the lease is renewed: three tries before it lapses.
@@ -129,7 +129,7 @@ async fn retell<S: Store, F: Fleet<S>>(
 
 /// Goes on where another process has left off: what was asked meanwhile counts, and so do the errors that there were.
 async fn take_up<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, started: &Started) -> Result<(), WorkError> {
-    let counts = reconcile::counts(&worker.runs, &started.run, &started.plan).await?;
+    let Tally { counts, .. } = reconcile::tally(&worker.runs, &started.run, &started.plan).await?;
     let errors = counts.errors() - counts.of(TaskState::Skipped) - counts.of(TaskState::Cancelled);
     for _ in 0..errors {
         worker.gate.count_error();
@@ -205,7 +205,7 @@ async fn carry<S: Store, F: Fleet<S>>(
         worker.tell(Event::Released { run: Arc::clone(run), counts }).await;
         return Ok(Driven { verdict: None, stop });
     }
-    let verdict = verdict(plan, states.into_iter(), stop.as_ref().and_then(Stop::of_run), worker.clock.now());
+    let verdict = verdict(plan, states.into_iter().collect(), stop.as_ref().and_then(Stop::of_run), worker.clock.now());
     let verdict = write_verdict(&worker.runs, run, verdict).await?;
     Ok(Driven { verdict: Some(verdict), stop })
 }
@@ -218,13 +218,14 @@ async fn leave<S: Store, F: Fleet<S>>(
     lease: &str,
 ) -> Result<Driven, WorkError> {
     let (run, plan) = (&started.run, &started.plan);
-    let counts = reconcile::counts(&worker.runs, run, plan).await?;
-    let verdict = if counts.iter().all(|(state, _)| state.is_final()) {
-        let verdict = verdict_of(plan, counts, None, worker.clock.now());
+    let tally = reconcile::tally(&worker.runs, run, plan).await?;
+    let verdict = if tally.counts.iter().all(|(state, _)| state.is_final()) {
+        let ended = tally.ended_by(worker.clock.now());
+        let verdict = verdict(plan, tally.counts, None, ended);
         Some(write_verdict(&worker.runs, run, verdict).await?)
     } else {
         release(worker, run, lease).await?;
-        worker.tell(Event::Released { run: Arc::clone(run), counts }).await;
+        worker.tell(Event::Released { run: Arc::clone(run), counts: tally.counts }).await;
         None
     };
     Ok(Driven { verdict, stop: Some(Stop::Leaving) })

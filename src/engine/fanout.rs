@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::control;
 use super::gate::Stop;
-use super::reconcile::{close_batch, verdict_of, write_verdict};
+use super::reconcile::{close_batch, verdict, write_verdict};
 use super::records::Runs;
 use super::task::Fleet;
 use super::worker::{WorkError, Worker};
@@ -17,7 +17,7 @@ use crate::domain::fanout::{Batch, Decision, Halt, Move, ORDER_COUNTS_FOR, Stand
 use crate::domain::layout;
 use crate::domain::order::Order;
 use crate::domain::run::{Active, Plan, RunRecord, Verdict, Wave};
-use crate::domain::task::{Counts, TaskState};
+use crate::domain::task::{Tally, TaskState};
 use crate::port::{DispatchError, Dispatcher, Store, StoreError};
 
 /// How many batches are looked at, or sent, at a time: enough to hide the latency of a store and of functions.
@@ -68,7 +68,7 @@ pub async fn fan_out<S: Store, D: Dispatcher>(
         open(runs, run, wave).await?;
     }
     let mut done = FannedOut::default();
-    let mut counts: Vec<Counts> = batches.into_iter().map(|batch| batch.counts).collect();
+    let mut tallies: Vec<Tally> = batches.into_iter().map(|batch| batch.tally).collect();
     let carry_out = |step: Move| async move {
         match step {
             Move::Send(action, n) => {
@@ -91,8 +91,8 @@ pub async fn fan_out<S: Store, D: Dispatcher>(
             Ok(None) => done.sent += 1,
             Ok(Some((closed, after))) => {
                 done.closed += closed;
-                if let Some(counts) = counts.get_mut(n as usize) {
-                    *counts = after;
+                if let Some(tally) = tallies.get_mut(n as usize) {
+                    *tally = after;
                 }
             }
             // A worker came for it after all.
@@ -102,13 +102,14 @@ pub async fn fan_out<S: Store, D: Dispatcher>(
         }
     }
     drop(steps);
-    let mut total = Counts::default();
-    for counts in &counts {
-        total.merge(counts);
+    let mut total = Tally::default();
+    for tally in &tallies {
+        total.merge(tally);
     }
-    if is_over || total.iter().all(|(state, _)| state.is_final()) {
+    if is_over || total.counts.iter().all(|(state, _)| state.is_final()) {
         let reason = halt.filter(|halt| *halt != Halt::Cancelled).map(reason_of);
-        done.verdict = Some(write_verdict(runs, run, verdict_of(plan, total, reason, now)).await?);
+        let ended = total.ended_by(now);
+        done.verdict = Some(write_verdict(runs, run, verdict(plan, total.counts, reason, ended)).await?);
     }
     Ok(done)
 }
@@ -127,12 +128,12 @@ async fn look<S: Store>(runs: &Runs<S>, run: &RunRecord, plan: &Plan) -> Result<
         let (outcomes, claim) = tokio::join!(runs.outcomes(&run.run, n), runs.claim(&run.run, n));
         let tasks = outcomes?.map(|(outcomes, _)| outcomes.tasks).unwrap_or_default();
         let known = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
-        let mut counts: Counts = tasks.values().map(|task| task.state).collect();
-        counts.add_many(TaskState::Pending, size.saturating_sub(known));
+        let mut tally: Tally = tasks.values().collect();
+        tally.counts.add_many(TaskState::Pending, size.saturating_sub(known));
         let claim = claim?.map(|(claim, _)| claim);
         // A claim is its holder's first turn.
         let turn = claim.as_ref().map_or(0, |claim| claim.turn.saturating_add(1));
-        Ok(Batch { counts, held_until: claim.map(|claim| claim.expires_at), turn })
+        Ok(Batch { tally, held_until: claim.map(|claim| claim.expires_at), turn })
     };
     let batches = (0..).zip(plan.batches.iter().copied()).map(look_at);
     let batches: Vec<Result<Batch, StoreError>> = stream::iter(batches).buffered(AT_A_TIME).collect().await;
@@ -154,10 +155,10 @@ async fn close<S: Store>(
     n: u32,
     halt: Halt,
     now: Timestamp,
-) -> Result<(usize, Counts), WorkError> {
+) -> Result<(usize, Tally), WorkError> {
     let state = if halt == Halt::Cancelled { TaskState::Cancelled } else { TaskState::Skipped };
     let tasks = close_batch(runs, run, n, now, (state, &reason_of(halt))).await?;
-    Ok((tasks.iter().filter(|(_, _, closed)| *closed).count(), tasks.iter().map(|(_, task, _)| task.state).collect()))
+    Ok((tasks.iter().filter(|(_, _, closed)| *closed).count(), tasks.iter().map(|(_, task, _)| task).collect()))
 }
 
 fn reason_of(halt: Halt) -> String {

@@ -7,11 +7,12 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::control;
-use super::reconcile::write_verdict;
+use super::reconcile::{Settled, reconcile, write_verdict};
 use super::records::{Runs, damaged};
+use super::worker::WorkError;
 use crate::domain::firing::{Decided, Decision, Fate, JobState, decide, turns};
 use crate::domain::id::{JobName, RunId};
-use crate::domain::job::Job;
+use crate::domain::job::{Job, Overlap};
 use crate::domain::layout::{self, RunKeys};
 use crate::domain::run::{Active, Carrier, RunRecord, RunState, SCHEMA, Verdict};
 use crate::domain::schedule::Calendar;
@@ -51,6 +52,9 @@ pub enum FireError {
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// An earlier run of the job could not be looked at.
+    #[error(transparent)]
+    Earlier(#[from] WorkError),
     /// The script cannot be had.
     #[error("script: {0}")]
     Script(String),
@@ -108,7 +112,7 @@ impl<S: Store, C: Scripts> Firer<S, C> {
                     after = after.max(calendar.due(decided.until));
                 }
             }
-            self.forget_finished(&mut state).await?;
+            self.forget_finished(job, &mut state, now).await?;
             for turn in turns(&job.schedule, calendar, after, until, now) {
                 let (next, is_longer) = match decide(&job.name, job.schedule.overlap, &state, &turn) {
                     Decision::Longer(next) => (next, true),
@@ -130,14 +134,31 @@ impl<S: Store, C: Scripts> Firer<S, C> {
         Err(damaged(&key, format!("it was changed {TRIES} times while it was being written")).into())
     }
 
-    /// Takes finished runs from the active ones: whoever finished them may have died before it could.
-    async fn forget_finished(&self, state: &mut JobState) -> Result<(), StoreError> {
+    /// Takes finished runs from the active ones: whoever finished them may have died before it could, and what workers
+    /// have done since the last tick nobody has put together yet.
+    async fn forget_finished(&self, job: &Job, state: &mut JobState, now: Timestamp) -> Result<(), FireError> {
         for run in state.active.clone() {
-            if self.runs.verdict(&run).await?.is_some() {
+            let is_finished = match self.runs.verdict(&run).await? {
+                Some(_) => true,
+                None if job.schedule.overlap == Overlap::Allow => false,
+                None => self.is_over(&run, now).await?,
+            };
+            if is_finished {
                 state.active.retain(|active| *active != run);
             }
         }
         Ok(())
+    }
+
+    /// Whether `run` comes to its verdict as soon as somebody looks.
+    async fn is_over(&self, run: &RunId, now: Timestamp) -> Result<bool, FireError> {
+        let Some(record) = self.runs.run(run).await? else { return Ok(false) };
+        match reconcile(&self.runs, &record, now).await {
+            Ok(settled) => Ok(matches!(settled, Settled::Finished(_))),
+            // Somebody is at it.
+            Err(WorkError::Held(_) | WorkError::Fenced) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Does what was decided, as far as it is not done; none where it is.

@@ -17,7 +17,7 @@ use crate::domain::firing::{Ended, JobState};
 use crate::domain::layout::{self, RunKeys};
 use crate::domain::notice::Notice;
 use crate::domain::run::{Carrier, Claim, Outcomes, Plan, RunRecord, RunState, Sealed, Target, Verdict};
-use crate::domain::task::{Counts, TaskRecord, TaskState};
+use crate::domain::task::{Counts, Tally, TaskRecord, TaskState};
 use crate::port::{Store, StoreError, Written};
 
 /// How a run stands after a look at it.
@@ -82,7 +82,9 @@ pub async fn reconcile<S: Store>(runs: &Runs<S>, run: &RunRecord, now: Timestamp
     // Of one that was cancelled its state says it all.
     let is_cut = is_cut && cancelled.is_none();
     let reason = is_cut.then(|| "the process that drove it ended before it was done".to_owned());
-    let verdict = verdict(&plan, tasks.iter().map(|(_, record, _): &Closed| record.state), reason, now);
+    let tally: Tally = tasks.iter().map(|(_, record, _): &Closed| record).collect();
+    let ended = tally.ended_by(now);
+    let verdict = verdict(&plan, tally.counts, reason, ended);
     Ok(Settled::Finished(write_verdict(runs, run, verdict).await?))
 }
 
@@ -110,33 +112,29 @@ async fn is_over<S: Store>(runs: &Runs<S>, run: &RunRecord) -> Result<bool, Stor
         return Ok(true);
     }
     let Some(plan) = runs.plan(&run.run).await? else { return Ok(false) };
-    let counts = counts(runs, run, &plan).await?;
+    let Tally { counts, .. } = tally(runs, run, &plan).await?;
     Ok(counts.of(TaskState::Pending) == 0 && (counts.of(TaskState::Running) == 0 || run.job.mode.is_detached()))
 }
 
 /// Whether every task of a planned run is final: workers that nobody here can see may be at the others.
 async fn is_final<S: Store>(runs: &Runs<S>, run: &RunRecord) -> Result<bool, StoreError> {
     let Some(plan) = runs.plan(&run.run).await? else { return Ok(false) };
-    Ok(counts(runs, run, &plan).await?.iter().all(|(state, _)| state.is_final()))
+    Ok(tally(runs, run, &plan).await?.counts.iter().all(|(state, _)| state.is_final()))
 }
 
-/// How many tasks of `run` are in each state.
+/// How the tasks of `run` stand.
 ///
 /// # Errors
 /// Where the store does not answer.
-pub async fn counts<S: Store>(runs: &Runs<S>, run: &RunRecord, plan: &Plan) -> Result<Counts, StoreError> {
-    let mut counts = Counts::default();
+pub async fn tally<S: Store>(runs: &Runs<S>, run: &RunRecord, plan: &Plan) -> Result<Tally, StoreError> {
+    let mut tally = Tally::default();
     for (n, size) in (0..).zip(plan.batches.iter().copied()) {
         let outcomes = runs.outcomes(&run.run, n).await?.map(|(outcomes, _)| outcomes.tasks).unwrap_or_default();
         let told = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
-        for task in outcomes.values() {
-            counts.add(task.state);
-        }
-        for _ in told..size {
-            counts.add(TaskState::Pending);
-        }
+        tally.merge(&outcomes.values().collect());
+        tally.counts.add_many(TaskState::Pending, size.saturating_sub(told));
     }
-    Ok(counts)
+    Ok(tally)
 }
 
 /// Makes every task of batch `n` final: what runs is `lost`, unless it runs without us; what never started is in the
@@ -218,18 +216,8 @@ fn with_records(
     targets.into_iter().map(with).collect()
 }
 
-/// The verdict over all tasks of a planned run.
-pub fn verdict(
-    plan: &Plan,
-    states: impl Iterator<Item = TaskState>,
-    reason: Option<String>,
-    now: Timestamp,
-) -> Verdict {
-    verdict_of(plan, states.collect(), reason, now)
-}
-
-/// The verdict over the tasks of a planned run that `counts` counts.
-pub fn verdict_of(plan: &Plan, counts: Counts, reason: Option<String>, now: Timestamp) -> Verdict {
+/// The verdict over the tasks of a planned run, which `counts` counts.
+pub fn verdict(plan: &Plan, counts: Counts, reason: Option<String>, finished_at: Timestamp) -> Verdict {
     debug_assert_eq!(counts.total(), plan.total(), "counts over a run add up to its number of targets");
     let state = if counts.total() > 0 && counts.of(TaskState::Succeeded) == counts.total() {
         RunState::Succeeded
@@ -238,7 +226,7 @@ pub fn verdict_of(plan: &Plan, counts: Counts, reason: Option<String>, now: Time
     } else {
         RunState::Failed
     };
-    Verdict { state, reason: reason.filter(|_| state != RunState::Succeeded), counts, finished_at: now }
+    Verdict { state, reason: reason.filter(|_| state != RunState::Succeeded), counts, finished_at }
 }
 
 /// Writes the verdict, or returns the one that somebody else has written; then the run is no longer active.

@@ -19,6 +19,7 @@ use super::reconcile::{self, Settled, conclude, reconcile, seal, write_verdict};
 use super::records::Runs;
 use super::start::{Started, write_plan};
 use super::worker::WorkError;
+use crate::domain::diagnostic::chain;
 use crate::domain::firing::Cursor;
 use crate::domain::id::{JobName, RunId};
 use crate::domain::instance::Instance;
@@ -252,12 +253,13 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         if let Some(sealed) = plan.sealed {
             return finished(write_verdict(runs, &record, sealed_verdict(sealed, now)).await?);
         }
-        let counts = reconcile::counts(runs, &record, &plan).await?;
-        let running = counts.of(TaskState::Running);
-        let is_over = counts.of(TaskState::Pending) == 0 && (running == 0 || record.job.mode.is_detached());
+        let tally = reconcile::tally(runs, &record, &plan).await?;
+        let running = tally.counts.of(TaskState::Running);
+        let is_over = tally.counts.of(TaskState::Pending) == 0 && (running == 0 || record.job.mode.is_detached());
         Ok(Some(match (is_over, running) {
             (true, 0) => {
-                let verdict = reconcile::verdict_of(&plan, counts, None, now);
+                let ended = tally.ended_by(now);
+                let verdict = reconcile::verdict(&plan, tally.counts, None, ended);
                 Standing::Finished(Arc::clone(&record), write_verdict(runs, &record, verdict).await?)
             }
             (true, _) => Standing::Detached(record),
@@ -333,20 +335,6 @@ fn silent() -> InventoryError {
 /// The verdict of a run that was never planned.
 pub fn sealed_verdict(sealed: Sealed, now: Timestamp) -> Verdict {
     Verdict { state: sealed.state, reason: Some(sealed.reason), counts: Counts::default(), finished_at: now }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let told = error.to_string();
-        if !text.contains(&told) {
-            text = format!("{text}: {told}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 fn told(error: &WorkError) -> String {

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use futures_util::{StreamExt as _, stream};
 
-use super::refusal::{Kind, Refusal, chain};
+use super::refusal::{Kind, Refusal};
 use crate::domain::authority::Authority;
-use crate::domain::diagnostic::{Diagnostic, Faults, render};
+use crate::domain::diagnostic::{Diagnostic, Faults, chain, render};
 use crate::domain::id::JobName;
 use crate::domain::job::file::JobFile;
 use crate::domain::job::resolve::{Layers, Overrides};

@@ -1,7 +1,6 @@
 //! Why a function did not do what it was asked to, with a name that alarms and people can go by.
 
-use std::error::Error;
-
+use crate::domain::diagnostic::chain;
 use crate::engine::start::StartError;
 use crate::engine::worker::WorkError;
 use crate::port::{KeyReadError, StoreError};
@@ -111,18 +110,4 @@ impl From<Refusal> for lambda_runtime::Diagnostic {
     fn from(refusal: Refusal) -> Self {
         Self { error_type: refusal.kind.as_str().to_owned(), error_message: refusal.message }
     }
-}
-
-/// An error with all its causes, on one line.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let told = error.to_string();
-        if !text.contains(&told) {
-            text = format!("{text}: {told}");
-        }
-        cause = error.source();
-    }
-    text
 }

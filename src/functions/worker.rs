@@ -1,6 +1,5 @@
 //! The worker: carries out one order, with many hosts at a time, within the time of its invocation.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -15,6 +14,7 @@ use crate::domain::authority::Authority;
 use crate::domain::job::Job;
 use crate::domain::location::Location;
 use crate::domain::order::{Action, Order};
+use crate::domain::plan::own_keys;
 use crate::domain::run::{BatchTargets, RunRecord, Target};
 use crate::domain::task::Counts;
 use crate::engine::access::Access;
@@ -165,12 +165,7 @@ impl<S: Store, K: Keys> WorkerFunction<S, K> {
 
     /// The private keys that `targets` and the jump hosts on the way need.
     async fn keyring(&self, job: &Job, targets: &[Target]) -> Result<Keyring, Refusal> {
-        let mut wanted: BTreeSet<&[Location]> = BTreeSet::new();
-        for target in targets {
-            let hops = target.jump.as_ref().unwrap_or(&job.login.jump);
-            wanted.extend(hops.iter().map(|hop| hop.keys.as_slice()));
-            wanted.insert(&target.keys);
-        }
+        let mut wanted = own_keys(job, targets);
         wanted.remove(&[][..]);
         let mut keyring = Keyring::new(self.identities(job, &job.login.keys).await?);
         for keys in wanted {

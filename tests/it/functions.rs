@@ -243,6 +243,28 @@ async fn firing_is_planned_sent_for_run_and_judged_at_the_next_tick() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn run_that_workers_have_done_is_in_the_way_of_no_firing() {
+    let fleet = SshdFleet::same(2);
+    let mut pair = Pair::new(&fleet.addresses(), fleet.login());
+    pair.job("minutely", "schedule: '* * * * *'\noverlap: skip\nrun: 'true'\n").await;
+    for minute in 0..3 {
+        pair.set_time(60 * minute);
+        assert_eq!(pair.tick().await["sent"], 1);
+        pair.work_all().await;
+        let run = run_id(&format!("minutely-20261123T120{minute}00Z"));
+        // Nobody has put together yet what its workers have done.
+        assert_eq!(pair.verdict(&run).await, None);
+    }
+    for minute in 0..2 {
+        let run = run_id(&format!("minutely-20261123T120{minute}00Z"));
+        let verdict = pair.runs().verdict(&run).await.unwrap().unwrap();
+        let last = pair.tasks(&run).await.into_iter().filter_map(|task| task.finished_at).max();
+        // It took as long as its tasks, not until somebody came to see.
+        assert_eq!((verdict.state.as_str(), Some(verdict.finished_at)), ("succeeded", last));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn detached_job_is_started_once_and_collected_at_later_ticks() {
     let fleet = SshdFleet::same(2);
     let mut pair = Pair::new(&fleet.addresses(), fleet.login());

@@ -295,3 +295,23 @@ fn command_lists_around_a_damaged_pin() {
     let said = [desk.trust("list", ""), desk.trust("forget bad", ""), desk.trust("list", "")];
     insta::assert_snapshot!(said.join("\n"));
 }
+
+/// `ssh-keygen` is the judge of how names are hashed.
+#[test]
+fn hashed_names_match_what_ssh_keygen_hashed() {
+    const ED: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+    const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("known_hosts");
+    std::fs::write(&file, format!("web1 {ED}\n[web1]:2222 {OTHER}\n")).unwrap();
+    let hashed = std::process::Command::new("ssh-keygen").arg("-Hf").arg(&file).output().unwrap();
+    assert!(hashed.status.success());
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("web1"), "{text}");
+    let known = sshjob::domain::known_hosts::KnownHosts::parse(&text).unwrap();
+    let keys = |host: &str, port: u16| -> Vec<String> {
+        known.of(host, port).keys.iter().map(|key| key.as_str().to_owned()).collect()
+    };
+    assert_eq!((keys("web1", 22), keys("WEB1", 2222)), (vec![ED.to_owned()], vec![OTHER.to_owned()]));
+    assert!(keys("web2", 22).is_empty());
+}

@@ -7,6 +7,7 @@ use aws_sdk_s3::Client;
 use zeroize::Zeroizing;
 
 use super::{OPERATION, Trouble};
+use crate::domain::diagnostic::chain;
 use crate::port::{KeyReadError, Keys};
 
 /// The largest file that is taken for a private key.
@@ -72,9 +73,12 @@ impl Keys for S3Keys {
         let reading = async {
             // Never moved as it grows: what is left behind would not be wiped.
             let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_KEY_BYTES));
-            while let Some(piece) = output.body.try_next().await.map_err(|error| {
-                KeyReadError::Unavailable(format!("{shown} cannot be read: {}", super::chain(&error)))
-            })? {
+            while let Some(piece) = output
+                .body
+                .try_next()
+                .await
+                .map_err(|error| KeyReadError::Unavailable(format!("{shown} cannot be read: {}", chain(&error))))?
+            {
                 if bytes.len() + piece.len() > MAX_KEY_BYTES {
                     let why = format!("{shown} has more than {MAX_KEY_BYTES} bytes: that is no key");
                     return Err(KeyReadError::Refused(why));

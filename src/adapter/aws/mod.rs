@@ -23,6 +23,8 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::Response;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
+use crate::domain::diagnostic::chain;
+
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(3);
 
@@ -113,18 +115,4 @@ impl Trouble {
     fn is_ambiguous(&self) -> bool {
         self.status.is_none_or(|status| status >= 500)
     }
-}
-
-/// An error with its causes, each said once.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let told = error.to_string();
-        if !text.contains(&told) {
-            text = format!("{text}: {told}");
-        }
-        cause = error.source();
-    }
-    text
 }

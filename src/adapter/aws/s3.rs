@@ -12,6 +12,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ServerSideEncryption;
 
 use super::{OPERATION, Trouble};
+use crate::domain::diagnostic::chain;
 use crate::domain::layout::Key;
 use crate::port::{Object, Store, StoreError, Version, Written};
 
@@ -150,7 +151,7 @@ impl Store for S3Store {
         let version = self.version("read", &name, output.e_tag())?;
         let reading = async {
             let mut bytes = Vec::new();
-            while let Some(piece) = output.body.try_next().await.map_err(|error| super::chain(&error))? {
+            while let Some(piece) = output.body.try_next().await.map_err(|error| chain(&error))? {
                 if bytes.len() + piece.len() > MAX_OBJECT_BYTES {
                     return Err(format!("it has more than {MAX_OBJECT_BYTES} bytes"));
                 }

@@ -17,7 +17,7 @@ use crate::cli::project::Workspace;
 use crate::domain::id::RunId;
 use crate::domain::plan::PLAN_WITHIN;
 use crate::domain::run::{RunRecord, Verdict};
-use crate::domain::task::Counts;
+use crate::domain::task::{Counts, Tally};
 use crate::engine::access::Access;
 use crate::engine::clock::Clock;
 use crate::engine::collect::{Collector, Round, give_up};
@@ -137,7 +137,7 @@ impl Carrier {
         let outcome = match driven {
             Ok(driven) => match driven.verdict {
                 Some(verdict) => Ok(Outcome::Finished(verdict)),
-                None => reconcile::counts(&self.runs, run, &started.plan).await.map(|counts| {
+                None => reconcile::tally(&self.runs, run, &started.plan).await.map(|Tally { counts, .. }| {
                     if driven.stop == Some(Stop::Leaving) { Outcome::Left(counts) } else { Outcome::Detached(counts) }
                 }),
             },

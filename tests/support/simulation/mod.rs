@@ -2,6 +2,7 @@
 //!
 //! Time is tokio's paused time: it jumps from one thing that happens to the next, so that hours take milliseconds.
 
+pub(crate) mod check;
 pub(crate) mod fleet;
 pub(crate) mod rng;
 pub(crate) mod store;
