@@ -108,8 +108,19 @@ class Cloud:
             it["LogicalResourceId"]: it["PhysicalResourceId"]
             for it in stacks.describe_stack_resources(StackName=STACK)["StackResources"]
         }
+        self.name_sessions()
         self.tell_gate()
         return said
+
+    def name_sessions(self):
+        """`aws:PrincipalArn` is the ARN of a role at AWS, and that of its session here: the policy is told of both."""
+        role = self.resources["WorkerRole"]
+        policy = self.s3.get_bucket_policy(Bucket=self.keys_bucket)["Policy"]
+        names = json.dumps([f"arn:aws:iam::000000000000:role/{role}", f"arn:aws:sts::000000000000:assumed-role/{role}/*"])
+        for quoted in (f'"arn:aws:iam::000000000000:role/{role}"', f'["arn:aws:iam::000000000000:role/{role}"]'):
+            policy = policy.replace(f'"aws:PrincipalArn": {quoted}', f'"aws:PrincipalArn": {names}')
+        require("assumed-role" in policy, f"the policy of the keys: {policy}")
+        self.s3.put_bucket_policy(Bucket=self.keys_bucket, Policy=policy.replace("ArnNotEquals", "ArnNotLike"))
 
     def policy(self, role):
         """The policy of `trigger` or `worker`, as it is at present."""
