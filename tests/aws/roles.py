@@ -81,12 +81,11 @@ class Probe:
             said.append(again())
             return False
 
-        eventually(f"{role}: {wanted}: {said[-1]}", seen, 40)
+        eventually(f"{role}: {wanted}: {said[-1]}", seen)
 
     def without(self, role, action, place):
         """What to do that needs `action` at `place`, and what is said where it is not allowed."""
         tick = lambda: json.dumps(self.cloud.trigger({})[0])
-        reconcile = lambda: tick()
         store, put = self.cloud.store, self.cloud.put
         at = place if place.startswith("arn:") else f"arn:aws:s3:::{store}/{place}"
         start = at.rstrip("*")
@@ -116,7 +115,7 @@ class Probe:
         if last == "trust" and action != "s3:GetObject":
             for key in self.cloud.keys("trust/"):
                 self.cloud.s3.delete_object(Bucket=store, Key=key)
-        self.look_for(role, wanted, act, reconcile)
+        self.look_for(role, wanted, act, tick)
         return wanted[0]
 
 
@@ -128,7 +127,7 @@ def play_roles(cloud, folder, project):
     cloud.put("sshjob.yaml", settings)
     probe = Probe(cloud)
     probe.run()
-    eventually("the probe's run is told of", lambda: cloud.trigger({}) and cloud.gate.told, 60)
+    eventually("the probe's run is told of", lambda: cloud.trigger({}) and cloud.gate.told)
     for role in ("trigger", "worker"):
         whole, seen, unseen = cloud.policy(role), 0, []
         for index, action, place in grants(whole):
