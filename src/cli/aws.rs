@@ -49,7 +49,7 @@ impl Aws {
     /// As an inventory's.
     pub async fn instances(&self, targets: &Targets) -> Result<Vec<Instance>, InventoryError> {
         let client = aws_sdk_ec2::Client::new(self.configured().await);
-        crate::adapter::aws::ec2::Ec2Inventory::new(client).matching(targets).await
+        Box::pin(crate::adapter::aws::ec2::Ec2Inventory::new(client).matching(targets)).await
     }
 
     /// The private key at `s3://bucket/key`.
@@ -59,7 +59,7 @@ impl Aws {
     pub async fn read_key(&self, bucket: &str, key: &str) -> Result<Zeroizing<Vec<u8>>, Fail> {
         use crate::port::{KeyReadError, Keys as _};
         let keys = crate::adapter::aws::keys::S3Keys::new(aws_sdk_s3::Client::new(self.in_region().await?));
-        keys.read_key(bucket, key).await.map_err(|error| match error {
+        Box::pin(keys.read_key(bucket, key)).await.map_err(|error| match error {
             KeyReadError::Unavailable(why) => Fail::new(Exit::Unavailable, why),
             KeyReadError::Refused(why) => Fail::usage(why),
         })
@@ -73,7 +73,7 @@ impl Aws {
         use crate::adapter::aws::lambda::{Refused, ask};
         use crate::functions::refusal::Kind;
         let client = aws_sdk_lambda::Client::new(self.in_region().await?);
-        ask(&client, function, event).await.map_err(|refused| match refused {
+        Box::pin(ask(&client, function, event)).await.map_err(|refused| match refused {
             Refused::Unavailable(why) => Fail::new(Exit::Unavailable, why),
             Refused::Answered { kind, why } => {
                 let exit = if Kind::is_unavailable(&kind) { Exit::Unavailable } else { Exit::Usage };
@@ -88,13 +88,11 @@ impl Aws {
             if let Some(profile) = &self.profile {
                 loader = loader.profile_name(profile);
             }
-            let config = loader.load().await;
-            match &self.region {
-                Some(region) if config.region().is_none() => {
-                    config.into_builder().region(aws_config::Region::new(region.clone())).build()
-                }
-                _ => config,
-            }
+            let config = Box::pin(loader.load()).await;
+            // An empty variable is as good as none.
+            let own = config.region().filter(|region| !region.as_ref().is_empty()).cloned();
+            let region = own.or_else(|| self.region.clone().map(aws_config::Region::new));
+            config.into_builder().region(region).build()
         };
         self.config.get_or_init(read).await
     }

@@ -127,7 +127,7 @@ impl Inventory for Ec2Inventory {
                 let why = why.trim_start_matches("error: ");
                 InventoryError::Invalid(format!("error: job `{}`: {why}", job.name))
             }
-            other => other,
+            InventoryError::Unavailable { .. } => error,
         })
     }
 

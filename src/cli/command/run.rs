@@ -13,6 +13,7 @@ use crate::cli::flags::{Execution, Login};
 use crate::cli::launch::{Launch, launch, notice};
 use crate::cli::output::console::Console;
 use crate::cli::output::lines::clean;
+use crate::cli::output::verdict;
 use crate::cli::output::words::number;
 use crate::cli::pair::{Pair, hasten};
 use crate::cli::project::{Workspace, refuse};
@@ -23,6 +24,7 @@ use crate::domain::job::file::JobFile;
 use crate::domain::job::resolve::Overrides;
 use crate::domain::job::settings::Settled;
 use crate::domain::job::{Job, Source, Sudo, read};
+use crate::domain::run::RunState;
 use crate::domain::selector::TagFilter;
 use crate::engine::clock::nonce;
 use crate::engine::records::Runs;
@@ -50,7 +52,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t)]
     via: Via,
     /// How long to wait for a detached run to end
-    #[arg(long, value_name = "DURATION", requires = "detach")]
+    #[arg(long, value_name = "DURATION")]
     wait: Option<crate::domain::quantity::Span>,
     /// Show what would be run, where, and how each host would be trusted; connect to nothing
     #[arg(long)]
@@ -96,6 +98,10 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let (job, settled) = args.job(&workspace, global.quiet)?;
     let (script, origin) = (workspace.script_of(&job).map_err(Fail::usage)?, job.source.origin());
     access::refuse_what_is_not_built(&job)?;
+    if args.wait.is_some() && !job.mode.is_detached() {
+        return Err(Fail::usage("`--wait` says how long to wait for a detached run, and this one is attached")
+            .hint("add `-d` to run it detached, or leave out `--wait`: an attached run is waited for"));
+    }
     // Refused here what no host could run: nothing has been started, and nothing is half done.
     let packed = pack(&job, &script.clone().into());
     packed.map_err(|error| Fail::usage(format!("job `{}`: {error}", job.name)))?;
@@ -178,6 +184,12 @@ impl Args {
                 if let Err(fail) = logs::show(&args, global.output, runs, &mut console).await {
                     console.err(fail.told());
                 }
+            }
+            let view = status::current(runs, run, &mut console).await?;
+            let summary = view.summary();
+            if global.output == Format::Text && summary.state == RunState::Succeeded {
+                console.out(verdict::line(&summary, console.out_color()));
+                return Ok(Exit::Success);
             }
             status::show(&status, global.output, runs, &mut console).await
         };
