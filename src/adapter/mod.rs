@@ -1,6 +1,5 @@
-//! The outside: one module per thing; adapters never import each other.
+//! The outside: one module per thing; but for the one that chooses a store, none imports another.
 
-#[cfg(any(feature = "s3", feature = "ec2", feature = "lambda"))]
 #[cfg(feature = "sdk")]
 pub mod aws;
 pub mod dir;
@@ -10,3 +9,4 @@ pub mod local;
 pub mod notify;
 pub mod process;
 pub mod ssh;
+pub mod store;

@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 
 use super::exit::Fail;
 use super::known_hosts;
-use crate::adapter::dir::Dir;
 use crate::adapter::notify::{Network, Roots};
 use crate::adapter::ssh::{Connector, Keyring};
+use crate::adapter::store::AnyStore;
 use crate::domain::job::{Job, SecretRef};
 use crate::engine::access::Access;
 use crate::engine::clock::Clock;
@@ -30,7 +30,7 @@ pub fn variable(name: &str) -> Option<String> {
 ///
 /// # Errors
 /// Where `known_hosts` or an authority is needed and cannot be had.
-pub fn access(job: &Job, keyring: Keyring, project: &Path, runs: &Runs<Dir>) -> Result<Access<Dir>, Fail> {
+pub fn access(job: &Job, keyring: Keyring, project: &Path, runs: &Runs<AnyStore>) -> Result<Access<AnyStore>, Fail> {
     let trust = known_hosts::trust(job, project, runs)?;
     Ok(Access { connector: Connector::default(), keyring, trust, clock: Clock::System })
 }

@@ -18,7 +18,7 @@ use super::output::{json, verdict};
 use super::post::post;
 use super::project::Workspace;
 use super::{keys, known_hosts};
-use crate::adapter::dir::Dir;
+use crate::adapter::store::AnyStore;
 use crate::domain::document::EventDocument;
 use crate::domain::id::RunId;
 use crate::domain::job::{HostKeyPolicy, Job};
@@ -63,9 +63,14 @@ pub struct Launch {
 ///
 /// # Errors
 /// What kept it from being started, or from being carried to its verdict.
-pub async fn launch(mut launch: Launch, workspace: &Workspace, runs: Runs<Dir>, global: &Global) -> Result<Exit, Fail> {
+pub async fn launch(
+    mut launch: Launch,
+    workspace: &Workspace,
+    runs: Runs<AnyStore>,
+    global: &Global,
+) -> Result<Exit, Fail> {
     let width = launch.targets.iter().map(|target| target.instance.as_str().chars().count()).max().unwrap_or_default();
-    let keyring = keys::load_keys(&launch.job, &launch.targets, &workspace.root).await?;
+    let keyring = keys::load_keys(&launch.job, &launch.targets, workspace).await?;
     let secrets = access::resolve_secrets(&launch.job, &workspace.root)?;
     known_hosts::freeze_authorities(&mut launch.job, &workspace.root)?;
     let access = access::access(&launch.job, keyring, &workspace.root, &runs)?;
@@ -138,7 +143,13 @@ pub async fn launch(mut launch: Launch, workspace: &Workspace, runs: Runs<Dir>, 
 }
 
 /// Waits for detached scripts to end, then shows how the run stands; `exit` is what it comes to if they run on.
-async fn wait_for(runs: &Runs<Dir>, run: &RunId, wait: Duration, exit: Exit, global: &Global) -> Result<Exit, Fail> {
+async fn wait_for(
+    runs: &Runs<AnyStore>,
+    run: &RunId,
+    wait: Duration,
+    exit: Exit,
+    global: &Global,
+) -> Result<Exit, Fail> {
     if let Some(care) = Care::of(runs, run, global).await? {
         care.watch(Some(Instant::now() + wait)).await?;
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::access::notifier;
-use crate::adapter::dir::Dir;
+use crate::adapter::store::AnyStore;
 use crate::engine::clock::Clock;
 use crate::engine::notify::{Delivery, deliver};
 use crate::engine::records::Runs;
@@ -17,7 +17,7 @@ pub const POST_EVERY: Duration = Duration::from_secs(3);
 const ROUNDS: usize = 64;
 
 /// Sends what is due, and returns what could not be sent: of what, and why. What is tried again later says so.
-pub async fn post(runs: &Runs<Dir>, project: &Path) -> Vec<(String, String)> {
+pub async fn post(runs: &Runs<AnyStore>, project: &Path) -> Vec<(String, String)> {
     let (notifier, mut troubles) = (notifier(project), Vec::new());
     let mut unlisted = None;
     for _ in 0..ROUNDS {

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::book::{Book, Jobs, Mark, News, mark};
 use super::carry::{Carrier, Outcome, Trouble, Waits};
 use super::tell::Teller;
-use crate::adapter::dir::Dir;
+use crate::adapter::store::AnyStore;
 use crate::cli::access::actor;
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::output::verdict;
@@ -52,7 +52,7 @@ const TICK_WHILE_WAITING: Duration = Duration::from_secs(5);
 
 /// A scheduler of a directory store.
 pub struct Scheduler {
-    runs: Runs<Dir>,
+    runs: Runs<AnyStore>,
     book: Book,
     /// The inventory that was named over the project's.
     inventory: Option<PathBuf>,
@@ -81,7 +81,7 @@ pub struct Scheduler {
 /// What a scheduler is made of.
 pub struct Setup {
     /// Where runs live.
-    pub runs: Runs<Dir>,
+    pub runs: Runs<AnyStore>,
     /// The jobs.
     pub book: Book,
     /// The inventory that was named over the project's.
@@ -92,7 +92,7 @@ pub struct Setup {
     pub teller: Teller,
 }
 
-type Tick = Ticker<Dir, ProjectInventory, Arc<Jobs>>;
+type Tick = Ticker<AnyStore, ProjectInventory, Arc<Jobs>>;
 
 impl Scheduler {
     /// A scheduler that has not ticked yet.
