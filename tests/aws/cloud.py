@@ -46,10 +46,11 @@ def free_port():
 
 
 class Cloud:
-    """An account at MiniStack, where everybody may do what policies allow and no more. The functions reach it by a gate."""
+    """An account at MiniStack, where functions may do what their roles allow and no more. They reach it by a gate."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, holds_to_roles=True):
         self.folder = folder
+        self.store = "sshjob-store"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.gate = Gate(self.port)
@@ -60,7 +61,7 @@ class Cloud:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
             self.env.pop(name, None)
         self.tools = pathlib.Path(sys.executable).parent
-        env = self.env | dict(AUTH="true", AWS_ENDPOINT_URL=self.gate.url, BIND_HOST="127.0.0.1")
+        env = self.env | dict(AUTH=str(holds_to_roles).lower(), AWS_ENDPOINT_URL=self.gate.url, BIND_HOST="127.0.0.1")
         env |= dict(GATEWAY_PORT=str(self.port), STATE_DIR=str(folder / "state"), S3_DATA_DIR=str(folder / "s3"))
         with open(self.log, "wb") as log:
             command = [self.tools / "ministack"]

@@ -92,7 +92,7 @@ class Probe:
         wanted = [f"`{action}` on `{start}" if action != "s3:ListBucket" else f"`s3:GetObject` on `{start}"]
         act = self.run
         fresh = f"#!/bin/sh\necho {self.count} {time.time()}\n"
-        last = place.rsplit("/", 2)[-2] if place.endswith("*") else place.rsplit("/", 1)[-1]
+        last = place.rstrip("/*").rsplit("/", 1)[-1]
         if action in ("ec2:DescribeInstances", "lambda:InvokeFunction"):
             wanted = [f"`{action}` on `"]
         elif action == "s3:PutObject" and last == "blobs":
