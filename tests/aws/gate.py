@@ -1,6 +1,7 @@
 """What stands between the functions and the emulator: it ends their TLS, as it were, and is strict or out of order where
 AWS is."""
 
+import collections
 import fnmatch
 import http.client
 import http.server
@@ -40,6 +41,8 @@ class Gate:
         self.known = {}
         # Given service and body, an answer in place of the emulator's: status and text.
         self.fault = lambda service, body: None
+        # How often each service was asked, by function: what it costs.
+        self.counts = collections.Counter()
         # What `POST /hook` was sent.
         self.told = []
         gate = self
@@ -78,6 +81,9 @@ class Gate:
             self.told.append(body)
             return 200, [], b""
         key, service = (SIGNED.search(headers.get("Authorization", "")) or re.match("()()", "")).groups()
+        if service and self.function(key):
+            kind = "list" if method == "GET" and "list-type=2" in path else method.lower()
+            self.counts[f"{self.function(key).rsplit('-', 1)[-1]} {service} {kind}"] += 1
         fault = self.fault(service, body)
         if fault:
             return fault[0], [("Content-Type", "application/xml")], fault[1].encode()

@@ -129,21 +129,21 @@ def play_roles(cloud, folder, project):
     probe.run()
     eventually("the probe's run is told of", lambda: cloud.trigger({}) and cloud.gate.told)
     for role in ("trigger", "worker"):
-        whole, seen, unseen = cloud.policy(role), 0, []
+        whole, unseen = cloud.policy(role), []
         for index, action, place in grants(whole):
             if action in UNSEEN or f"{role} {action} {place}" in UNSEEN:
                 unseen.append(f"{action} {place}")
                 continue
             cloud.set_policy(role, without(whole, index, action, place))
             try:
-                probe.without(role, action, place)
-                seen += 1
+                said = probe.without(role, action, place)
+                print(f"ok roles: the {role} without {action} at {place.rsplit(':', 1)[-1]} says {said}", flush=True)
             except Failed as error:
                 raise Failed(f"the {role} without {action} at {place}: {error}") from None
             finally:
                 cloud.set_policy(role, whole)
                 cloud.put("sshjob.yaml", settings)
-        print(f"ok roles: the {role} without any one of {seen} grants names it; {len(unseen)} cannot be seen here")
+        print(f"what the {role} may without that anybody could see it here: {', '.join(unseen)}")
     denied(cloud)
 
 
