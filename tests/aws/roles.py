@@ -97,8 +97,6 @@ class Probe:
             wanted = [f"`{action}` on `"]
         elif action == "s3:PutObject" and last == "blobs":
             put("scripts/probe.sh", fresh)
-        elif last == "outbox":
-            act = tick
         elif action == "s3:ListBucket":
             if "keys/" in place:
                 wanted, act = ["absent.pem` may not be read", "InvalidKey"], lambda: self.run("keyless")
@@ -115,6 +113,7 @@ class Probe:
         if last == "trust" and action != "s3:GetObject":
             for key in self.cloud.keys("trust/"):
                 self.cloud.s3.delete_object(Bucket=store, Key=key)
+        # What is to be told is told at the end of a run, or at a tick.
         self.look_for(role, wanted, act, tick)
         return wanted[0]
 
