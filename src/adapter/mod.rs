@@ -10,3 +10,9 @@ pub mod local;
 pub mod notify;
 pub mod process;
 pub mod ssh;
+
+/// The SNS topics that this build can reach.
+#[cfg(not(feature = "sns"))]
+pub use self::notify::NoTopics as Reachable;
+#[cfg(feature = "sns")]
+pub use aws::sns::SnsTopics as Reachable;

@@ -197,7 +197,7 @@ struct Notify {
     /// A dead-man's switch in the form of Healthchecks: told of every start and every end.
     ping: Option<Endpoint>,
     /// The ARN of an SNS topic.
-    #[schemars(regex(pattern = "^arn:"))]
+    #[schemars(regex(pattern = "^arn:aws(-[a-z0-9-]+)?:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$"))]
     sns: Option<String>,
 }
 
