@@ -170,7 +170,7 @@ impl fmt::Display for SlowAfter {
 
 /// The ARN of a standard SNS topic: `arn:aws:sns:REGION:ACCOUNT:NAME`.
 ///
-/// Source: SNS API Reference, CreateTopic, for the name; AWS IAM User Guide, ARN format.
+/// Source: SNS API Reference, `CreateTopic`, for the name; AWS IAM User Guide, ARN format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Topic {
