@@ -49,7 +49,7 @@ const LINGER: Duration = Duration::from_secs(30);
 /// A sender that says it takes longer than this has a clock that is wrong, and is not waited for.
 const LONGEST_LEASE: SignedDuration = SignedDuration::from_hours(1);
 
-/// How many entries are sent from at a time.
+/// How many entries are looked at, and sent from, at a time.
 const AT_A_TIME: usize = 16;
 
 /// How many of those are told by one rule: whose server is slow holds up nobody else's messages.
@@ -198,9 +198,11 @@ pub async fn deliver<S: Store, N: Notifier>(
     let mut after: Option<Key> = None;
     loop {
         let keys = runs.store().list(OUTBOX, after.as_ref(), PAGE).await?;
-        for key in &keys {
-            let Some(run) = run_of(key) else { continue };
-            match look(runs, key, now).await {
+        let looks = keys.iter().filter_map(|key| Some((key, run_of(key)?)));
+        let looks = looks.map(|(key, run)| async move { (key, run, look(runs, key, now).await) });
+        let mut looks = stream::iter(looks).buffered(AT_A_TIME);
+        while let Some((key, run, seen)) = looks.next().await {
+            match seen {
                 Ok(Seen::Nothing) => {}
                 Ok(Seen::Later(due)) => delivery.look_at(due),
                 Ok(Seen::Due(entry, version)) => {

@@ -26,6 +26,7 @@
 //! | `next` | that the command of this name shows when jobs fire, what changed clocks do to it, and what it means |
 //! | `notify` | what people are sent of a run, and what is said of servers that are not well |
 //! | `outbox` | that whoever is to be told is told, whatever crashes or is down, and as good as never twice |
+//! | `overlap` | what firings make of runs that somebody asked for, and the other way round |
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
 //! | `jump` | that every host on the way to a target is checked, and a bastion is spared |
 //! | `servers` | that Dropbear, asyncssh, paramiko and TinySSH servers do for jobs what OpenSSH does |
@@ -84,6 +85,7 @@ mod next;
 mod notify;
 mod outbox;
 mod output;
+mod overlap;
 mod program;
 mod project;
 mod readme;

@@ -20,7 +20,7 @@ use crate::support::memory::Memory;
 
 /// An inventory and scripts that can be broken.
 #[derive(Clone, Default)]
-struct Around {
+pub struct Around {
     inventory_down: Arc<Mutex<bool>>,
     unreadable: Arc<Mutex<Option<String>>>,
 }
@@ -54,10 +54,11 @@ impl Scripts for Around {
     }
 }
 
-struct Rig {
-    runs: Runs<Memory>,
-    around: Around,
-    jobs: Vec<Scheduled>,
+/// A store, what is around it, and the jobs that fire.
+pub struct Rig {
+    pub runs: Runs<Memory>,
+    pub around: Around,
+    pub jobs: Vec<Scheduled>,
 }
 
 fn scheduled(name: &str, settings: &str) -> Scheduled {
@@ -69,13 +70,13 @@ fn scheduled(name: &str, settings: &str) -> Scheduled {
 }
 
 impl Rig {
-    fn new(jobs: &[(&str, &str)]) -> Self {
+    pub fn new(jobs: &[(&str, &str)]) -> Self {
         let jobs = jobs.iter().map(|(name, settings)| scheduled(name, settings)).collect();
         Self { runs: Runs::new(Memory::default()), around: Around::default(), jobs }
     }
 
     /// Ticks at this time of the day.
-    async fn tick(&self, time: &str) -> Ticked {
+    pub async fn tick(&self, time: &str) -> Ticked {
         let epoch: Timestamp = format!("2026-11-22T{time}Z").parse().unwrap();
         let since = tokio::time::Instant::now();
         let clock = Clock::Simulated(Simulated { epoch, since, ahead: SignedDuration::ZERO });
@@ -90,7 +91,7 @@ impl Rig {
     }
 
     /// Every run there is: its id without the job, its state, why.
-    async fn told(&self) -> Vec<String> {
+    pub async fn told(&self) -> Vec<String> {
         let listed = history::list(&self.runs, None, None, 1000).await.unwrap();
         let mut told: Vec<String> = Vec::new();
         for run in listed {
@@ -104,7 +105,7 @@ impl Rig {
 }
 
 /// What came of firings, in short.
-fn fired(ticked: &Ticked) -> Vec<String> {
+pub fn fired(ticked: &Ticked) -> Vec<String> {
     let mut told: Vec<String> = ticked
         .fired
         .iter()

@@ -115,7 +115,8 @@ struct JobFile {
     /// How many hosts one worker invocation is handed. Default: 50.
     #[schemars(range(min = 1, max = 1000))]
     hosts_per_worker: Option<u32>,
-    /// What a firing does while an earlier run is active. Default: `skip`.
+    /// What a firing does while an earlier run of the job is active, be it a firing or one that somebody asked for. Default:
+    /// `skip`. Who asks for a run, by `sshjob run` or `retry`, has it at once.
     overlap: Option<Overlap>,
     /// What becomes of firings that nobody was awake for. Default: `latest`.
     missed: Option<Missed>,
