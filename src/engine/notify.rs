@@ -198,24 +198,27 @@ pub async fn deliver<S: Store, N: Notifier>(
     let mut after: Option<Key> = None;
     loop {
         let keys = runs.store().list(OUTBOX, after.as_ref(), PAGE).await?;
-        let looks = keys.iter().filter_map(|key| Some((key, run_of(key)?)));
-        let looks = looks.map(|(key, run)| async move { (key, run, look(runs, key, now).await) });
+        after = keys.last().filter(|_| keys.len() == PAGE).cloned();
+        let entries: Vec<(RunId, Key)> = keys.into_iter().filter_map(|key| Some((run_of(&key)?, key))).collect();
+        let looks = entries.into_iter().map(|(run, key)| async move {
+            let seen = look(runs, &key, now).await;
+            (key, run, seen)
+        });
         let mut looks = stream::iter(looks).buffered(AT_A_TIME);
         while let Some((key, run, seen)) = looks.next().await {
             match seen {
                 Ok(Seen::Nothing) => {}
                 Ok(Seen::Later(due)) => delivery.look_at(due),
                 Ok(Seen::Due(entry, version)) => {
-                    if take_on(&mut due, Due { key: key.clone(), entry, version }) {
+                    if take_on(&mut due, Due { key, entry, version }) {
                         delivery.look_at(now);
                     }
                 }
                 Err(error) => delivery.stumble(run, &error, now),
             }
         }
-        match keys.last() {
-            Some(last) if keys.len() == PAGE => after = Some(last.clone()),
-            _ => break,
+        if after.is_none() {
+            break;
         }
     }
     let mut lanes: Vec<Vec<Due>> = Vec::new();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::claim::LEASE;
-use super::{clock, fire};
 use super::records::{Runs, damaged};
+use super::{clock, fire};
 use crate::adapter::process;
 use crate::domain::id::{InstanceId, RunId};
 use crate::domain::job::Job;

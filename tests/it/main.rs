@@ -41,6 +41,7 @@
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `sudo` | whom one becomes by sudo, what is refused in which words, and that all of it ends |
 //! | `tick` | what becomes of firings whatever the clock, the inventory and earlier runs do |
+//! | `told` | what people hear of real runs: their start, their end, and all of it after an outage |
 //! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
 //! | `wild` | what is said of hosts as they really are: every login shell, login, home and server setting |
 //! | `watchdog` | that nothing runs on where nobody listens any more, however that came about |
@@ -103,6 +104,7 @@ mod store_dir;
 mod store_memory;
 mod sudo;
 mod tick;
+mod told;
 mod trust;
 mod up;
 mod up_killed;

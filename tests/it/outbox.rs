@@ -8,16 +8,19 @@ use jiff::Timestamp;
 use sshjob::domain::id::RunId;
 use sshjob::domain::job::Notify;
 use sshjob::domain::job::notify::Channel;
-use sshjob::domain::layout::{Key, OUTBOX, RunKeys, active};
+use sshjob::domain::layout::{self, Key, OUTBOX, RunKeys, active};
 use sshjob::domain::notice::Notice;
 use sshjob::domain::notice::text::NoticeDocument;
-use sshjob::domain::run::{Active, RunRecord, RunState};
+use sshjob::domain::run::{Active, RunRecord, RunState, Verdict};
+use sshjob::domain::task::TaskState;
 use sshjob::engine::notify::{Delivery, Trouble, deliver, enqueue};
+use sshjob::engine::reconcile::write_verdict;
 use sshjob::engine::records::Runs;
 use sshjob::port::{Notifier, NotifyError, Store as _, Written};
 use tokio::sync::Notify as Signal;
 
 use super::notify::{end, record};
+use super::tick::Rig;
 use crate::support::memory::{Fault, Memory};
 
 const BOTH: &str = "{ on: [failure, success], webhook: \"https://a.example\", slack: \"https://b.example\" }";
@@ -473,4 +476,69 @@ async fn entry_from_the_future_is_given_up_all_the_same() {
         (now, tries) = (next, tries + 1);
     }
     assert_eq!((tries, outbox(&store)), (60, vec![]));
+}
+
+/// Whoever writes a verdict may die at any write of it; who comes next tells of it, and nobody tells twice.
+#[tokio::test(start_paused = true)]
+async fn verdict_that_is_concluded_late_is_told_of_once() {
+    const DAILY: &str = "schedule: '0 12 * * *'\nnotify: { on: failure, webhook: 'https://a.example' }\n";
+    let mut crashes = 0;
+    for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::ErrorBefore, Fault::ErrorAfter] {
+        for n in 1.. {
+            let (rig, post) = (Rig::new(&[("a", DAILY)]), Post::default());
+            rig.tick("12:00:00").await;
+            let run: RunId = "a-20261122T120000Z".parse().unwrap();
+            let record = rig.runs.run(&run).await.unwrap().unwrap();
+            let counts = [TaskState::Failed].into_iter().collect();
+            let finished_at = "2026-11-22T12:00:30Z".parse().unwrap();
+            let verdict = Verdict { state: RunState::Failed, reason: None, counts, finished_at };
+            let machine = rig.runs.store().reboot().with_fault(n, fault);
+            let _ = until_crash(&machine, write_verdict(&Runs::new(machine.clone()), &record, verdict.clone())).await;
+            // Whoever looks next settles the run, or finds that nobody has ended it.
+            rig.tick("12:01:00").await;
+            let is_written = rig.runs.verdict(&run).await.unwrap().is_some();
+            let now = finished_at + Duration::from_mins(1);
+            while deliver(&rig.runs, &post, now).await.unwrap().next.is_some_and(|next| next <= now) {}
+            let case = format!("{fault:?} at write {n}");
+            assert_eq!(post.sent().len(), usize::from(is_written), "{case}");
+            assert_eq!(outbox(rig.runs.store()), [] as [&str; 0], "{case}");
+            // One that was held up for long writes it all again, when nobody remembers the run any more.
+            rig.runs.store().remove(&layout::job_state(&run.job())).await.unwrap();
+            write_verdict(&rig.runs, &record, verdict).await.unwrap();
+            deliver(&rig.runs, &post, now).await.unwrap();
+            assert_eq!(post.sent().len(), 1, "{case}");
+            assert_eq!(outbox(rig.runs.store()), [] as [&str; 0], "{case}");
+            if machine.writes().len() < n {
+                break;
+            }
+            crashes += 1;
+        }
+    }
+    // The verdict, the entry, what the job knows, the mark: each in four ways.
+    assert_eq!(crashes, 4 * 4);
+}
+
+#[tokio::test]
+async fn outbox_of_a_long_outage_drains_within_a_few_looks_and_tells_everybody_once() {
+    let (store, post) = (Memory::default(), Post::default());
+    let runs = Runs::new(store.clone());
+    post.down(&[Channel::Webhook]);
+    let mut now = at(0);
+    for n in 0..600 {
+        let job = format!("job-{}", n % 20);
+        put(&runs, &format!("{{ on: failure, webhook: \"https://{job}.example\" }}"), &job, n / 20).await;
+    }
+    for _ in 0..50 {
+        now = deliver(&runs, &post, now).await.unwrap().next.unwrap().max(now);
+    }
+    assert_eq!((post.sent().len(), outbox(&store).len()), (0, 600));
+    post.down(&[]);
+    now += Duration::from_hours(1);
+    let mut looks = 1;
+    while deliver(&runs, &post, now).await.unwrap().next.is_some() {
+        looks += 1;
+    }
+    assert_eq!((post.sent().len(), outbox(&store).len()), (600, 0));
+    // 256 at a time, and 32 of one rule.
+    assert_eq!(looks, 3);
 }

@@ -81,11 +81,12 @@ fn world(rng: &mut Rng) -> World {
 
 /// Has `up` end all there is to end, with no job left to fire; then every run there was, by its id.
 async fn settle(world: &World, up: &mut [Scheduler]) -> BTreeMap<String, RunView> {
+    let knows_all = format!("up with {} scheduled jobs of `.`", KINDS.len());
+    eventually("that all are up", || up.iter().all(|scheduler| scheduler.err().contains(&knows_all)));
     fs::remove_dir_all(world.path().join("jobs")).unwrap();
     let runs = Runs::new(Dir::open(world.path().join("store")).unwrap());
-    let is_gone = |scheduler: &Scheduler| {
-        scheduler.err().iter().filter(|line| line.contains("is gone")).count() == KINDS.len()
-    };
+    let is_gone =
+        |scheduler: &Scheduler| scheduler.err().iter().filter(|line| line.contains("is gone")).count() == KINDS.len();
     eventually("that the jobs are gone", || up.iter().all(is_gone));
     let gone: Cursor = runs.read(&layout::cursor()).await.unwrap().unwrap().0;
     eventually("that every run is over", || !is_any_active(world.path()));
