@@ -5,7 +5,9 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stdout,
+    clippy::similar_names,
     clippy::disallowed_methods,
     unreachable_pub,
     dead_code,
@@ -15,6 +17,7 @@
 #[path = "../tests/support/memory.rs"]
 mod memory;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
@@ -126,7 +129,8 @@ async fn tick<S: Store>(runs: &Runs<S>, jobs: &[Scheduled]) -> Duration {
         let clock =
             Clock::Simulated(Simulated { epoch: at, since: tokio::time::Instant::now(), ahead: SignedDuration::ZERO });
         let actor = "bench".to_owned();
-        let firer = Firer { runs: runs.clone(), scripts: Around, actor, carrier: Carrier::Scheduler };
+        let (scripts, carrier, driven) = (Around, Carrier::Scheduler, BTreeSet::new());
+        let firer = Firer { runs: runs.clone(), scripts, actor, carrier, driven };
         let ticker = Ticker { firer, inventory: Around, clock };
         let before = cpu();
         let ticked = ticker.tick(jobs, at).await.unwrap();

@@ -4,6 +4,8 @@
 //! a run is active, its script, its claim. Whoever finds a decision that was not carried out to its end does the rest;
 //! every step of it does nothing where it was done before.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::control;
@@ -71,6 +73,9 @@ pub struct Firer<S, C> {
     pub actor: String,
     /// Who carries what is fired.
     pub carrier: Carrier,
+    /// The runs that this process drives at this moment. It knows that better than any clock: where that was set on, the
+    /// leases on them look as if they had lapsed.
+    pub driven: BTreeSet<RunId>,
 }
 
 impl<S: Store, C: Scripts> Firer<S, C> {
@@ -140,7 +145,7 @@ impl<S: Store, C: Scripts> Firer<S, C> {
         for run in state.active.clone() {
             let is_finished = match self.runs.verdict(&run).await? {
                 Some(_) => true,
-                None if job.schedule.overlap == Overlap::Allow => false,
+                None if job.schedule.overlap == Overlap::Allow || self.driven.contains(&run) => false,
                 None => self.is_over(&run, now).await?,
             };
             if is_finished {

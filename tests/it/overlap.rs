@@ -85,7 +85,7 @@ async fn run_that_somebody_asks_for_has_its_way_while_a_firing_runs_and_is_told_
     let asked = ask(&rig, &rig.runs, 0, "12:00:10").await.unwrap();
     assert_eq!(asked.plan.total(), 1);
     let firing: RunId = "a-20261122T120000Z".parse().unwrap();
-    assert_eq!(fire::beside(&rig.runs, &asked.run).await.unwrap(), [firing.clone()]);
+    assert_eq!(fire::beside(&rig.runs, &asked.run).await.unwrap(), std::slice::from_ref(&firing));
     end(&rig, &firing, RunState::Succeeded, "12:00:20").await;
     assert_eq!(fire::beside(&rig.runs, &asked.run).await.unwrap(), []);
 }

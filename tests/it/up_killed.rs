@@ -155,7 +155,9 @@ async fn two_schedulers_of_one_store_share_its_firings_and_lose_nothing() {
     eprintln!("{} runs: {told:?}", views.len());
     assert_true(&world, &views);
     // Nobody has died, so nothing is in doubt.
-    assert_eq!(told["lost"], 0, "{told:?}");
+    let tasks = views.values().flat_map(|view| view.tasks.iter().map(|task| (&view.record.run, &task.record)));
+    let lost: Vec<_> = tasks.filter(|(_, record)| record.state == TaskState::Lost).collect();
+    assert!(lost.is_empty(), "{lost:?}\n{:#?}\n{:#?}", pair[0].out(), pair[1].out());
     let twice = pair.iter().flat_map(Scheduler::out).filter(|line| line.contains("  fired "));
     let runs: Vec<String> = twice.map(|line| run_of(&line)).collect();
     assert_eq!(runs.iter().collect::<BTreeSet<_>>().len(), runs.len(), "two say that they have fired it: {runs:?}");
@@ -176,7 +178,7 @@ async fn two_schedulers_killed_in_turn_every_firing_is_one_run_and_nothing_start
         firings[turn] += fired(&pair[turn]);
         pair[turn] = start(&world, clock);
         kills += 1;
-        assert!(begun.elapsed() < Duration::from_secs(120), "one of them never fires: {firings:?}");
+        assert!(begun.elapsed() < Duration::from_mins(2), "one of them never fires: {firings:?}");
     }
     let views = settle(&world, &mut pair).await;
     let told = tally(&views);

@@ -181,6 +181,7 @@ impl Scheduler {
             scripts: Arc::clone(&jobs),
             actor: actor(),
             carrier: CarriedBy::Scheduler,
+            driven: self.at.keys().cloned().collect(),
         };
         let inventory = ProjectInventory::new(Arc::clone(self.book.workspace()), self.inventory.clone());
         (Ticker { firer, inventory, clock: Clock::System }, jobs)
