@@ -389,9 +389,9 @@ async fn run_that_this_process_drives_is_not_taken_for_dead_when_the_clock_is_se
     rig.tick("13:00:00").await;
     let asked = "a-20261122T120000Z running: cancel asked by run a-20261122T130000Z";
     assert_eq!(rig.told().await, [asked, "a-20261122T130000Z planning"]);
-    // Once it does no more, because a part of it has failed, the run is.
+    // Once it does no more, because a part of it has failed, the run is dead.
     rig.driven.clear();
-    rig.tick("13:00:30").await;
+    rig.tick("14:00:00").await;
     let verdict = rig.runs.verdict(&run).await.unwrap().unwrap();
     assert_eq!((verdict.state, verdict.counts), (RunState::Failed, [TaskState::Lost].into_iter().collect()));
 }
