@@ -21,7 +21,8 @@ async fn topics(url: &str) -> SnsTopics {
 /// Asks the queues of `emulator` something, without an SDK of theirs.
 fn ask_queues(emulator: &Emulator, path: &str, question: &str) -> String {
     let url = format!("{}{path}", emulator.url());
-    let request = ureq::post(url).header("Authorization", "Credential=AKIATEST/20261123/eu-central-1/sqs/aws4_request");
+    let scope = "AWS4-HMAC-SHA256 Credential=AKIATEST/20261123/eu-central-1/sqs/aws4_request";
+    let request = ureq::post(url).header("Authorization", format!("{scope}, SignedHeaders=host, Signature=0"));
     let request = request.header("Content-Type", "application/x-www-form-urlencoded");
     request.send(format!("{question}&Version=2012-11-05")).unwrap().body_mut().read_to_string().unwrap()
 }
@@ -38,7 +39,7 @@ async fn message_reaches_who_has_subscribed_in_the_region_of_the_topic() {
     let topics = topics(&emulator.url()).await;
     topics.publish(&Topic::try_from(arn).unwrap(), "[sshjob] so", "a\nb <&> \u{e4}\n").await.unwrap();
     let arrived = ask_queues(&emulator, "/123456789012/people", "Action=ReceiveMessage");
-    let arrived = arrived.replace("&quot;", "\"").replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">");
+    let arrived = arrived.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
     let arrived = arrived.split_once("<Body>").unwrap().1.split_once("</Body>").unwrap().0;
     let arrived: serde_json::Value = serde_json::from_str(arrived).unwrap();
     assert_eq!((arrived["Subject"].as_str(), arrived["Message"].as_str()), (Some("[sshjob] so"), Some("a\nb <&> ä\n")));
