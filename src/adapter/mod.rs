@@ -1,6 +1,5 @@
-//! The outside: one module per thing; adapters never import each other.
+//! The outside: one module per thing; but for the one that chooses a store, none imports another.
 
-#[cfg(any(feature = "s3", feature = "ec2", feature = "lambda"))]
 #[cfg(feature = "sdk")]
 pub mod aws;
 pub mod dir;
@@ -10,9 +9,4 @@ pub mod local;
 pub mod notify;
 pub mod process;
 pub mod ssh;
-
-/// The SNS topics that this build can reach.
-#[cfg(not(feature = "sns"))]
-pub use self::notify::NoTopics as Reachable;
-#[cfg(feature = "sns")]
-pub use aws::sns::SnsTopics as Reachable;
+pub mod store;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::aws::Aws;
 use super::exit::Fail;
 use super::known_hosts;
-use crate::adapter::Reachable;
-use crate::adapter::dir::Dir;
+use super::project::Workspace;
 use crate::adapter::notify::{Network, Roots};
 use crate::adapter::ssh::{Connector, Keyring};
+use crate::adapter::store::AnyStore;
 use crate::domain::job::{Job, SecretRef};
 use crate::engine::access::Access;
 use crate::engine::clock::Clock;
@@ -31,7 +32,7 @@ pub fn variable(name: &str) -> Option<String> {
 ///
 /// # Errors
 /// Where `known_hosts` or an authority is needed and cannot be had.
-pub fn access(job: &Job, keyring: Keyring, project: &Path, runs: &Runs<Dir>) -> Result<Access<Dir>, Fail> {
+pub fn access(job: &Job, keyring: Keyring, project: &Path, runs: &Runs<AnyStore>) -> Result<Access<AnyStore>, Fail> {
     let trust = known_hosts::trust(job, project, runs)?;
     Ok(Access { connector: Connector::default(), keyring, trust, clock: Clock::System })
 }
@@ -68,11 +69,11 @@ pub fn resolve_secret(reference: &SecretRef, project: &Path) -> Result<Zeroizing
 
 /// Tells people over the network, with addresses and passwords found as the secrets of jobs are.
 pub fn notifier(
-    project: &Path,
-) -> Network<impl Fn(&SecretRef) -> Result<Zeroizing<String>, String> + use<>, Reachable> {
-    let project = project.to_owned();
+    workspace: &Workspace,
+) -> Network<impl Fn(&SecretRef) -> Result<Zeroizing<String>, String> + use<>, Aws> {
+    let project = workspace.root.clone();
     let resolve = move |secret: &SecretRef| resolve_secret(secret, &project);
-    Network::new(resolve, Roots::default()).publishing(Reachable::default()).through_proxy()
+    Network::new(resolve, Roots::default()).publishing(workspace.aws.clone()).through_proxy()
 }
 
 /// Reads a secret's file; one line end at its end belongs to the file, not to the secret.
@@ -98,11 +99,11 @@ pub fn not_yet(what: &str) -> Fail {
 /// # Errors
 /// Naming what it needs.
 pub fn refuse_what_is_not_built(job: &Job) -> Result<(), Fail> {
-    if cfg!(feature = "sns") || job.notify.as_deref().is_none_or(|notify| notify.sns.is_none()) {
+    if cfg!(feature = "aws") || job.notify.as_deref().is_none_or(|notify| notify.sns.is_none()) {
         return Ok(());
     }
     let why = format!("job `{}`: `notify.sns`: this sshjob was built without AWS, and reaches no SNS topic", job.name);
-    Err(Fail::usage(why).hint("build it with `--features sns`, or tell people by `webhook`, `slack` or `email`"))
+    Err(Fail::usage(why).hint("build it with its default features, or tell people by `webhook`, `slack` or `email`"))
 }
 
 /// Who asks, as `user@machine`.

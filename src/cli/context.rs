@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::aws::Aws;
+
 /// When to use colour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Color {
@@ -38,6 +40,12 @@ pub struct Global {
     /// Where runs live: a directory, or s3://bucket/prefix [default: $XDG_STATE_HOME/sshjob]
     #[arg(long, global = true, value_name = "STORE", env = "SSHJOB_STORE")]
     pub store: Option<String>,
+    /// AWS profile: who we are there, and in which region
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// AWS regions to look for hosts in [default: the SDK's]; where the SDK has none, the first is where the store is, too
+    #[arg(long, global = true, value_name = "REGION[,REGION]", value_delimiter = ',')]
+    pub region: Vec<String>,
     /// The form of results
     #[arg(short, long, global = true, value_enum, default_value_t, env = "SSHJOB_OUTPUT")]
     pub output: Format,
@@ -53,4 +61,7 @@ pub struct Global {
     /// Whether the store goes with this command: then there is nothing to come back to, and no hint says so.
     #[arg(skip)]
     pub fleeting: bool,
+    /// AWS, as the two flags say.
+    #[arg(skip)]
+    pub aws: Aws,
 }

@@ -14,9 +14,9 @@ use super::keys;
 use super::launch::notice;
 use super::output::lines::clean;
 use super::project::Workspace;
-use crate::adapter::dir::Dir;
+use crate::adapter::store::AnyStore;
 use crate::domain::id::RunId;
-use crate::domain::run::{RunRecord, Target};
+use crate::domain::run::{Carrier, RunRecord, Target};
 use crate::engine::clock::Clock;
 use crate::engine::collect::{Collector, Round};
 use crate::engine::history;
@@ -28,7 +28,7 @@ const CATCH_UP_WITHIN: Duration = Duration::from_mins(1);
 
 /// Looks after a detached run.
 pub struct Care {
-    collector: Collector<Dir>,
+    collector: Collector<AnyStore>,
     run: RunRecord,
     /// What was said of hosts: once is enough.
     told: Mutex<HashSet<String>>,
@@ -39,16 +39,18 @@ impl Care {
     ///
     /// # Errors
     /// Where they could not be logged in to.
-    pub async fn of(runs: &Runs<Dir>, run: &RunId, global: &Global) -> Result<Option<Self>, Fail> {
+    pub async fn of(runs: &Runs<AnyStore>, run: &RunId, global: &Global) -> Result<Option<Self>, Fail> {
         let Some(view) = history::load(runs, run).await? else { return Ok(None) };
-        if view.verdict.is_some() || !view.record.job.mode.is_detached() {
+        let is_ours = view.record.carrier != Carrier::Functions;
+        // Workers ask the hosts of theirs: where those are, and with which keys, we need not know.
+        if view.verdict.is_some() || !view.record.job.mode.is_detached() || !is_ours {
             return Ok(None);
         }
         let workspace = Workspace::open(global)?;
         let job = &view.record.job;
         let open = view.tasks.iter().filter(|task| !task.record.state.is_final());
         let targets: Vec<_> = open.map(|task| task.target.clone()).collect();
-        let keyring = keys::load_keys(job, &targets, &workspace.root).await?;
+        let keyring = keys::load_keys(job, &targets, &workspace).await?;
         let access = access::access(job, keyring, &workspace.root, runs)?;
         let collector = Collector { runs: runs.clone(), access, clock: Clock::System };
         Ok(Some(Self { collector, run: view.record, told: Mutex::default() }))

@@ -11,7 +11,7 @@ use super::output::console::Console;
 use super::output::lines::clean;
 use super::output::table::{Cell, table};
 use super::output::words::{Style, number};
-use crate::adapter::dir::Dir;
+use crate::adapter::store::AnyStore;
 use crate::domain::document::Schema;
 use crate::domain::instance::AddressKind;
 use crate::domain::job::{Hop, Job};
@@ -70,7 +70,7 @@ pub async fn show(
     origin: &str,
     targets: &[Target],
     project: &Path,
-    runs: &Runs<Dir>,
+    runs: &Runs<AnyStore>,
     global: &Global,
 ) -> Result<Exit, Fail> {
     let (planned, batches) = plan(job, targets, Carrier::Caller);
@@ -166,7 +166,7 @@ fn why(job: &Job, target: &Target) -> &'static str {
     }
 }
 
-async fn trust(trust: &Trust<Dir>, target: &Target) -> Result<&'static str, Fail> {
+async fn trust(trust: &Trust<AnyStore>, target: &Target) -> Result<&'static str, Fail> {
     Ok(match trust.basis(target).await? {
         Basis::Anything => "off: any key",
         Basis::Pinned => "pinned",

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::access::{not_yet, variable};
+use super::access::variable;
+use super::aws::Aws;
 use super::exit::{Exit, Fail};
 use super::launch::notice;
 use super::output::lines::clean;
 use super::passphrase;
+use super::project::Workspace;
 use crate::adapter::ssh::agent::{Agent, Held};
 use crate::adapter::ssh::certificate::Certificate;
 use crate::adapter::ssh::key::{self, KeyError, PrivateKey, PublicKey};
@@ -32,16 +34,16 @@ const TRIES: u32 = 3;
 ///
 /// # Errors
 /// Where a key cannot be had: nothing has been started then.
-pub async fn load_keys(job: &Job, targets: &[Target], project: &Path) -> Result<Keyring, Fail> {
-    load(job, targets, Finder::new(project, Locked::Ask)).await
+pub async fn load_keys(job: &Job, targets: &[Target], workspace: &Workspace) -> Result<Keyring, Fail> {
+    load(job, targets, Finder::new(workspace, Locked::Ask)).await
 }
 
 /// The same, where nobody is there to be asked for a passphrase.
 ///
 /// # Errors
 /// As [`load_keys`]; also where a key needs a passphrase that nobody has said.
-pub async fn load_keys_unattended(job: &Job, targets: &[Target], project: &Path) -> Result<Keyring, Fail> {
-    load(job, targets, Finder::new(project, Locked::Refuse)).await
+pub async fn load_keys_unattended(job: &Job, targets: &[Target], workspace: &Workspace) -> Result<Keyring, Fail> {
+    load(job, targets, Finder::new(workspace, Locked::Refuse)).await
 }
 
 async fn load(job: &Job, targets: &[Target], mut finder: Finder<'_>) -> Result<Keyring, Fail> {
@@ -88,6 +90,7 @@ impl From<Found> for Identities {
 /// Finds keys, each once: a passphrase is asked for once, whatever hosts it is for.
 struct Finder<'a> {
     project: &'a Path,
+    aws: &'a Aws,
     locked: Locked,
     home: Option<PathBuf>,
     found: HashMap<PathBuf, Found>,
@@ -95,9 +98,9 @@ struct Finder<'a> {
 }
 
 impl<'a> Finder<'a> {
-    fn new(project: &'a Path, locked: Locked) -> Self {
+    fn new(workspace: &'a Workspace, locked: Locked) -> Self {
         let home = variable("HOME").map(PathBuf::from);
-        Self { project, locked, home, found: HashMap::new(), holding: None }
+        Self { project: &workspace.root, aws: &workspace.aws, locked, home, found: HashMap::new(), holding: None }
     }
 
     /// The identities at `keys`, those in files first: they are named, what the agent holds besides is not.
@@ -109,7 +112,7 @@ impl<'a> Finder<'a> {
         for location in keys {
             match location {
                 Location::File(path) => found.add(self.named(&self.path(path)).await?),
-                Location::S3 { .. } => return Err(not_yet(&format!("the key `{location}`: keys in S3"))),
+                Location::S3 { bucket, key } => found.add(self.in_bucket(bucket, key).await?),
                 Location::Agent => agent = true,
             }
         }
@@ -179,6 +182,16 @@ impl<'a> Finder<'a> {
         };
         self.found.insert(path.to_owned(), found.clone());
         Ok(found)
+    }
+
+    /// The key that is the object `s3://bucket/key`.
+    async fn in_bucket(&self, bucket: &str, key: &str) -> Result<Found, Fail> {
+        let place = format!("s3://{bucket}/{key}");
+        let bytes = self.aws.read_key(bucket, key).await?;
+        let passphrase = variable("SSHJOB_PASSPHRASE").map(Zeroizing::new);
+        let key = key::parse(&place, &bytes, passphrase.as_ref()).map_err(|error| refuse_key(&error))?;
+        tracing::info!(key = %place, "loaded");
+        Ok(Found { identities: vec![key.into()], unusable: Vec::new() })
     }
 
     /// What the agent holds of the key whose private half cannot be had from the file `path`.

@@ -19,7 +19,7 @@ use super::output::{json, verdict};
 use super::post::Poster;
 use super::project::Workspace;
 use super::{keys, known_hosts};
-use crate::adapter::dir::Dir;
+use crate::adapter::store::AnyStore;
 use crate::domain::document::EventDocument;
 use crate::domain::id::RunId;
 use crate::domain::job::{HostKeyPolicy, Job, Overlap};
@@ -68,9 +68,14 @@ pub struct Launch {
 ///
 /// # Errors
 /// What kept it from being started, or from being carried to its verdict.
-pub async fn launch(mut launch: Launch, workspace: &Workspace, runs: Runs<Dir>, global: &Global) -> Result<Exit, Fail> {
+pub async fn launch(
+    mut launch: Launch,
+    workspace: &Workspace,
+    runs: Runs<AnyStore>,
+    global: &Global,
+) -> Result<Exit, Fail> {
     let width = launch.targets.iter().map(|target| target.instance.as_str().chars().count()).max().unwrap_or_default();
-    let keyring = keys::load_keys(&launch.job, &launch.targets, &workspace.root).await?;
+    let keyring = keys::load_keys(&launch.job, &launch.targets, workspace).await?;
     let secrets = access::resolve_secrets(&launch.job, &workspace.root)?;
     known_hosts::freeze_authorities(&mut launch.job, &workspace.root)?;
     let access = access::access(&launch.job, keyring, &workspace.root, &runs)?;
@@ -118,7 +123,7 @@ pub async fn launch(mut launch: Launch, workspace: &Workspace, runs: Runs<Dir>, 
     if started.run.job.notify.is_some() {
         enqueue(&runs, &started.run, Notice::started(&started.run), Clock::System.now()).await?;
         let (troubles, heard) = mpsc::channel(TROUBLES);
-        posting = Some((Poster::start(runs.clone(), workspace.root.clone(), troubles), heard));
+        posting = Some((Poster::start(runs.clone(), workspace.clone(), troubles), heard));
     }
     let driven = drive(&worker, &started).await;
     interrupts.abort();
@@ -156,7 +161,13 @@ pub async fn launch(mut launch: Launch, workspace: &Workspace, runs: Runs<Dir>, 
 }
 
 /// Waits for detached scripts to end, then shows how the run stands; `exit` is what it comes to if they run on.
-async fn wait_for(runs: &Runs<Dir>, run: &RunId, wait: Duration, exit: Exit, global: &Global) -> Result<Exit, Fail> {
+async fn wait_for(
+    runs: &Runs<AnyStore>,
+    run: &RunId,
+    wait: Duration,
+    exit: Exit,
+    global: &Global,
+) -> Result<Exit, Fail> {
     if let Some(care) = Care::of(runs, run, global).await? {
         care.watch(Some(Instant::now() + wait)).await?;
     }
@@ -217,7 +228,7 @@ pub fn warn_of_unchecked_keys(job: &Job) {
 }
 
 /// Says which other run of the job is not over: whoever asks for one does not wait for it, and may not know of it.
-async fn tell_of_others(runs: &Runs<Dir>, run: &RunRecord) -> Result<(), Fail> {
+async fn tell_of_others(runs: &Runs<AnyStore>, run: &RunRecord) -> Result<(), Fail> {
     if run.job.schedule.overlap == Overlap::Allow {
         return Ok(());
     }

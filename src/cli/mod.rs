@@ -4,6 +4,7 @@
 //! machines read; nothing else writes to standard output.
 
 pub mod access;
+pub mod aws;
 pub mod command;
 pub mod context;
 pub mod detached;
@@ -14,6 +15,7 @@ pub mod keys;
 pub mod known_hosts;
 pub mod launch;
 pub mod output;
+pub mod pair;
 pub mod passphrase;
 pub mod post;
 pub mod project;
@@ -43,7 +45,8 @@ pub struct Cli {
 
 /// Reads the command line, does what it says, and returns the process's exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    cli.global.aws = aws::Aws::new(cli.global.profile.as_deref(), &cli.global.region);
     trace(&cli.global);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -1,7 +1,6 @@
 //! Telling people of runs: what is due in the outbox is sent, and whoever cannot be told is told again later.
 
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +11,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::access::notifier;
-use crate::adapter::dir::Dir;
+use super::project::Workspace;
+use crate::adapter::store::AnyStore;
 use crate::engine::clock::Clock;
 use crate::engine::notify::{self, deliver};
 use crate::engine::records::Runs;
@@ -37,9 +37,9 @@ pub struct Poster {
 
 impl Poster {
     /// Begins to tell people of `runs`; `troubles` hears what cannot be sent.
-    pub fn start(runs: Runs<Dir>, project: PathBuf, troubles: mpsc::Sender<Trouble>) -> Self {
+    pub fn start(runs: Runs<AnyStore>, workspace: Workspace, troubles: mpsc::Sender<Trouble>) -> Self {
         let (news, is_going) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
-        let task = tokio::spawn(keep_posting(runs, project, Arc::clone(&news), Arc::clone(&is_going), troubles));
+        let task = tokio::spawn(keep_posting(runs, workspace, Arc::clone(&news), Arc::clone(&is_going), troubles));
         Self { news, is_going, task }
     }
 
@@ -58,15 +58,15 @@ impl Poster {
 }
 
 async fn keep_posting(
-    runs: Runs<Dir>,
-    project: PathBuf,
+    runs: Runs<AnyStore>,
+    workspace: Workspace,
     news: Arc<Notify>,
     is_going: Arc<AtomicBool>,
     troubles: mpsc::Sender<Trouble>,
 ) {
     loop {
         let is_last = is_going.load(Ordering::Acquire);
-        let posted = AssertUnwindSafe(post(&runs, &project)).catch_unwind().await;
+        let posted = AssertUnwindSafe(post(&runs, &workspace)).catch_unwind().await;
         // A fault of ours over one look ends no other.
         let fault = |_| vec![("notifications".to_owned(), "a fault of sshjob itself; please report it".to_owned())];
         for trouble in posted.unwrap_or_else(fault) {
@@ -82,8 +82,8 @@ async fn keep_posting(
 }
 
 /// Sends what is due, and returns what could not be sent.
-async fn post(runs: &Runs<Dir>, project: &Path) -> Vec<Trouble> {
-    let (notifier, began) = (notifier(project), Instant::now());
+async fn post(runs: &Runs<AnyStore>, workspace: &Workspace) -> Vec<Trouble> {
+    let (notifier, began) = (notifier(workspace), Instant::now());
     let (mut troubles, mut unlisted) = (Vec::<notify::Trouble>::new(), None);
     for _ in 0..ROUNDS {
         let now = Clock::System.now();

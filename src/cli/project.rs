@@ -5,13 +5,14 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use super::aws::Aws;
 use super::context::Global;
 use super::exit::{Exit, Fail};
 use crate::domain::diagnostic::{Diagnostic, Faults, listed, nearest, quoted, render};
 use crate::domain::id::JobName;
 use crate::domain::job::file::JobFile;
 use crate::domain::job::resolve::{Layers, Overrides};
-use crate::domain::job::settings::Settings;
+use crate::domain::job::settings::{Settings, Sourced};
 use crate::domain::job::{Job, Source};
 use crate::domain::project::Project;
 use crate::domain::script::MAX_SCRIPT_BYTES;
@@ -33,8 +34,10 @@ pub struct Workspace {
     pub root: PathBuf,
     /// What the project file says.
     pub project: Project,
-    /// What the environment says.
+    /// What the environment says, and the flags that every command has.
     pub environment: Settings,
+    /// AWS.
+    pub aws: Aws,
 }
 
 impl Workspace {
@@ -69,7 +72,9 @@ impl Workspace {
             wrong.extend(found);
             Settings::default()
         });
-        Ok((Self { root, project, environment }, wrong))
+        let regions = (!global.region.is_empty()).then(|| Sourced::flag("--region", global.region.clone()));
+        let environment = Settings { regions, ..Settings::default() }.over(environment);
+        Ok((Self { root, project, environment, aws: global.aws.clone() }, wrong))
     }
 
     /// What the layers below a job's own file and above it say.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::access::not_yet;
 use super::exit::{Exit, Fail};
 use super::launch::notice;
 use super::project::{Workspace, shown};
@@ -51,12 +50,6 @@ pub struct Select {
     /// Which address to connect to [default: private, else public]
     #[arg(long, value_name = "private|public|ipv6|dns", value_parser = address_kind)]
     pub address: Option<AddressKind>,
-    /// AWS regions to look in [default: the SDK's]
-    #[arg(long, value_name = "REGION[,REGION]", value_delimiter = ',')]
-    pub region: Vec<String>,
-    /// AWS profile to look with
-    #[arg(long, value_name = "NAME")]
-    pub profile: Option<String>,
     /// Count it as success when nothing matches
     #[arg(long)]
     pub allow_empty: bool,
@@ -136,11 +129,7 @@ impl Select {
     }
 
     fn settings(&self) -> Settings {
-        Settings {
-            address: self.address.map(|kind| Sourced::flag("--address", Some(kind))),
-            regions: (!self.region.is_empty()).then(|| Sourced::flag("--region", self.region.clone())),
-            ..Settings::default()
-        }
+        Settings { address: self.address.map(|kind| Sourced::flag("--address", Some(kind))), ..Settings::default() }
     }
 
     /// Where instances are looked up: the flag, `SSHJOB_INVENTORY`, what the project file says, or EC2.
@@ -186,7 +175,20 @@ impl Select {
         let path = match self.source(workspace) {
             InventorySource::File(path) => path,
             InventorySource::Ec2 => {
-                return Err(not_yet("the inventory `ec2`").hint("name an inventory file with `--inventory FILE`"));
+                // Whom else the flags leave out is found out here, by the place where each host is reached.
+                let everybody = Selector { exclude: Vec::new(), limit: None, ..selector.clone() };
+                let all = workspace.aws.instances(&Targets { selector: everybody, ..targets.clone() }).await?;
+                let chosen = self.choose(selector, all, settled)?;
+                return self.unless_empty(chosen, || {
+                    let place = match &*targets.regions {
+                        [] => "the running instances of EC2".to_owned(),
+                        regions => format!("the running instances of EC2 in {}", regions.join(", ")),
+                    };
+                    nothing_matched(selector, &place).hint(
+                        "`--region` and `--profile` say where and as whom to look; only instances in the state `running` \
+                         count",
+                    )
+                });
             }
         };
         let file = HostsFile::new(&path, shown_path(&path));

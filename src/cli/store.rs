@@ -2,45 +2,66 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use crate::adapter::dir::Dir;
+use crate::adapter::store::AnyStore;
 use crate::domain::id::RunId;
 use crate::engine::history::{Unresolved, resolve};
 use crate::engine::records::Runs;
 use crate::port::Store;
 
 use super::context::Global;
-use super::exit::{Exit, Fail};
+use super::exit::Fail;
 use super::project::Workspace;
 
 /// Opens the store that the flag or `SSHJOB_STORE` names, else the project file of `workspace`, else the user's own.
 ///
 /// # Errors
 /// Where it cannot be opened, or needs AWS.
-pub fn open(global: &Global, workspace: Option<&Workspace>) -> Result<Runs<Dir>, Fail> {
-    let root = place(global, workspace)?;
-    tracing::info!(store = %root.display(), "opened");
-    Ok(Runs::new(Dir::open(root)?))
+pub async fn open(global: &Global, workspace: Option<&Workspace>) -> Result<Runs<AnyStore>, Fail> {
+    let place = place(global, workspace)?;
+    tracing::info!(store = ?place, "opened");
+    Ok(Runs::new(match place {
+        Place::Dir(root) => AnyStore::Dir(Dir::open(root)?),
+        Place::Bucket(place) => global.aws.store(&place).await?,
+    }))
+}
+
+/// Where a store is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Place {
+    /// In this directory.
+    Dir(PathBuf),
+    /// In S3, as `s3://bucket/prefix`.
+    Bucket(String),
 }
 
 /// Where the store is that [`open`] opens.
 ///
 /// # Errors
-/// Where there is no place for it, or it needs AWS.
-pub fn place(global: &Global, workspace: Option<&Workspace>) -> Result<PathBuf, Fail> {
+/// Where there is no place for it.
+pub fn place(global: &Global, workspace: Option<&Workspace>) -> Result<Place, Fail> {
     let project = workspace.and_then(|workspace| Some((workspace.root.as_path(), workspace.project.store.as_ref()?)));
     let project = project.map(|(root, store)| (root, store.value.as_str()));
     let home = |name| variable(name).map(PathBuf::from);
     locate(global.store.as_deref(), project, home("XDG_STATE_HOME"), home("HOME"))
 }
 
+/// Whether a flag, the environment or the project file says where the store is.
+pub fn is_named(global: &Global, workspace: &Workspace) -> bool {
+    global.store.is_some() || workspace.project.store.is_some()
+}
+
 /// Opens the store of a command that needs nothing else of the project.
 ///
 /// # Errors
 /// As [`open`]; also what is wrong with the project file, where no flag makes it irrelevant.
-pub fn open_here(global: &Global) -> Result<Runs<Dir>, Fail> {
+pub async fn open_here(global: &Global) -> Result<Runs<AnyStore>, Fail> {
     match global.store {
-        Some(_) => open(global, None),
-        None => open(global, Some(&Workspace::open(global)?)),
+        Some(_) => open(global, None).await,
+        None => open(global, Some(&Workspace::open(global)?)).await,
     }
 }
 
@@ -50,17 +71,16 @@ fn locate(
     project: Option<(&Path, &str)>,
     state: Option<PathBuf>,
     home: Option<PathBuf>,
-) -> Result<PathBuf, Fail> {
+) -> Result<Place, Fail> {
     let named = flag.map(|store| (Path::new(""), store)).or(project);
     if let Some((base, store)) = named {
         if store.starts_with("s3://") {
-            let why = format!("the store `{store}` needs a build with AWS; this one has none yet");
-            return Err(Fail::new(Exit::Unavailable, why).hint("name a directory with `--store`"));
+            return Ok(Place::Bucket(store.to_owned()));
         }
         if store.is_empty() {
             return Err(Fail::usage("the store has an empty name; a directory or `s3://bucket/prefix` is allowed"));
         }
-        return Ok(base.join(store));
+        return Ok(Place::Dir(base.join(store)));
     }
     // XDG Base Directory Specification: a path that is not absolute is to be ignored.
     let state = state.filter(|path| path.is_absolute());
@@ -69,7 +89,7 @@ fn locate(
         Fail::usage("no place for the store: neither XDG_STATE_HOME nor HOME is an absolute path")
             .hint("name a directory with `--store`")
     })?;
-    Ok(state.join("sshjob"))
+    Ok(Place::Dir(state.join("sshjob")))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the command line is who reads the environment")]
@@ -112,7 +132,11 @@ mod tests {
         home: Option<&str>,
     ) -> Result<String, Fail> {
         let project = project.map(|store| (Path::new("/project"), store));
-        locate(flag, project, state.map(Into::into), home.map(Into::into)).map(|path| path.display().to_string())
+        let place = locate(flag, project, state.map(Into::into), home.map(Into::into))?;
+        Ok(match place {
+            Place::Dir(path) => path.display().to_string(),
+            Place::Bucket(place) => place,
+        })
     }
 
     #[test]
@@ -127,15 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn store_that_needs_aws_is_unavailable() {
-        let fail = located(Some("s3://bucket/prefix"), None, None, None).unwrap_err();
-        assert_eq!(fail.exit, Exit::Unavailable);
-        assert_eq!(fail.message, "the store `s3://bucket/prefix` needs a build with AWS; this one has none yet");
+    fn bucket_is_below_no_folder() {
+        assert_eq!(located(None, Some("s3://bucket/prefix"), None, None).unwrap(), "s3://bucket/prefix");
     }
 
     #[test]
     fn store_without_a_place_is_a_usage_error() {
-        assert_eq!(located(None, None, None, None).unwrap_err().exit, Exit::Usage);
-        assert_eq!(located(Some(""), None, Some("/state"), None).unwrap_err().exit, Exit::Usage);
+        assert_eq!(located(None, None, None, None).unwrap_err().exit, crate::cli::exit::Exit::Usage);
+        assert_eq!(located(Some(""), None, Some("/state"), None).unwrap_err().exit, crate::cli::exit::Exit::Usage);
     }
 }

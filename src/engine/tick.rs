@@ -43,6 +43,9 @@ const SELECT_WITHIN: Duration = Duration::from_mins(1);
 /// A mark without a claim that is older than this was left by a firing that nobody came back to.
 const ORPHAN: SignedDuration = SignedDuration::from_hours(24);
 
+/// Why a run is skipped that selects nobody.
+pub const NOTHING_MATCHES: &str = "no running instance matches";
+
 /// Makes ticks.
 #[derive(Debug, Clone)]
 pub struct Ticker<S, I, C> {
@@ -314,7 +317,7 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         let is_meant = |instance: &&Instance| record.instance.as_ref().is_none_or(|only| instance.id == *only);
         let targets: Vec<Target> = instances.iter().filter(is_meant).map(|instance| target(job, instance)).collect();
         if targets.is_empty() {
-            return Ok(Ok(seal_as(RunState::Skipped, "no running instance matches".to_owned()).await?));
+            return Ok(Ok(seal_as(RunState::Skipped, NOTHING_MATCHES.to_owned()).await?));
         }
         let planned = write_plan(runs, record, targets).await?;
         if planned.is_ours {

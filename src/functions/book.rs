@@ -118,37 +118,20 @@ impl<S: Store> Book<S> {
         }
     }
 
-    /// What the project file says, as the lowest layer but one: where nobody says how many tasks may run at a time it is
-    /// all of them, for every worker brings its own machine.
+    /// What the project file says, as the lowest layer but one.
     async fn project(&self) -> Result<Settings, Refusal> {
-        let all = Settings { max_concurrency: Some(Sourced::by_default(Amount::Percent(100))), ..Settings::default() };
         let key = layout::project();
-        let Some(object) = self.runs.store().get(&key).await? else { return Ok(all) };
+        let Some(object) = self.runs.store().get(&key).await? else { return Ok(lowest()) };
         let read = text(&object.bytes, &key).and_then(|text| Project::parse(&text, key.as_str()));
         let project = read.map_err(|wrong| Refusal::new(Kind::InvalidJob, render(wrong)))?;
-        Ok(project.settings.over(all))
+        Ok(project.settings.over(lowest()))
     }
 
     async fn read_job(&self, key: &Key, project: Settings, request: Overrides) -> Result<Job, Refusal> {
-        let invalid = |wrong: Vec<Diagnostic>| Refusal::new(Kind::InvalidJob, render(wrong));
         let object = self.runs.store().get(key).await?;
         let object = object.ok_or_else(|| Refusal::new(Kind::InvalidJob, format!("error: `{key}` is gone")))?;
-        let text = text(&object.bytes, key).map_err(invalid)?;
-        let file = JobFile::parse(&text, key.as_str(), stem(key)).map_err(invalid)?;
         let layers = Layers { request, environment: Settings::default(), project };
-        file.check_worker(&layers.settle(&file.settings)).map_err(|wrong| invalid(vec![wrong]))?;
-        let job = layers.resolve(file).map_err(invalid)?;
-        let is_file = |authority: &&Authority| matches!(authority, Authority::File(_));
-        if let Some(Authority::File(path)) = job.login.host_ca.iter().find(is_file) {
-            let message = format!(
-                "error: `{key}`: job `{}`: `host_ca` names the file `{}`, and a function has no files\n\
-                 hint: write the public key itself, as `ssh-ed25519 AAAA…`",
-                job.name,
-                path.display()
-            );
-            return Err(Refusal::new(Kind::InvalidJob, message));
-        }
-        Ok(job)
+        read_job(key, &object.bytes, layers).map_err(|wrong| Refusal::new(Kind::InvalidJob, render(wrong)))
     }
 
     /// The script of `job`, checked.
@@ -197,6 +180,30 @@ impl Read {
         }
         scheduled
     }
+}
+
+/// Where nobody says how many tasks may run at a time it is all of them: every worker brings its own machine.
+pub fn lowest() -> Settings {
+    Settings { max_concurrency: Some(Sourced::by_default(Amount::Percent(100))), ..Settings::default() }
+}
+
+/// Reads the job file `bytes`, which is at `key`, as functions do.
+///
+/// # Errors
+/// Everything that is wrong with it; also what would need files that functions do not have.
+pub fn read_job(key: &Key, bytes: &[u8], layers: Layers) -> Result<Job, Vec<Diagnostic>> {
+    let text = text(bytes, key)?;
+    let file = JobFile::parse(&text, key.as_str(), stem(key))?;
+    file.check_worker(&layers.settle(&file.settings)).map_err(|wrong| vec![wrong])?;
+    let job = layers.resolve(file)?;
+    let is_file = |authority: &&Authority| matches!(authority, Authority::File(_));
+    if let Some(Authority::File(path)) = job.login.host_ca.iter().find(is_file) {
+        let message =
+            format!("job `{}`: `host_ca` names the file `{}`, and a function has no files", job.name, path.display());
+        let hint = "write the public key itself, as `ssh-ed25519 AAAA…`";
+        return Err(vec![Diagnostic::of_file(key.as_str(), message).hint(hint)]);
+    }
+    Ok(job)
 }
 
 /// Where the script at `path` of the project is in the store.

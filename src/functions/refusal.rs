@@ -45,6 +45,12 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether trying again later may help, and nobody has to mend anything here.
+    pub fn is_unavailable(kind: &str) -> bool {
+        let all = [Self::StoreUnavailable, Self::KeysUnavailable, Self::InventoryUnavailable, Self::WorkersUnavailable];
+        all.iter().any(|one| one.as_str() == kind)
+    }
+
     /// The kind as the answer of a function names it.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -132,8 +132,20 @@ fn inventory_that_cannot_answer_says_why() {
     let project = Project::new();
     project.write("bad.yaml", "instances:\n  - { id: web-1, adress: 10.0.0.1 }\n");
     let all: Vec<String> =
-        ["ec2", "none.yaml", "bad.yaml"].map(|name| project.say(&["-t", "Role=web", "--inventory", name])).into();
+        ["none.yaml", "bad.yaml"].map(|name| project.say(&["-t", "Role=web", "--inventory", name])).into();
     insta::assert_snapshot!(all.join("\n"));
+}
+
+#[cfg(not(feature = "aws"))]
+#[test]
+fn what_needs_aws_says_so_where_the_program_has_none() {
+    let project = Project::new();
+    let needs = "needs AWS, and this program was built without it\nhint: ";
+    let ec2 = project.say(&["-t", "Role=web", "--inventory", "ec2"]);
+    assert!(ec2.contains(&format!("error: the inventory `ec2` {needs}")), "{ec2}");
+    let mut runs = Command::new(env!("CARGO_BIN_EXE_sshjob"));
+    let bucket = told(runs.args(["runs", "--store", "s3://bucket/prefix"]).current_dir(project.path()).env_clear());
+    assert!(bucket.contains(&format!("error: the store `s3://bucket/prefix` {needs}")), "{bucket}");
 }
 
 /// The ids that `arguments` match, and standard error, with an ssh configuration that has an alias.

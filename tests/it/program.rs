@@ -138,7 +138,7 @@ fn flag_may_not_say_what_a_file_may_not() {
         (&["-e", "A B=c"], "is not the name of a variable"),
         // Two requests whose name was forgotten would be one run.
         (&["--id", ""], "a value is required"),
-        (&["--wait", "5m"], "--detach"),
+        (&["--wait", "5m"], "add `-d`"),
     ];
     for (flag, why) in cases {
         let output = ends(&world, 2, &[&["run", "-w", "127.0.0.1"], flag, &["--", "true"]].concat());

@@ -87,14 +87,14 @@ fn scheduler_tells_of_every_run_when_the_server_is_back() {
     assert_eq!(heard.len(), failed(&up), "{}", said(&world.sshjob(&["--store", "store", "runs"])));
 }
 
-#[cfg(not(feature = "sns"))]
+#[cfg(not(feature = "aws"))]
 #[test]
 fn job_that_names_a_topic_is_refused_before_anything_runs_where_there_is_no_aws() {
     let world = World::new(1);
     let rule = "notify: { on: failure, sns: \"arn:aws:sns:eu-central-1:123456789012:ops\" }\n";
     write_job(&world, "topical", "touch $WHERE/ran", rule);
     let refusal = "error: job `topical`: `notify.sns`: this sshjob was built without AWS, and reaches no SNS topic\n\
-                   hint: build it with `--features sns`, or tell people by `webhook`, `slack` or `email`\n";
+                   hint: build it with its default features, or tell people by `webhook`, `slack` or `email`\n";
     for words in [&["run", "topical"][..], &["up", "--once"]] {
         let output = world.sshjob(&[&["--store", "store"], words].concat());
         assert_eq!((output.status.code(), output.stderr), (Some(2), refusal.as_bytes().to_vec()), "{words:?}");

@@ -117,7 +117,8 @@ fn process_that_has_left_the_group_and_the_session_lives_on() {
     let Some(crowd) = crowd() else { return };
     let daemon = token();
     let script = format!("(setsid sh -c 'while :; do sleep 1; done' daemon {daemon} >/dev/null 2>&1 &); {FAMILY}");
-    let daemons = || processes_named(&daemon);
+    // Before it has a session of its own, `setsid` is as much of the group as the others.
+    let daemons = || processes_named(&daemon).into_iter().filter(|pid| session(*pid) == Some(*pid)).collect::<Vec<_>>();
     for sudo in AS {
         let (run, word) = start(&crowd, sudo, "1h", &script);
         eventually("the daemons are up", || daemons().len() == SHELLS.len() + 1);
@@ -129,6 +130,13 @@ fn process_that_has_left_the_group_and_the_session_lives_on() {
         }
         eventually("the daemons have ended", || daemons().is_empty());
     }
+}
+
+/// The session that a process is in; none where it has ended.
+fn session(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // After its name, in which there may be anything: the state, the parent, the group, the session.
+    stat.rsplit_once(')')?.1.split(' ').nth(4)?.parse().ok()
 }
 
 /// Nobody can tell how it ended.

@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::Trouble;
 use crate::domain::id::InstanceId;
 use crate::domain::instance::{Addresses, Instance, InstanceState};
-use crate::domain::job::Job;
+use crate::domain::job::{Job, Targets};
 use crate::domain::selector::Selector;
 use crate::port::{Inventory, InventoryError};
 
@@ -48,12 +48,32 @@ impl Ec2Inventory {
         Self { page, ..self }
     }
 
-    async fn find(&self, job: &Job, filters: &[Filter]) -> Result<Vec<Instance>, InventoryError> {
-        let named: BTreeSet<&str> = job.targets.regions.iter().map(String::as_str).collect();
+    /// The running instances that `targets` chooses, sorted by id.
+    ///
+    /// # Errors
+    /// As [`Inventory::select`]; and where nothing narrows the fleet down.
+    pub async fn matching(&self, targets: &Targets) -> Result<Vec<Instance>, InventoryError> {
+        let selector = &targets.selector;
+        if !selector.hosts.is_empty() {
+            return Ok(selector.choose(selector.instances_of_hosts()));
+        }
+        let tags = filters(selector);
+        if tags.is_empty() {
+            return Err(InventoryError::Invalid(
+                "error: no tag filter narrows the fleet down: all of EC2 would be read\n\
+                 hint: add one that says what the tag is, as `Environment: Dev`, or `Environment: \"\"` for \"it is there\""
+                    .to_owned(),
+            ));
+        }
+        self.find(targets, &running(tags)).await
+    }
+
+    async fn find(&self, targets: &Targets, filters: &[Filter]) -> Result<Vec<Instance>, InventoryError> {
+        let named: BTreeSet<&str> = targets.regions.iter().map(String::as_str).collect();
         let regions: Vec<String> = if named.is_empty() {
             let own = self.client.config().region().map(ToString::to_string);
             vec![own.ok_or_else(|| {
-                let hint = "set `AWS_REGION`, or write `regions:` in the job";
+                let hint = "set `AWS_REGION`, or name regions: `regions:` in the job, or `--region`";
                 InventoryError::Invalid(format!("error: it is not known in which AWS region to look\nhint: {hint}"))
             })?]
         } else {
@@ -61,7 +81,7 @@ impl Ec2Inventory {
         };
         let asking = regions.into_iter().map(|region| self.find_in(region, filters));
         let found: Vec<_> = stream::iter(asking).buffer_unordered(REGIONS_AT_A_TIME).try_collect().await?;
-        Ok(job.targets.selector.choose(found.into_iter().flatten().collect()))
+        Ok(targets.selector.choose(found.into_iter().flatten().collect()))
     }
 
     /// Everything in `region` that passes `filters`, of which there is one that narrows it down.
@@ -102,20 +122,13 @@ impl Ec2Inventory {
 
 impl Inventory for Ec2Inventory {
     async fn select(&self, job: &Job) -> Result<Vec<Instance>, InventoryError> {
-        let selector = &job.targets.selector;
-        if !selector.hosts.is_empty() {
-            return Ok(selector.choose(selector.instances_of_hosts()));
-        }
-        let tags = filters(selector);
-        if tags.is_empty() {
-            let hint =
-                "add one that says what the tag is, as `Environment: Dev`, or `Environment: \"\"` for \"it is there\"";
-            return Err(InventoryError::Invalid(format!(
-                "error: job `{}`: no tag filter narrows the fleet down: all of EC2 would be read\nhint: {hint}",
-                job.name
-            )));
-        }
-        self.find(job, &running(tags)).await
+        self.matching(&job.targets).await.map_err(|error| match error {
+            InventoryError::Invalid(why) => {
+                let why = why.trim_start_matches("error: ");
+                InventoryError::Invalid(format!("error: job `{}`: {why}", job.name))
+            }
+            InventoryError::Unavailable { .. } => error,
+        })
     }
 
     async fn select_one(&self, job: &Job, id: &InstanceId) -> Result<Option<Instance>, InventoryError> {
@@ -124,7 +137,7 @@ impl Inventory for Ec2Inventory {
         }
         let mut filters = filters(&job.targets.selector);
         filters.insert(0, filter("instance-id", [id.as_str()]));
-        Ok(self.find(job, &running(filters)).await?.into_iter().next())
+        Ok(self.find(&job.targets, &running(filters)).await?.into_iter().next())
     }
 }
 

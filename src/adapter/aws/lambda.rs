@@ -1,8 +1,10 @@
-//! Sends for worker functions: each order is one event.
+//! Functions of Lambda: each order to a worker is one event; people ask the trigger and wait for what it says.
 
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
+
+use serde_json::Value;
 
 use super::Trouble;
 use crate::domain::order::Order;
@@ -37,4 +39,46 @@ impl Dispatcher for LambdaDispatcher {
             status => Err(refuse(format!("`lambda:InvokeFunction` on `{}`: status {status}, not 202", self.function))),
         }
     }
+}
+
+/// Why a function did not do what it was asked to.
+#[derive(Debug)]
+pub enum Refused {
+    /// It cannot be reached, or ended without an answer.
+    Unavailable(String),
+    /// It says no.
+    Answered {
+        /// What it calls that.
+        kind: String,
+        /// What it says.
+        why: String,
+    },
+}
+
+/// Sends `event` to `function` and waits for its answer.
+///
+/// # Errors
+/// [`Refused`]
+pub async fn ask(client: &Client, function: &str, event: &Value) -> Result<Value, Refused> {
+    let request = client.invoke().function_name(function).invocation_type(InvocationType::RequestResponse);
+    let answer = request
+        .payload(Blob::new(event.to_string()))
+        .send()
+        .await
+        .map_err(|error| Refused::Unavailable(Trouble::new(&error, "lambda:InvokeFunction", function).why))?;
+    let payload = answer.payload().map(AsRef::as_ref).unwrap_or_default();
+    let said: Option<Value> = serde_json::from_slice(payload).ok();
+    if let Some(fault) = answer.function_error() {
+        let text = |name: &str| said.as_ref()?.get(name)?.as_str().map(str::to_owned);
+        let kind = text("errorType").unwrap_or_default();
+        return Err(match text("errorMessage") {
+            // How the runtime names what ended it: a time-out, a lack of memory.
+            Some(why) if kind.starts_with("Runtime.") || kind.starts_with("Sandbox.") || kind.is_empty() => {
+                Refused::Unavailable(format!("`{function}` ended: {why}"))
+            }
+            Some(why) => Refused::Answered { kind, why },
+            None => Refused::Unavailable(format!("`{function}` ended without an answer: {fault}")),
+        });
+    }
+    said.ok_or_else(|| Refused::Unavailable(format!("what `{function}` answers is no JSON")))
 }

@@ -39,6 +39,9 @@ const OPERATION: Duration = Duration::from_secs(30);
 /// How often a request is tried at most; with the pauses between, about as long as an operation may take.
 const TRIES: u32 = 6;
 
+/// What the SDK says before it lists every place where there could have been credentials.
+const NO_CREDENTIALS: &str = "no credentials found in chain";
+
 /// What clients are made with: the usual variables, profiles and roles say where and as whom; nothing waits for ever.
 pub fn configuration() -> ConfigLoader {
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(READ).operation_timeout(OPERATION);
@@ -95,6 +98,11 @@ impl Trouble {
             }
             other => chain(other),
         };
+        if told.contains(NO_CREDENTIALS) {
+            let hint = "`aws configure` sets some up; `AWS_PROFILE` names those of another profile";
+            let why = format!("`{action}` on `{resource}`: no credentials were found\nhint: {hint}");
+            return Self { status, code, why };
+        }
         let told: String = told.chars().filter(|c| !c.is_control()).take(600).collect();
         let mut trouble = Self { status, code, why: format!("`{action}` on `{resource}`: {told}") };
         if trouble.is_denied() {

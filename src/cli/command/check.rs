@@ -61,8 +61,8 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let (job, settled) = args.job(&workspace)?;
     let instances = args.select.find(&workspace, &job.targets, &settled).await?;
     let targets = args.select.reach(&job, &settled, &instances)?;
-    let runs = store::open(&global, Some(&workspace))?;
-    let keyring = keys::load_keys(&job, &targets, &workspace.root).await?;
+    let runs = store::open(&global, Some(&workspace)).await?;
+    let keyring = keys::load_keys(&job, &targets, &workspace).await?;
     warn_of_unchecked_keys(&job);
     access::raise_open_files();
     let program = program(&global).unwrap_or_else(|| "sshjob".to_owned());

@@ -68,7 +68,7 @@ impl Args {
 /// # Errors
 /// What kept it from being done.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
-    let runs = store::open_here(&global)?;
+    let runs = store::open_here(&global).await?;
     let run = store::find(&runs, &args.run).await?;
     let mut console = Console::new(global.color);
     current(&runs, &run, &mut console).await?;

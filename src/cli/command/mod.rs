@@ -13,6 +13,7 @@ pub mod logs;
 pub mod next;
 pub mod pause;
 pub mod prune;
+pub mod push;
 pub mod resume;
 pub mod retry;
 pub mod run;
@@ -47,6 +48,7 @@ pub enum Command {
     Retry(retry::Args),
     Up(up::Args),
     Trust(trust::Args),
+    Push(push::Args),
     Prune(prune::Args),
     Demo(demo::Args),
     Init(init::Args),
@@ -74,9 +76,10 @@ impl Command {
             Self::Cancel(args) => cancel::run(args, global).await,
             Self::Pause(args) => pause::run(args, global).await,
             Self::Resume(args) => resume::run(args, global).await,
-            Self::Retry(args) => retry::run(args, global).await,
+            Self::Retry(args) => Box::pin(retry::run(args, global)).await,
             Self::Up(args) => up::run(args, global).await,
             Self::Trust(args) => trust::run(args, global).await,
+            Self::Push(args) => push::run(args, global).await,
             Self::Prune(args) => prune::run(args, global).await,
             Self::Demo(args) => demo::run(args, global).await,
             Self::Init(args) => init::run(args, global).await,

@@ -10,21 +10,27 @@ use serde::Serialize;
 
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
+use crate::cli::launch::notice;
 use crate::cli::output::console::Console;
 use crate::cli::output::json;
 use crate::cli::output::lines::clean;
 use crate::cli::output::table::{Cell, table};
 use crate::cli::output::words::{Style, elapsed};
 use crate::cli::project::{Workspace, refuse};
+use crate::cli::store;
 use crate::domain::document::Schema;
 use crate::domain::id::JobName;
+use crate::domain::job::Schedule;
 use crate::domain::job::file::JobFile;
 use crate::domain::job::resolve::{Layers, Overrides};
 use crate::domain::schedule::calendar::{Calendar, Firing, Moved};
 use crate::domain::schedule::reading;
 use crate::engine::clock::Clock;
+use crate::functions::book::Book;
 
 /// Show when jobs fire next
+///
+/// The jobs of the project; where none are here, those that were pushed to the store.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only this job; its schedule is told in English, too
@@ -94,15 +100,18 @@ impl Scheduled {
     /// # Errors
     /// What is no schedule.
     pub fn read(job: &JobFile, layers: &Layers) -> Result<Self, Fail> {
-        let schedule = job.schedule(&layers.settle(&job.settings));
-        let calendar = Calendar::new(&job.name, &schedule).map_err(|error| {
-            let fail = Fail::usage(format!("job `{}`: {error}", job.name));
+        Self::of(&job.name, job.schedule(&layers.settle(&job.settings)))
+    }
+
+    fn of(job: &JobName, schedule: Schedule) -> Result<Self, Fail> {
+        let calendar = Calendar::new(job, &schedule).map_err(|error| {
+            let fail = Fail::usage(format!("job `{job}`: {error}"));
             match error.hint() {
                 Some(hint) => fail.hint(hint.to_owned()),
                 None => fail,
             }
         })?;
-        Ok(Self { job: job.name.clone(), expressions: schedule.expressions, paused: schedule.paused, calendar })
+        Ok(Self { job: job.clone(), expressions: schedule.expressions, paused: schedule.paused, calendar })
     }
 
     fn local(&self, instant: Timestamp) -> Zoned {
@@ -202,15 +211,19 @@ struct FiringLine {
 ///
 /// # Errors
 /// What kept it from being done.
-#[expect(clippy::unused_async, reason = "every command is awaited")]
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let workspace = Workspace::open(&global)?;
-    let (files, wrong) = match &args.job {
-        Some(job) => (vec![workspace.job(job)?], Vec::new()),
-        None => workspace.read_jobs(&workspace.job_paths()?),
+    let (jobs, wrong) = if workspace.job_paths()?.is_empty() && store::is_named(&global, &workspace) {
+        (pushed(&args, &global, &workspace).await?, None)
+    } else {
+        let (files, wrong) = match &args.job {
+            Some(job) => (vec![workspace.job(job)?], Vec::new()),
+            None => workspace.read_jobs(&workspace.job_paths()?),
+        };
+        let layers = workspace.layers(Overrides::default());
+        let jobs = files.iter().map(|job| Scheduled::read(job, &layers)).collect::<Result<Vec<_>, _>>()?;
+        (jobs, (!wrong.is_empty()).then(|| refuse(wrong)))
     };
-    let layers = workspace.layers(Overrides::default());
-    let jobs = files.iter().map(|job| Scheduled::read(job, &layers)).collect::<Result<Vec<_>, _>>()?;
     let from = args.from.unwrap_or_else(|| Start::Instant(Clock::System.now()));
     let firings = merge(&jobs, from, args.number.into());
     let mut console = Console::new(global.color);
@@ -233,11 +246,27 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
             }
         }
     }
-    match (wrong.is_empty(), console.has_failed()) {
-        (false, _) => Err(refuse(wrong)),
-        (true, true) => Ok(Exit::Unavailable),
-        (true, false) => Ok(Exit::Success),
+    match (wrong, console.has_failed()) {
+        (Some(fail), _) => Err(fail),
+        (None, true) => Ok(Exit::Unavailable),
+        (None, false) => Ok(Exit::Success),
     }
+}
+
+/// The jobs that were pushed to the store.
+async fn pushed(args: &Args, global: &Global, workspace: &Workspace) -> Result<Vec<Scheduled>, Fail> {
+    let book = Book::new(store::open(global, Some(workspace)).await?);
+    let jobs = if let Some(name) = &args.job {
+        let name = name.parse().map_err(|error| Fail::usage(format!("{error}")))?;
+        vec![book.job(&name, Overrides::default()).await?]
+    } else {
+        let read = book.read().await?;
+        for wrong in read.wrong {
+            notice(&wrong);
+        }
+        read.jobs
+    };
+    jobs.into_iter().map(|job| Scheduled::of(&job.name, job.schedule)).collect()
 }
 
 /// The first `number` firings of all `jobs`, in time order.

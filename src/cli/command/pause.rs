@@ -1,6 +1,6 @@
 //! `sshjob pause`: Start no more tasks of a run.
 
-use crate::adapter::dir::Dir;
+use crate::adapter::store::AnyStore;
 use crate::cli::access::actor;
 use crate::cli::command::status;
 use crate::cli::context::Global;
@@ -25,7 +25,7 @@ pub struct Args {
 /// # Errors
 /// That the run is over, or what kept it from being done.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
-    let runs = store::open_here(&global)?;
+    let runs = store::open_here(&global).await?;
     let run = unfinished(&runs, &args.run, "paused", &global).await?;
     control::pause(&runs, &run, &actor()).await?;
     show(&runs, &run, &global).await
@@ -35,7 +35,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
 ///
 /// # Errors
 /// That it is, or that there is none.
-pub(super) async fn unfinished(runs: &Runs<Dir>, name: &str, done: &str, global: &Global) -> Result<RunId, Fail> {
+pub(super) async fn unfinished(runs: &Runs<AnyStore>, name: &str, done: &str, global: &Global) -> Result<RunId, Fail> {
     let run = store::find(runs, name).await?;
     match status::current(runs, &run, &mut Console::new(global.color)).await?.verdict {
         None => Ok(run),
@@ -50,7 +50,7 @@ pub(super) async fn unfinished(runs: &Runs<Dir>, name: &str, done: &str, global:
 ///
 /// # Errors
 /// Where it cannot be read.
-pub(super) async fn show(runs: &Runs<Dir>, run: &RunId, global: &Global) -> Result<Exit, Fail> {
+pub(super) async fn show(runs: &Runs<AnyStore>, run: &RunId, global: &Global) -> Result<Exit, Fail> {
     let shown = status::Args { run: run.to_string(), wait: false };
     status::show(&shown, global.output, runs, &mut Console::new(global.color)).await?;
     Ok(Exit::Success)

@@ -51,7 +51,7 @@ impl Args {
 /// # Errors
 /// What kept it from being done.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
-    let runs = store::open_here(&global)?;
+    let runs = store::open_here(&global).await?;
     show(&args, &global, &runs, &mut Console::new(global.color), Clock::System.now()).await
 }
 

@@ -21,7 +21,7 @@ pub struct Args {
 /// # Errors
 /// That the run is over, or what kept it from being done.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
-    let runs = store::open_here(&global)?;
+    let runs = store::open_here(&global).await?;
     let run = pause::unfinished(&runs, &args.run, "resumed", &global).await?;
     control::resume(&runs, &run, &actor()).await?;
     pause::show(&runs, &run, &global).await

@@ -44,7 +44,7 @@ pub struct Args {
 /// What kept it from being started, or from being carried to its verdict.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let workspace = Workspace::open(&global)?;
-    let runs = store::open(&global, Some(&workspace))?;
+    let runs = store::open(&global, Some(&workspace)).await?;
     let id = store::find(&runs, &args.run).await?;
     let gone = || Fail::usage(format!("run `{id}` was never claimed, so there is nothing to run again"));
     let record = runs.run(&id).await?.ok_or_else(gone)?;

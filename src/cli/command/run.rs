@@ -3,21 +3,31 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::adapter::store::AnyStore;
 use crate::cli::access;
-use crate::cli::command::hosts;
-use crate::cli::context::Global;
+use crate::cli::command::{hosts, logs, push, status};
+use crate::cli::context::{Format, Global};
 use crate::cli::dry_run;
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::flags::{Execution, Login};
 use crate::cli::launch::{Launch, launch, notice};
+use crate::cli::output::console::Console;
 use crate::cli::output::lines::clean;
+use crate::cli::output::verdict;
+use crate::cli::output::words::number;
+use crate::cli::pair::{Pair, hasten};
 use crate::cli::project::{Workspace, refuse};
 use crate::cli::select::Select;
 use crate::cli::store;
+use crate::domain::id::RunId;
 use crate::domain::job::file::JobFile;
 use crate::domain::job::resolve::Overrides;
 use crate::domain::job::settings::Settled;
 use crate::domain::job::{Job, Source, Sudo, read};
+use crate::domain::run::RunState;
+use crate::domain::selector::TagFilter;
+use crate::engine::clock::nonce;
+use crate::engine::records::Runs;
 use crate::engine::worker::pack;
 
 /// Run a job, a command or a script now
@@ -39,10 +49,10 @@ pub struct Args {
     #[command(flatten)]
     execution: Execution,
     /// Run from here (direct), or by the functions on AWS (lambda)
-    #[arg(long, value_name = "direct|lambda", default_value = "direct")]
-    via: String,
+    #[arg(long, value_enum, default_value_t)]
+    via: Via,
     /// How long to wait for a detached run to end
-    #[arg(long, value_name = "DURATION", requires = "detach")]
+    #[arg(long, value_name = "DURATION")]
     wait: Option<crate::domain::quantity::Span>,
     /// Show what would be run, where, and how each host would be trusted; connect to nothing
     #[arg(long)]
@@ -61,15 +71,25 @@ pub struct Args {
     command: Vec<String>,
 }
 
+/// Who connects to the hosts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Via {
+    /// This machine.
+    #[default]
+    Direct,
+    /// The functions on AWS.
+    Lambda,
+}
+
 /// Does it.
 ///
 /// # Errors
 /// What kept it from being started, or from being carried to its verdict.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
-    if args.via != "direct" {
-        return Err(access::not_yet(&format!("`--via {}`", args.via)));
-    }
     let workspace = Workspace::open(&global)?;
+    if args.via == Via::Lambda {
+        return Box::pin(args.by_functions(&workspace, &global)).await;
+    }
     if args.list_hosts && args.job.is_none() && args.script.is_none() && args.command.is_empty() {
         let (targets, settled) = args.select.targets(&workspace)?;
         let instances = args.select.find(&workspace, &targets, &settled).await?;
@@ -78,6 +98,10 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let (job, settled) = args.job(&workspace, global.quiet)?;
     let (script, origin) = (workspace.script_of(&job).map_err(Fail::usage)?, job.source.origin());
     access::refuse_what_is_not_built(&job)?;
+    if args.wait.is_some() && !job.mode.is_detached() {
+        return Err(Fail::usage("`--wait` says how long to wait for a detached run, and this one is attached")
+            .hint("add `-d` to run it detached, or leave out `--wait`: an attached run is waited for"));
+    }
     // Refused here what no host could run: nothing has been started, and nothing is half done.
     let packed = pack(&job, &script.clone().into());
     packed.map_err(|error| Fail::usage(format!("job `{}`: {error}", job.name)))?;
@@ -86,7 +110,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         return hosts::show(&instances, job.targets.address, &global);
     }
     let targets = args.select.reach(&job, &settled, &instances)?;
-    let runs = store::open(&global, Some(&workspace))?;
+    let runs = store::open(&global, Some(&workspace)).await?;
     if args.dry_run {
         return dry_run::show(&job, &script, &origin, &targets, &workspace.root, &runs, &global).await;
     }
@@ -101,6 +125,83 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
 }
 
 impl Args {
+    /// Asks the functions for a run of a job that was pushed, and follows it.
+    async fn by_functions(self, workspace: &Workspace, global: &Global) -> Result<Exit, Fail> {
+        let unnamed = || {
+            Fail::usage("no functions are named, so there is none to run by")
+                .hint("write `functions: { trigger: NAME, worker: NAME }` into sshjob.yaml, and `sshjob push`")
+        };
+        let pair = Pair::of(workspace).ok_or_else(unnamed)?;
+        let Some(job) = &self.job else {
+            return Err(Fail::usage("the functions run jobs that were pushed, and none is named")
+                .hint("`sshjob run JOB --via lambda`; a command or a file runs from here, without `--via`"));
+        };
+        let mut said = Overrides {
+            settings: self.login.settings().over(self.execution.settings()),
+            env: self.execution.env.iter().cloned().collect(),
+            ..Overrides::default()
+        };
+        self.select.add_to(&mut said)?;
+        let tags = event_tags(&std::mem::take(&mut said.tags))?;
+        if said != Overrides::default() || !self.command.is_empty() || self.dry_run || self.list_hosts || self.group {
+            return Err(Fail::usage(
+                "the functions run a job as it was pushed; with `--via lambda` only `-t` and `--id` say more",
+            )
+            .hint("write it into the job and `sshjob push`, or run it from here, without `--via`"));
+        }
+        let runs = store::open(global, Some(workspace)).await?;
+        if let Ok(files) = push::collect(workspace) {
+            let changes = push::compare(&runs, &files).await?;
+            let others = changes.iter().filter(|(_, change, _)| *change != push::Change::Same).count();
+            if others > 0 {
+                notice(&format!(
+                    "warning: {} here and in the store differ; the functions go by the store: `sshjob push`",
+                    number(others, "file")
+                ));
+            }
+        }
+        let id = match &self.id {
+            Some(id) => id.clone(),
+            None => nonce().map_err(|error| Fail::new(Exit::Unavailable, error.to_string()))?,
+        };
+        let run = pair.start(job, &id, &tags).await?;
+        self.follow(&run, &runs, global).await
+    }
+
+    /// Shows what comes of a run that the functions carry: all of it, or of a detached one how it stands after `--wait`.
+    async fn follow(&self, run: &RunId, runs: &Runs<AnyStore>, global: &Global) -> Result<Exit, Fail> {
+        if !global.quiet {
+            notice(&format!("{run} is carried out by the functions"));
+        }
+        let record = runs.run(run).await?;
+        let detached = record.as_ref().is_some_and(|record| record.job.mode.is_detached());
+        let mut console = Console::new(global.color);
+        let mut status = status::Args { run: run.to_string(), wait: !detached || self.wait.is_some() };
+        let shown = async {
+            if global.output == Format::Text && !detached {
+                let args = logs::Args { run: run.to_string(), follow: true, ..logs::Args::default() };
+                // Where output is missing it is told, and how the run ended all the same.
+                if let Err(fail) = logs::show(&args, global.output, runs, &mut console).await {
+                    console.err(fail.told());
+                }
+            }
+            let view = status::current(runs, run, &mut console).await?;
+            let summary = view.summary();
+            if global.output == Format::Text && summary.state == RunState::Succeeded {
+                console.out(verdict::line(&summary, console.out_color()));
+                return Ok(Exit::Success);
+            }
+            status::show(&status, global.output, runs, &mut console).await
+        };
+        let shown = hasten(record.as_ref(), global, shown);
+        let Some(wait) = self.wait else { return shown.await };
+        if let Ok(shown) = tokio::time::timeout(wait.0, shown).await {
+            return shown;
+        }
+        status.wait = false;
+        status::show(&status, global.output, runs, &mut console).await
+    }
+
     /// The job, complete: named, or made of the command line; and where its settings came from.
     fn job(&self, workspace: &Workspace, quiet: bool) -> Result<(Job, Settled), Fail> {
         let mut request = Overrides {
@@ -167,6 +268,21 @@ impl Args {
             _ => fail,
         }
     }
+}
+
+/// The filters as an event says them: the values of each tag, joined by commas, those that must not match after a `!`.
+fn event_tags(filters: &[TagFilter]) -> Result<BTreeMap<String, String>, Fail> {
+    let mut tags = BTreeMap::new();
+    for filter in filters {
+        let values = filter.any_of.iter().cloned().chain(filter.none_of.iter().map(|value| format!("!{value}")));
+        let values: Vec<String> = values.collect();
+        let is_clear = values.iter().all(|value| !value.contains(','));
+        if !is_clear || tags.insert(filter.key.clone(), values.join(",")).is_some() {
+            return Err(Fail::usage(format!("`-t {filter}` cannot be sent to the functions"))
+                .hint("each tag once, its values without commas; or write it into the job and `sshjob push`"));
+        }
+    }
+    Ok(tags)
 }
 
 /// What to write where a word after a bare `--sudo` was most likely meant for it.

@@ -42,7 +42,7 @@ pub struct Args {
 /// # Errors
 /// What kept it from being done.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
-    let runs = store::open_here(&global)?;
+    let runs = store::open_here(&global).await?;
     show(&args, global.output, &runs, &mut Console::new(global.color), Clock::System.now()).await
 }
 

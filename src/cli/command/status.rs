@@ -11,6 +11,7 @@ use crate::cli::output::lines::clean;
 use crate::cli::output::table::{Cell, table};
 use crate::cli::output::words::{Style, elapsed, ending, fold, instant};
 use crate::cli::output::{verdict, words};
+use crate::cli::pair::hasten;
 use crate::cli::store;
 use crate::domain::document::{EventDocument, RunSummary, between};
 use crate::domain::id::RunId;
@@ -43,7 +44,7 @@ pub struct Args {
 /// # Errors
 /// What kept it from being done.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
-    let runs = store::open_here(&global)?;
+    let runs = store::open_here(&global).await?;
     let run = store::find(&runs, &args.run).await?;
     let mut console = Console::new(global.color);
     current(&runs, &run, &mut console).await?;
@@ -58,7 +59,11 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         }
         Err(fail) => console.err(format!("warning: the hosts are not asked: {}\n", fail.message)),
     }
-    show(&args, global.output, &runs, &mut console).await
+    let record = runs.run(&run).await?;
+    // The same run, be `last` another one meanwhile.
+    let args = Args { run: run.to_string(), wait: args.wait };
+    let record = record.as_ref().filter(|_| args.wait);
+    hasten(record, &global, show(&args, global.output, &runs, &mut console)).await
 }
 
 /// Shows a run that is in `runs`. Returns what the run itself would have returned, where it is finished.

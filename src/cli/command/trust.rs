@@ -84,7 +84,7 @@ struct Import {
 /// # Errors
 /// What kept it from being done.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
-    let runs = store::open_here(&global)?;
+    let runs = store::open_here(&global).await?;
     let mut console = Console::new(global.color);
     match args.what {
         What::List => list(&runs, &global, &mut console).await?,

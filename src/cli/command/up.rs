@@ -42,7 +42,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
             .hint("use `-o ndjson`, or `--once`"));
     }
     let workspace = Workspace::open(&global)?;
-    let runs = store::open(&global, Some(&workspace))?;
+    let runs = store::open(&global, Some(&workspace)).await?;
     raise_open_files();
     let (book, news) = Book::open(&global, workspace);
     let mut teller = Teller::new(&global)?;

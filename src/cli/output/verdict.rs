@@ -6,6 +6,7 @@ use crate::domain::id::RunId;
 use crate::domain::run::RunState;
 use crate::domain::task::{Counts, TaskState};
 use crate::engine::event::STOPPED_BY_ERRORS;
+use crate::engine::tick::NOTHING_MATCHES;
 
 use super::lines::clean;
 use super::words::{Style, elapsed, number, tally};
@@ -18,6 +19,7 @@ pub fn exit(state: RunState, reason: Option<&str>, counts: &Counts) -> Exit {
         return Exit::Success;
     }
     let of_run = match state {
+        RunState::Skipped if reason == Some(NOTHING_MATCHES) => Exit::NothingMatched,
         RunState::Cancelled => Exit::Interrupted,
         RunState::Failed | RunState::Skipped if counts.errors() == 0 => Exit::Failed,
         _ => Exit::Success,

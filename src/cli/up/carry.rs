@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use crate::adapter::dir::Dir;
 use crate::adapter::ssh::{Connector, Identities, Keyring};
+use crate::adapter::store::AnyStore;
 use crate::cli::access::{access, resolve_secrets};
 use crate::cli::exit::Fail;
 use crate::cli::keys::load_keys_unattended;
@@ -44,7 +44,7 @@ const LOOK_AT_LAST: Duration = Duration::from_mins(1);
 #[derive(Debug, Clone)]
 pub struct Carrier {
     /// Where they live.
-    pub runs: Runs<Dir>,
+    pub runs: Runs<AnyStore>,
     /// Where keys and secrets are named.
     pub workspace: Arc<Workspace>,
     /// Hears what goes wrong meanwhile.
@@ -182,7 +182,7 @@ impl Carrier {
     }
 
     /// Asks every host once where its task stands, or to end it where someone asked for that.
-    async fn look(&self, run: &RunRecord, access: &Access<Dir>) -> Result<Option<Verdict>, String> {
+    async fn look(&self, run: &RunRecord, access: &Access<AnyStore>) -> Result<Option<Verdict>, String> {
         let store = |error: StoreError| Fail::from(error).message;
         let collector = Collector { runs: self.runs.clone(), access: access.clone(), clock: Clock::System };
         let looked = if self.is_cancelled(run).await.map_err(store)? {
@@ -213,14 +213,14 @@ impl Carrier {
     }
 
     /// What it takes to reach the hosts of `run`, and its secrets.
-    async fn equip(&self, run: &RunRecord) -> Result<(Access<Dir>, Arc<Secrets>), Fail> {
+    async fn equip(&self, run: &RunRecord) -> Result<(Access<AnyStore>, Arc<Secrets>), Fail> {
         let root = &self.workspace.root;
         let mut targets = Vec::new();
         let plan = self.runs.plan(&run.run).await?;
         for n in 0..plan.map_or(0, |plan| u32::try_from(plan.batches.len()).unwrap_or(u32::MAX)) {
             targets.extend(self.runs.targets(&run.run, n).await?.map(|batch| batch.targets).unwrap_or_default());
         }
-        let keyring = load_keys_unattended(&run.job, &targets, root).await?;
+        let keyring = load_keys_unattended(&run.job, &targets, &self.workspace).await?;
         let secrets = resolve_secrets(&run.job, root)?;
         // A connector of its own: jobs that share a jump host may log in to it, and trust it, each in its own way.
         Ok((access(&run.job, keyring, root, &self.runs)?, secrets))

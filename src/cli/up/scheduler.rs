@@ -18,11 +18,12 @@ use tokio::time::Instant;
 use super::book::{Book, Jobs, Mark, News, mark};
 use super::carry::{Carrier, Outcome, Waits};
 use super::tell::Teller;
-use crate::adapter::dir::Dir;
+use crate::adapter::store::AnyStore;
 use crate::cli::access::actor;
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::output::verdict;
 use crate::cli::post::{Poster, Trouble};
+use crate::cli::project::Workspace;
 use crate::cli::select::ProjectInventory;
 use crate::domain::id::RunId;
 use crate::domain::run::{Carrier as CarriedBy, RunRecord, Verdict};
@@ -52,7 +53,7 @@ const TICK_WHILE_WAITING: Duration = Duration::from_secs(5);
 
 /// A scheduler of a directory store.
 pub struct Scheduler {
-    runs: Runs<Dir>,
+    runs: Runs<AnyStore>,
     book: Book,
     /// The inventory that was named over the project's.
     inventory: Option<PathBuf>,
@@ -82,7 +83,7 @@ pub struct Scheduler {
 /// What a scheduler is made of.
 pub struct Setup {
     /// Where runs live.
-    pub runs: Runs<Dir>,
+    pub runs: Runs<AnyStore>,
     /// The jobs.
     pub book: Book,
     /// The inventory that was named over the project's.
@@ -93,7 +94,7 @@ pub struct Setup {
     pub teller: Teller,
 }
 
-type Tick = Ticker<Dir, ProjectInventory, Arc<Jobs>>;
+type Tick = Ticker<AnyStore, ProjectInventory, Arc<Jobs>>;
 
 impl Scheduler {
     /// A scheduler that has not ticked yet. Within a runtime, for it tells people from the beginning.
@@ -102,7 +103,7 @@ impl Scheduler {
         let hosts = ProjectInventory::new(Arc::clone(book.workspace()), inventory.clone()).file();
         let hosts = hosts.and_then(|file| mark(file.path()));
         let troubles = mpsc::channel(1024);
-        let poster = Poster::start(runs.clone(), book.workspace().root.clone(), troubles.0.clone());
+        let poster = Poster::start(runs.clone(), Workspace::clone(book.workspace()), troubles.0.clone());
         Self {
             runs,
             book,
