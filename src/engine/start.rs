@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::claim::LEASE;
-use super::clock;
 use super::records::{Runs, damaged};
+use super::{clock, fire};
 use crate::adapter::process;
 use crate::domain::id::{InstanceId, RunId};
 use crate::domain::job::Job;
@@ -113,9 +113,11 @@ pub async fn start<S: Store>(runs: &Runs<S>, request: Request, now: Timestamp) -
         if !is_same(&found, &record.job, &record.script) {
             return Err(StartError::OtherRequest { id: request.id, run: id });
         }
+        fire::mind(runs, &found).await?;
         let plan = write_plan(runs, &found, request.targets).await?.plan;
         return Ok(Started { run: Arc::new(found), plan, lease });
     }
+    fire::mind(runs, &record).await?;
     let plan = write_plan(runs, &record, request.targets).await?.plan;
     Ok(Started { run: Arc::new(record), plan, lease })
 }
@@ -153,6 +155,9 @@ pub async fn commission<S: Store>(runs: &Runs<S>, errand: Errand, now: Timestamp
         if is_same(&found, job, script) { Ok(run) } else { Err(StartError::OtherRequest { id, run }) }
     };
     if let Some(found) = runs.run(&id).await? {
+        if runs.verdict(&id).await?.is_none() {
+            fire::mind(runs, &found).await?;
+        }
         return as_before(found, &job, &script_ref);
     }
     let record = RunRecord {
@@ -174,8 +179,10 @@ pub async fn commission<S: Store>(runs: &Runs<S>, errand: Errand, now: Timestamp
     runs.store().create(&layout::blob(&record.script.sha256), script).await?;
     if runs.create(&keys.run(), &record).await? == Written::Conflict {
         let found = runs.run(&id).await?.ok_or_else(|| damaged(&keys.run(), "it vanished"))?;
+        fire::mind(runs, &found).await?;
         return as_before(found, &record.job, &record.script);
     }
+    fire::mind(runs, &record).await?;
     Ok(id)
 }
 

@@ -213,6 +213,9 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
     /// # Errors
     /// [`WorkError`]; the next look goes on from there.
     pub async fn advance(&self, run: &RunId) -> Result<Option<Standing>, WorkError> {
+        if self.firer.driven.contains(run) {
+            return Ok(Some(Standing::Driven));
+        }
         let (runs, now) = (self.runs(), self.clock.now());
         let Some(record) = runs.run(run).await?.map(Arc::new) else {
             let old = now.checked_sub(ORPHAN).unwrap_or(Timestamp::MIN).strftime("%Y%m%dT%H%M%SZ").to_string();
