@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 
+use serde_json::json;
 use sshjob::domain::id::RunId;
 use sshjob::domain::run::{Plan, Target};
 use sshjob::engine::records::Runs;
@@ -44,9 +45,10 @@ async fn thousand_instances_are_sent_for_and_none_is_missed_or_doubled() {
     let hosts = addresses(1000);
     let pair = Pair::new(&hosts, &Login::fresh());
     pair.job("wide", "schedule: '* * * * *'\nrun: x\n").await;
-    let other = pair.clone();
+    let other = pair.trigger.clone();
     // Two triggers have the same tick.
-    tokio::join!(pair.tick(), other.tick());
+    let (_, done) = tokio::join!(pair.tick(), other.handle(json!({}), "tick"));
+    done.unwrap();
     let orders = pair.orders();
     let sent: BTreeSet<u32> = orders.iter().map(|order| order.batch).collect();
     assert_eq!(sent, (0..20).collect());

@@ -18,14 +18,13 @@ use sshjob::domain::id::RunId;
 use sshjob::domain::instance::{Addresses, Instance, InstanceState};
 use sshjob::domain::job::notify::Channel;
 use sshjob::domain::job::{Job, Notify};
-use sshjob::domain::layout::{self, Key, RunKeys, Stream};
+use sshjob::domain::layout::{Key, RunKeys, Stream};
 use sshjob::domain::notice::Notice;
 use sshjob::domain::order::{Action, Order};
 use sshjob::domain::task::{TaskRecord, TaskState};
 use sshjob::engine::clock::{Clock, Simulated};
-use sshjob::engine::control;
 use sshjob::engine::records::Runs;
-use sshjob::functions::refusal::{Kind, Refusal};
+use sshjob::functions::refusal::Refusal;
 use sshjob::functions::trigger::Trigger;
 use sshjob::functions::worker::WorkerFunction;
 use sshjob::port::{
@@ -35,7 +34,7 @@ use zeroize::Zeroizing;
 
 use crate::support::key::Login;
 use crate::support::memory::Memory;
-use crate::support::sshd::{self, SshdFleet};
+use crate::support::sshd;
 
 /// Instances that run at these addresses, of an inventory that does not answer for so many questions.
 #[derive(Clone, Default)]
@@ -122,6 +121,7 @@ impl Keys for Bucket {
 }
 
 /// Nobody who listens.
+#[derive(Clone)]
 struct Silent;
 
 impl Notifier for Silent {
