@@ -5,9 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
+use jiff::SignedDuration;
 use sshjob::domain::id::RunId;
 use sshjob::domain::task::TaskState;
 use sshjob::engine::records::Runs;
+use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Doom, Pair, firing, id};
@@ -156,12 +158,15 @@ async fn worker_dies(fleet: &SshdFleet, moment: Moment, mode: &str) -> (bool, us
     let mut pair = pair_of(fleet, marks.path(), mode).await;
     pair.tick().await;
     let [order] = pair.orders().try_into().unwrap();
-    let healthy = pair.worker.runs.clone();
     let machine = match moment {
-        Moment::AtWrite(n, fault) => healthy.store().reboot().with_fault(n, fault),
-        Moment::After(_) => healthy.store().reboot(),
+        Moment::AtWrite(n, fault) => pair.runs().store().reboot().with_fault(n, fault),
+        Moment::After(_) => pair.runs().store().reboot(),
     };
-    pair.worker.runs = Runs::new(machine.clone());
+    // A runtime of its own, whose end takes everything with it, as that of a process does.
+    let process = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (worker, event) = (pair.other_worker(&machine), serde_json::to_value(&order).unwrap());
+    let deadline = worker.clock.now() + SignedDuration::from_mins(15);
+    let working = process.spawn(async move { worker.handle(event, deadline).await });
     let end = async {
         match moment {
             Moment::AtWrite(..) => machine.crashed().await,
@@ -171,10 +176,10 @@ async fn worker_dies(fleet: &SshdFleet, moment: Moment, mode: &str) -> (bool, us
     let has_died = tokio::select! {
         biased;
         () = end => true,
-        done = pair.work(&order) => { done.unwrap(); false }
+        done = working => { done.unwrap().unwrap(); false }
     };
     machine.crash();
-    pair.worker.runs = healthy;
+    process.shutdown_background();
     let told = format!("{moment:?} {mode}");
     // The same event again, as Lambda does after a worker that died.
     pair.work(&order).await.unwrap();

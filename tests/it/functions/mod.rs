@@ -108,6 +108,7 @@ impl Dispatcher for Queue {
 }
 
 /// A bucket of keys.
+#[derive(Clone)]
 struct Bucket(BTreeMap<&'static str, Vec<u8>>);
 
 impl Keys for Bucket {
@@ -156,6 +157,12 @@ impl Pair {
         };
         let variable = |name: &str| (name == "TOKEN").then(|| "s3cr3t".to_owned());
         Self { trigger, worker: WorkerFunction { runs, keys: Bucket(keys), variable, clock: noon(0) } }
+    }
+
+    /// Another worker, that sees the store through `machine`.
+    fn other_worker(&self, machine: &Memory) -> WorkerFunction<Memory, Bucket> {
+        let WorkerFunction { keys, variable, clock, .. } = &self.worker;
+        WorkerFunction { runs: Runs::new(machine.clone()), keys: keys.clone(), variable: *variable, clock: *clock }
     }
 
     fn runs(&self) -> &Runs<Memory> {
