@@ -76,10 +76,10 @@ async fn planners_that_select_differently_and_die_anywhere_agree_on_one_plan() {
             pair.tick_or_die().await;
             // Some have gone by the next tick, and others have come.
             pair.trigger.inventory = Fleet(all[50..].to_vec(), std::sync::Arc::default());
-            pair.set_time(60);
-            pair.tick_or_die().await;
-            pair.set_time(120);
-            pair.tick().await;
+            for minute in 1..4 {
+                pair.set_time(60 * minute);
+                pair.tick_or_die().await;
+            }
             let (plan, batches) = planned(pair.runs(), &run).await;
             let known = instances(&batches);
             for selected in [&all[..1100], &all[50..]] {
