@@ -356,7 +356,7 @@ async fn fan_out() -> Function {
     let trigger = trigger(50).await;
     trigger.runs.store().counted();
     let (begun, worked) = (Instant::now(), std::time::Instant::now());
-    trigger.handle(json!({}), "tick").await.unwrap();
+    trigger.handle(json!({ "time": "2026-11-23T12:00:00Z" }), "tick").await.unwrap();
     let (took, worked) = (begun.elapsed(), worked.elapsed());
     let counted = trigger.runs.store().counted();
     let selected = trigger.inventory.selected.lock().unwrap().unwrap() - begun;
