@@ -116,6 +116,10 @@ impl Keys for Bucket {
         if bucket == "down" {
             return Err(KeyReadError::Unavailable("the bucket `down` does not answer".to_owned()));
         }
+        if bucket == "foreign" {
+            let why = "`s3:GetObject` on `arn:aws:s3:::foreign/dev.pem`: AccessDenied";
+            return Err(KeyReadError::Refused(format!("the private key may not be read: {why}")));
+        }
         let found = self.0.get(key).cloned().map(Zeroizing::new);
         found.ok_or_else(|| KeyReadError::Refused(format!("there is no `s3://{bucket}/{key}`")))
     }
@@ -147,7 +151,12 @@ impl Pair {
     fn new(hosts: &[SocketAddr], login: &Login) -> Self {
         let runs = Runs::new(Memory::default());
         let key = std::fs::read(login.path()).unwrap();
-        let keys = BTreeMap::from([("dev.pem", key), ("garbage.pem", b"hello".to_vec())]);
+        let keys = BTreeMap::from([
+            ("dev.pem", key),
+            ("garbage.pem", b"hello".to_vec()),
+            ("empty.pem", Vec::new()),
+            ("locked.pem", login.with_passphrase("swordfish")),
+        ]);
         let trigger = Trigger {
             runs: runs.clone(),
             inventory: Fleet(hosts.to_vec(), Arc::default()),
