@@ -138,7 +138,7 @@ async fn event_that_is_garbage_or_too_large_is_refused_shortly_and_leaves_nothin
         json!({ "source": "aws.ec2", "id": "e", "detail": large }),
     ] {
         let shown: String = event.to_string().chars().take(80).collect();
-        let refusal = pair.ask(event).await.unwrap_err();
+        let refusal = pair.ask(event).await.expect_err(&shown);
         assert_eq!(refusal.kind, Kind::InvalidEvent, "{shown}");
         check_text(&refusal, &shown);
     }
