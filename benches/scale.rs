@@ -225,7 +225,8 @@ impl Inventory for Ec2 {
         for page in 0..INSTANCES / PAGE {
             self.pace.wait().await;
             sleep(PAGE_LATENCY).await;
-            found.extend((page * PAGE..(page + 1) * PAGE).map(instance).map(|instance| (instance.id.clone(), instance)));
+            found
+                .extend((page * PAGE..(page + 1) * PAGE).map(instance).map(|instance| (instance.id.clone(), instance)));
         }
         let chosen = job.targets.selector.choose(found.into_values().collect());
         *self.selected.lock().unwrap() = Some(Instant::now());

@@ -239,4 +239,3 @@ async fn worker_of_a_paused_run_leaves_what_has_not_started_to_the_next() {
     assert_eq!(pair.work_all().await, [(Action::Run, 0)]);
     assert_eq!(pair.states(&run).await, vec![(TaskState::Succeeded, String::new()); 2]);
 }
-

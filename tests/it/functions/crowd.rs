@@ -84,7 +84,11 @@ async fn planners_that_select_differently_and_die_anywhere_agree_on_one_plan() {
             let known = instances(&batches);
             for selected in [&all[..1100], &all[50..]] {
                 let missing = selected.iter().filter(|at| !known.contains(&id(at))).count();
-                assert!(missing == 0 || known.len() < all.len(), "{fault:?} at write {n}: {missing} of {}", known.len());
+                assert!(
+                    missing == 0 || known.len() < all.len(),
+                    "{fault:?} at write {n}: {missing} of {}",
+                    known.len()
+                );
             }
             assert!(known.len() >= 1100, "{fault:?} at write {n}: {}", known.len());
             let sizes = plan.waves.iter().map(|(from, to)| plan.batches[*from as usize..*to as usize].iter().sum());

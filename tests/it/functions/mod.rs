@@ -281,4 +281,3 @@ fn firing(job: &str) -> RunId {
 fn named(answer: &Value) -> RunId {
     run_id(answer["run"].as_str().unwrap())
 }
-
