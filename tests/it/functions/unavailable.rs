@@ -95,6 +95,9 @@ async fn tell(n: usize, is_trigger: bool) -> bool {
                 assert!(is_expected, "call {n}: {done:?}");
             }
         }
+        if pair.verdict(&run).await.is_some() && pair.runs().active(&run).await.unwrap().is_none() {
+            break;
+        }
         sleep(Duration::from_secs(60)).await;
     }
     let told = format!("call {n} of the {}", if is_trigger { "trigger" } else { "worker" });
@@ -111,7 +114,7 @@ async fn store_that_is_gone_for_ten_seconds_at_any_call_of_the_trigger_costs_not
     while tell(calls, true).await {
         calls += 1;
     }
-    assert!(calls > 200, "{calls}");
+    assert!(calls > 40, "{calls}");
 }
 
 #[tokio::test(start_paused = true)]
