@@ -16,6 +16,7 @@
 //! | `hostile` | that a host that lies, floods or stalls ends in the right state, in bounded time and memory |
 //! | `program` | what the program itself does on real sshd hosts: documents and exit codes |
 //! | `project` | that the example jobs, their schema and the commands on them agree |
+//! | `push` | that the command of this name uploads sound jobs, what they need and no more, and what is made of them |
 //! | `round_trips` | how often a task waits for its host's answer |
 //! | `host_ca` | which host certificates are believed, of whom and for whom |
 //! | `hosts` | that the command of this name lists what a selector matches, and says why nothing does |
@@ -86,6 +87,7 @@ mod outbox;
 mod output;
 mod program;
 mod project;
+mod push;
 mod readme;
 mod retries;
 mod rotation;

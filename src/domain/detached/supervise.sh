@@ -127,13 +127,21 @@ else
   kill -TERM "$sshjob_watcher"
 fi
 
-# All that the program wrote is in the files before its end is told. What lives on may hold the pipes for ever.
-# The first moments pass without a program.
-sshjob_tries=50
-while [ "$sshjob_tries" -gt 0 ] && ! { sshjob_over "$sshjob_out" && sshjob_over "$sshjob_err"; }; do
-  if [ "$sshjob_tries" -gt 40 ]; then (:); else sleep 0.05 || sleep 1; fi
+# All that the program wrote is in the files before its end is told. What lives on may hold the pipes for ever: two
+# seconds are enough. Where they are over in a moment no timer is needed; where the host is busy, to look again and again
+# would keep it so.
+sshjob_tries=3
+until { sshjob_over "$sshjob_out" && sshjob_over "$sshjob_err"; } || [ "$sshjob_tries" = 0 ]; do
+  (:)
   sshjob_tries=$((sshjob_tries - 1))
 done
+if [ "$sshjob_tries" = 0 ]; then
+  trap : USR1
+  (while sleep 2; do kill -USR1 $$; done) &
+  sshjob_timer=$!
+  wait "$sshjob_out" "$sshjob_err"
+  kill -KILL "$sshjob_timer"
+fi
 
 read -r sshjob_why sshjob_rest <"$sshjob_dir/why"
 echo "$sshjob_status ${sshjob_why:-done} $sshjob_up $sshjob_ooms" 1<>"$sshjob_dir/status.new"
