@@ -158,7 +158,7 @@ fn kind(key: &Key) -> &'static str {
     match key.rsplit('/').next().unwrap() {
         _ if key.contains("/output/") => "output",
         name if name.ends_with(".targets.json") => "targets",
-        name if name.ends_with(".claim") => "claims",
+        _ if key.contains("/batches/") && key.rsplit('.').next() == Some("claim") => "claims",
         name if name.starts_with("selected.") => "selected",
         "plan.json" => "plan",
         _ if key.contains("/batches/") => "outcomes",
@@ -377,7 +377,7 @@ async fn fan_out() -> Function {
     for quota in [1000, 2000] {
         for job in [2.0, 60.0] {
             let last = last_begins(2000, quota, job);
-            println!("  quota {quota}, job of {job:2} s: last worker begins after {:.0} s more", last);
+            println!("  quota {quota}, job of {job:2} s: last worker begins after {last:.0} s more");
         }
     }
     let run = orders.first().unwrap().0.run.clone();

@@ -174,7 +174,7 @@ fn check_text(refusal: &Refusal, event: &str) {
 async fn store_that_refuses_is_named_and_nothing_is_sent() {
     let mut pair = Pair::new(&[], &Login::fresh());
     pair.job("ask", "run: x\n").await;
-    let locked = pair.runs().store().reboot().with_outage(1, Duration::from_secs(3600));
+    let locked = pair.runs().store().reboot().with_outage(1, Duration::from_hours(1));
     pair.trigger.runs = Runs::new(locked.clone());
     pair.worker = pair.other_worker(&locked);
     for event in [json!({}), json!({ "job": "ask" }), json!({ "reconcile": firing("ask") })] {

@@ -98,7 +98,7 @@ async fn tell(n: usize, is_trigger: bool) -> bool {
         if pair.verdict(&run).await.is_some() && pair.runs().active(&run).await.unwrap().is_none() {
             break;
         }
-        sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_mins(1)).await;
     }
     let told = format!("call {n} of the {}", if is_trigger { "trigger" } else { "worker" });
     assert_eq!(pair.verdict(&run).await.as_deref(), Some("succeeded"), "{told}: {:?}", pair.states(&run).await);
