@@ -27,7 +27,7 @@ use crate::domain::job::Overlap;
 use crate::domain::layout::{self, Key};
 use crate::domain::notice::Notice;
 use crate::domain::plan::target;
-use crate::domain::run::{Plan, RunRecord, RunState, Sealed, Target, Verdict};
+use crate::domain::run::{Carrier, Plan, RunRecord, RunState, Sealed, Target, Verdict};
 use crate::domain::task::{Counts, TaskState};
 use crate::port::{Inventory, InventoryError, Scripts, Store, StoreError, Version, Written};
 
@@ -259,6 +259,10 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         if let Some(sealed) = plan.sealed {
             return finished(write_verdict(runs, &record, sealed_verdict(sealed, now)).await?);
         }
+        if record.carrier == Carrier::Functions {
+            // Whoever sends for its workers looks at all of its batches anyway.
+            return Ok(Some(Standing::Ready(Started { run: record, plan, lease: None })));
+        }
         let tally = reconcile::tally(runs, &record, &plan).await?;
         let running = tally.counts.of(TaskState::Running);
         let is_over = tally.counts.of(TaskState::Pending) == 0 && (running == 0 || record.job.mode.is_detached());
@@ -319,6 +323,8 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         if targets.is_empty() {
             return Ok(Ok(seal_as(RunState::Skipped, NOTHING_MATCHES.to_owned()).await?));
         }
+        // A hundred thousand of them, with their tags, are a good part of a function's memory.
+        drop(instances);
         let planned = write_plan(runs, record, targets).await?;
         if planned.is_ours {
             // Whoever finds a plan that is written may come after the end.
