@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::records::{MAX_TASKS, Runs, damaged};
 use super::{claim, clock};
 use crate::adapter::process;
+use crate::domain::diagnostic::chain;
 use crate::domain::id::RunId;
 use crate::domain::job::Notify;
 use crate::domain::job::notify::Channel;
@@ -292,7 +293,7 @@ impl Delivery {
 
     fn stumble(&mut self, run: RunId, error: &StoreError, now: Timestamp) {
         self.look_at(now + FIRST_PAUSE);
-        self.troubles.push(Trouble { run, channel: None, why: error.to_string(), given_up: false });
+        self.troubles.push(Trouble { run, channel: None, why: chain(error), given_up: false });
     }
 }
 

@@ -19,6 +19,7 @@ use super::records::{Runs, damaged};
 use super::task::{Attempt, Fleet, Task};
 use crate::domain::delivery::{Delivery, Program, Undeliverable};
 use crate::domain::detached::{Detached, Terms};
+use crate::domain::diagnostic::chain;
 use crate::domain::id::RunId;
 use crate::domain::job::{Job, Mode, Source};
 use crate::domain::layout::{self, Key, RunKeys};
@@ -288,7 +289,7 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
     async fn stop_for(&self, error: &LedgerError) {
         let stop = match error {
             LedgerError::Fenced => Stop::Fenced,
-            LedgerError::Store(error) => Stop::Store(error.to_string()),
+            LedgerError::Store(error) => Stop::Store(chain(error)),
         };
         let reason = stop.reason();
         if self.gate.end(stop) {
