@@ -83,7 +83,11 @@ fn nothing_is_uploaded_where_something_is_wrong_with_any_job() {
         ("jobs/bad.yaml", "targets: { tags: { Role: web } }\nrun: date\ntimout: 5m\n", "did you mean `timeout`?"),
         ("jobs/bad.yaml", "targets: { tags: { Role: web } }\nscript: scripts/none.sh\n", "none.sh"),
         ("jobs/bad.yaml", "targets: { tags: { Role: web } }\nscript: tools/x.sh\n", "only files below `scripts/`"),
-        ("jobs/bad.yaml", "targets: { tags: { Role: web } }\nrun: date\nschedule: '@daily'\ntimeout: 1h\n", "the worker's 15m"),
+        (
+            "jobs/bad.yaml",
+            "targets: { tags: { Role: web } }\nrun: date\nschedule: '@daily'\ntimeout: 1h\n",
+            "the worker's 14m",
+        ),
         (
             "jobs/bad.yaml",
             "targets: { tags: { Role: web } }\nrun: date\nhost_ca: [ca.pub]\n",
