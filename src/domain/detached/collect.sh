@@ -6,16 +6,17 @@ sshjob_look() {
     return
   fi
   sshjob_from_out=$2 sshjob_from_err=$3 sshjob_most=$4
-  read -r sshjob_rest sshjob_pid sshjob_since sshjob_at_boot sshjob_began sshjob_rest sshjob_max sshjob_before sshjob_rest <self
+  read -r sshjob_rest sshjob_pid sshjob_since sshjob_at_boot sshjob_began sshjob_limit sshjob_rest sshjob_before sshjob_rest <self
   read -r sshjob_leader sshjob_led sshjob_rest <leader
   # Whoever is dead by now has written its status or never will: that order, and no other, tells the truth.
   sshjob_supervised=no sshjob_running=no
   ! sshjob_alive "$sshjob_pid" "$sshjob_since" || sshjob_supervised=yes
   ! sshjob_alive "$sshjob_leader" "$sshjob_led" || sshjob_running=yes
   [ "$sshjob_boot" = "$sshjob_at_boot" ] || sshjob_supervised=no sshjob_running=no
-  read -r sshjob_why sshjob_rest <why
+  read -r sshjob_why sshjob_asked sshjob_rest <why
   read -r sshjob_now sshjob_rest </proc/uptime
   [ "$sshjob_boot" = "$sshjob_at_boot" ] || sshjob_now=-
+  [ "$sshjob_now" = - ] || [ -r status ] || sshjob_hurry
   if [ -r status ]; then
     read -r sshjob_kind sshjob_code sshjob_why sshjob_ended sshjob_after sshjob_rest <status
     echo "$sshjob_token $sshjob_kind $sshjob_code $sshjob_why $sshjob_began $sshjob_ended $sshjob_now" \
@@ -36,6 +37,30 @@ sshjob_look() {
   set -- ${sshjob_sizes%%"$sshjob_newline"*}
   sshjob_piece err "$sshjob_from_err" "$5"
   sshjob_piece out "$sshjob_from_out" "$sshjob_size"
+}
+
+# Ends what is beyond its time although its watch, which may have been killed, does not: asks, kills after ten seconds, and
+# holds what is there ten seconds later for gone. It never waits itself; another look goes on. A watch has its chance first.
+sshjob_hurry() {
+  [ "$((${sshjob_now%.*} - ${sshjob_began%.*} - sshjob_limit))" -gt 2 ] || return 0
+  if [ "$sshjob_running" = no ]; then
+    # What it leads may outlive it: as long as there is no process of that number, the group can be no other.
+    [ "$sshjob_supervised$sshjob_why" = notimed_out ] && [ ! -d "/proc/$sshjob_leader" ] &&
+      kill -0 "-$sshjob_leader" || return 0
+    sshjob_group=$sshjob_leader sshjob_running=yes
+  fi
+  if [ "$sshjob_group" = "$sshjob_leader" ]; then sshjob_group=-$sshjob_leader; else sshjob_group=$sshjob_leader; fi
+  case $sshjob_why in
+    '')
+      echo "timed_out $sshjob_now " 1<>why
+      kill -TERM "$sshjob_group"
+      ;;
+    timed_out)
+      sshjob_asked=$((${sshjob_now%.*} - ${sshjob_asked%.*}))
+      [ "$sshjob_asked" -lt 12 ] || kill -KILL "$sshjob_group"
+      [ "$sshjob_asked" -lt 22 ] || sshjob_supervised=no sshjob_running=no
+      ;;
+  esac
 }
 
 # Whether output of a program that nobody supervises is still being stored. Something that it left behind may hold the

@@ -47,7 +47,7 @@ sshjob_watch() {
   done
   trap - TERM
   sshjob_leads || exit
-  echo timed_out 1<>"$sshjob_dir/why"
+  echo "timed_out $sshjob_now " 1<>"$sshjob_dir/why"
   # One that has not yet got as far as its own group is alone.
   if [ "$sshjob_group" = "$sshjob_leader" ]; then sshjob_stop "-$sshjob_leader"; else sshjob_stop "$sshjob_leader"; fi
 }
@@ -118,7 +118,14 @@ sshjob_count_ooms
 # Whoever was asked to end, ends with its whole group. A watch that has only just begun may not hear that it is over: it
 # finds that out by itself, and is not waited for.
 read -r sshjob_why sshjob_rest <"$sshjob_dir/why"
-if [ "$sshjob_why" = timed_out ]; then wait "$sshjob_watcher"; else kill -TERM "$sshjob_watcher"; fi
+if [ "$sshjob_why" = timed_out ]; then
+  wait "$sshjob_watcher"
+  # The watch may have been killed.
+  read -r sshjob_leader sshjob_rest <"$sshjob_dir/leader"
+  ! kill -0 "-$sshjob_leader" || sshjob_stop "-$sshjob_leader"
+else
+  kill -TERM "$sshjob_watcher"
+fi
 
 # All that the program wrote is in the files before its end is told. What lives on may hold the pipes for ever.
 # The first moments pass without a program.

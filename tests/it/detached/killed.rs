@@ -240,6 +240,104 @@ fn program_whose_supervisor_was_killed_still_ends_at_its_time() {
     }
 }
 
+/// The watch of an attempt: of its supervisor's children the one that is neither the program nor a pump.
+fn watch(host: &Host, attempt: &Attempt) -> String {
+    let (supervisor, pumps) = (record(host, attempt, "self")[1].clone(), record(host, attempt, "pumps"));
+    let known = [&record(host, attempt, "leader")[0], &pumps[0], &pumps[2]];
+    let is_it = |process: &std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)).unwrap_or_default();
+        parent == supervisor && known.iter().all(|known| !process.file_name().eq_ignore_ascii_case(known))
+    };
+    let mut found = std::fs::read_dir("/proc").unwrap().flatten().filter(is_it);
+    found.next().unwrap().file_name().into_string().unwrap()
+}
+
+/// Kills the watch of a program with two seconds to run and, unless `is_supervised`, its supervisor.
+fn unwatch(shell: &str, host: &Host, is_supervised: bool) {
+    let one = attempt(1);
+    let terms = Terms { timeout: Duration::from_secs(2), ..TERMS };
+    let script: Arc<[u8]> = Arc::from(*b"#!/bin/sh\ntail -f /dev/null & echo $!; wait");
+    host.start_on(&terms, Program::Script { bytes: &script, args: &[] }, &one).unwrap();
+    eventually("the script is up", || !host.look(&one, 0, 0, 9).out.bytes.is_empty());
+    kill("-KILL", &watch(host, &one));
+    // With its supervisor, its end is told as that of any other; without, that it was asked to end.
+    let found = if is_supervised {
+        let found = host.wait(&one);
+        assert_eq!(how(&found.verdict), (signal(15), Why::TimedOut), "{shell}");
+        found
+    } else {
+        kill("-KILL", &record(host, &one, "self")[1]);
+        let found = host.wait(&one);
+        assert_eq!(found.verdict, Verdict::Killed { why: Why::TimedOut, out_of_memory: false }, "{shell}");
+        found
+    };
+    let child = String::from_utf8(found.out.bytes).unwrap();
+    eventually("nothing of it runs", || !Path::new("/proc").join(child.trim()).exists());
+}
+
+#[test]
+fn program_whose_watch_was_killed_is_ended_by_whoever_looks() {
+    let hosts = Host::of_every_shell();
+    std::thread::scope(|scope| {
+        for (shell, host) in &hosts {
+            for is_supervised in [true, false] {
+                scope.spawn(move || unwatch(shell, host, is_supervised));
+            }
+        }
+    });
+}
+
+#[test]
+fn group_without_a_watch_is_killed_when_its_leader_alone_listens() {
+    let host = Host::new();
+    for (number, is_supervised) in [(1, true), (2, false)] {
+        let one = attempt(number);
+        let terms = Terms { timeout: Duration::from_secs(2), ..TERMS };
+        let script = "#!/bin/sh\n(trap '' TERM; echo $(exec sh -c 'echo $PPID'); exec tail -f /dev/null) & wait";
+        let program = Program::Script { bytes: &Arc::from(script.as_bytes()), args: &[] };
+        host.start_on(&terms, program, &one).unwrap();
+        eventually("the script is up", || host.look(&one, 0, 0, 9).out.bytes.ends_with(b"\n"));
+        kill("-KILL", &watch(&host, &one));
+        let leader = Path::new("/proc").join(&record(&host, &one, "leader")[0]);
+        if !is_supervised {
+            kill("-KILL", &record(&host, &one, "self")[1]);
+            eventually("its leader has ended", || {
+                host.verdict(&one);
+                !leader.exists()
+            });
+            assert!(matches!(host.verdict(&one), Verdict::Running { supervised: false, .. }));
+            let asked = record(&host, &one, "why")[1].parse::<f64>().unwrap();
+            forge(&host, &one, "why", 1, &format!("{:.2} ", asked - 14.0));
+        }
+        let found = host.wait(&one);
+        let child = String::from_utf8(found.out.bytes).unwrap();
+        eventually("nothing of it runs", || !Path::new("/proc").join(child.trim()).exists());
+        assert!(!leader.exists());
+    }
+}
+
+#[test]
+fn program_without_a_watch_that_does_not_listen_is_killed() {
+    let (host, one) = (Host::new(), attempt(1));
+    let terms = Terms { timeout: Duration::from_secs(2), ..TERMS };
+    let script: Arc<[u8]> = Arc::from(*b"#!/bin/sh\ntrap '' TERM; echo up; while :; do sleep 0.1; done");
+    host.start_on(&terms, Program::Script { bytes: &script, args: &[] }, &one).unwrap();
+    eventually("the script is up", || host.look(&one, 0, 0, 9).out.bytes == b"up\n");
+    kill("-KILL", &watch(&host, &one));
+    eventually("it was asked to end", || {
+        record(&host, &one, "why").first().is_some_and(|why| why == "timed_out") || {
+            assert!(matches!(host.verdict(&one), Verdict::Running { .. }));
+            false
+        }
+    });
+    // Ten seconds are a long time for a test.
+    let asked = record(&host, &one, "why")[1].parse::<f64>().unwrap();
+    assert!(asked > 14.0, "this machine was started just now");
+    forge(&host, &one, "why", 1, &format!("{:.2} ", asked - 14.0));
+    assert_eq!(how(&host.wait(&one).verdict), (signal(9), Why::TimedOut));
+}
+
 #[test]
 fn program_of_another_user_is_started_seen_and_ended_as_that_user() {
     let allowed = Command::new("sudo").args(["-n", "-u", "nobody", "true"]).output();
