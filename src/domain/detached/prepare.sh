@@ -1,7 +1,11 @@
-# What ends it must not be an answer that nobody hears, nor a goodbye of the login.
+# Runs in a session of its own. What ends it must not be an answer that nobody hears, nor a goodbye of the login.
 trap : HUP INT TERM PIPE
 sshjob_mask=$(umask)
 umask 077
+# Nobody else is to be given the variable.
+sshjob_rest=$sshjob_job
+unset sshjob_job
+sshjob_job=$sshjob_rest
 [ "$sshjob_length" = 0 ] || sshjob_job=$(dd bs="$sshjob_length" count=1 iflag=fullblock 2>/dev/null)
 case $sshjob_job in "#$sshjob_token"*"#$sshjob_token") ;; *) sshjob_refuse cut ;; esac
 sshjob_setsid=$(command -v setsid)
@@ -33,9 +37,6 @@ read -r sshjob_boot </proc/sys/kernel/random/boot_id
 read -r sshjob_host </proc/sys/kernel/hostname
 read -r sshjob_up sshjob_rest </proc/uptime
 read -r sshjob_stat </proc/self/stat
-# ksh forks only where it must, as to change a limit.
-# shellcheck disable=SC3045
-[ "${sshjob_stat%% *}" != "$sshjob_parent" ] || { ulimit -S -c "$(ulimit -S -c)"; read -r sshjob_stat </proc/self/stat; }
 sshjob_pid=${sshjob_stat%% *}
 set -- ${sshjob_stat##*") "}
 if [ -z "${20}" ] || [ -z "$sshjob_up" ] || [ -z "$sshjob_boot" ]; then sshjob_refuse tool /proc; fi

@@ -94,6 +94,7 @@ echo "$sshjob_pumps $sshjob_err ${20} " 1<>"$sshjob_dir/pumps"
     exec >&4 2>&6 4>&- 6>&- 8>&-
     # What has no record here has not begun. The number and the time stay what they are: nobody forks any more.
     read -r sshjob_stat </proc/self/stat
+    # ksh forks only where it must, as to change a limit.
     # shellcheck disable=SC3045
     [ "${sshjob_stat%% *}" != "$sshjob_pid" ] || { ulimit -S -c "$(ulimit -S -c)"; read -r sshjob_stat </proc/self/stat; }
     set -- "${sshjob_stat%% *}" ${sshjob_stat##*") "}

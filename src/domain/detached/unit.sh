@@ -9,7 +9,7 @@ mkfifo "$sshjob_dir/in" "$sshjob_dir/answer" 2>/dev/null || sshjob_refuse space
 sshjob_mask=$(umask)
 {
   export -p
-  echo "sshjob_parent= sshjob_unit='$sshjob_dir'"
+  echo "sshjob_unit='$sshjob_dir'"
   echo "cd \"\$PWD\"; umask $sshjob_mask"
   # shellcheck disable=SC2016 # for later
   echo 'exec <"$sshjob_unit/in" >"$sshjob_unit/answer" 2>&1; rm -rf "$sshjob_unit"'
