@@ -1,6 +1,7 @@
 # Runs in a session of its own. What ends it must not be an answer that nobody hears, nor a goodbye of the login.
 trap : HUP INT TERM PIPE
-sshjob_mask=$(umask)
+# Old kernels do not tell.
+[ -n "$sshjob_mask" ] || sshjob_mask=$(umask)
 umask 077
 # Nobody else is to be given the variable.
 sshjob_rest=$sshjob_job
