@@ -13,7 +13,8 @@ if [ -n "$sshjob_last" ] && [ "$sshjob_at_boot" = "$sshjob_boot" ] &&
   [ $((${sshjob_now%.*} - ${sshjob_last%.*})) -lt 60 ]; then exit; fi
 set -- */*/[0-9]* */*/.[0-9a-f]*
 [ "$*" != "$sshjob_at */*/.[0-9a-f]*" ] || exit
-echo "$sshjob_now $sshjob_boot" >.swept
+# A few are no work, and where there is nothing any more, nothing of ours is left.
+[ $# -le 8 ] || echo "$sshjob_now $sshjob_boot" >.swept
 sshjob_own=0
 {
   find . -mindepth 3 -maxdepth 3 -type d -mmin "+$sshjob_keep"

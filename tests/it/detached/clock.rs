@@ -95,8 +95,6 @@ fn clock_that_is_set_back_hides_no_cancelled_program() {
 #[track_caller]
 fn sweep(host: &Host, keep: Duration, attempt: &Attempt) {
     let program = Program::Script { bytes: &Arc::from(*b"#!/bin/sh\n"), args: &[] };
-    // A minute has passed since the last one.
-    let _ = std::fs::remove_file(host.dir("home").join(".sshjob/.swept"));
     assert_eq!(host.start_on(&Terms { keep, ..TERMS }, program, attempt), Ok(Started::Now));
     let own = std::fs::read_to_string(host.home_of(attempt).join("self")).unwrap();
     let supervisor = own.split(' ').nth(1).unwrap().to_owned();
