@@ -30,7 +30,7 @@ fn program_has_its_variables_and_none_of_the_supervisor_s() {
         assert_eq!(host.start_on(&TERMS, Program::Command(&words), &one), Ok(Started::Now), "{shell}");
         let found = String::from_utf8(host.wait(&one).out.bytes).unwrap();
         // What a shell has for itself.
-        let own = ["_", "PWD", "OLDPWD", "SHLVL"];
+        let own = ["_", "PWD", "OLDPWD", "SHLVL", "_AST_FEATURES"];
         let mut names: Vec<_> = found.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
         names.retain(|name| !own.contains(name));
         names.sort_unstable();
