@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::id::{InstanceId, RunId};
 use crate::domain::instance::Instance;
-use crate::domain::job::notify::Channel;
+use crate::domain::job::notify::{Channel, Topic};
 use crate::domain::job::{Job, Notify};
 use crate::domain::layout::Key;
 use crate::domain::notice::Notice;
@@ -174,6 +174,15 @@ pub trait Notifier: Send + Sync {
         rule: &Notify,
         channel: Channel,
     ) -> impl Future<Output = Result<(), NotifyError>> + Send;
+}
+
+/// Who publishes to SNS topics.
+pub trait Topics: Send + Sync {
+    /// Publishes `text` to `topic`; where that sends mail, `subject` (ASCII, one line, less than 100 characters) heads it.
+    ///
+    /// Which credentials it has is its own business. Its errors name nothing secret.
+    fn publish(&self, topic: &Topic, subject: &str, text: &str)
+    -> impl Future<Output = Result<(), NotifyError>> + Send;
 }
 
 /// Why a private key could not be read. It never shows any of it.

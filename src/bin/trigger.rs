@@ -9,6 +9,7 @@ use sshjob::adapter::aws;
 use sshjob::adapter::aws::ec2::Ec2Inventory;
 use sshjob::adapter::aws::lambda::LambdaDispatcher;
 use sshjob::adapter::aws::s3::S3Store;
+use sshjob::adapter::aws::sns::SnsTopics;
 use sshjob::adapter::notify::{Network, Roots};
 use sshjob::engine::clock::Clock;
 use sshjob::engine::records::Runs;
@@ -21,11 +22,12 @@ use sshjob::functions::trigger::Trigger;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let config = aws::configured().await;
+    let people = Network::new(|reference: &_| secret(reference, setting), Roots::default()).through_proxy();
     let trigger = Trigger {
         runs: Runs::new(S3Store::parse(&required("SSHJOB_STORE")?, aws_sdk_s3::Client::new(&config))?),
         inventory: Ec2Inventory::new(aws_sdk_ec2::Client::new(&config)),
         dispatcher: LambdaDispatcher::new(aws_sdk_lambda::Client::new(&config), required("SSHJOB_WORKER")?),
-        notifier: Network::new(|reference: &_| secret(reference, setting), Roots::default()).through_proxy(),
+        notifier: people.publishing(SnsTopics::new(aws_sdk_sns::Client::new(&config))),
         clock: Clock::System,
     };
     let trigger = &trigger;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::aws::Aws;
 use super::exit::Fail;
 use super::known_hosts;
+use super::project::Workspace;
 use crate::adapter::notify::{Network, Roots};
 use crate::adapter::ssh::{Connector, Keyring};
 use crate::adapter::store::AnyStore;
@@ -66,9 +68,12 @@ pub fn resolve_secret(reference: &SecretRef, project: &Path) -> Result<Zeroizing
 }
 
 /// Tells people over the network, with addresses and passwords found as the secrets of jobs are.
-pub fn notifier(project: &Path) -> Network<impl Fn(&SecretRef) -> Result<Zeroizing<String>, String> + use<>> {
-    let project = project.to_owned();
-    Network::new(move |secret: &SecretRef| resolve_secret(secret, &project), Roots::default()).through_proxy()
+pub fn notifier(
+    workspace: &Workspace,
+) -> Network<impl Fn(&SecretRef) -> Result<Zeroizing<String>, String> + use<>, Aws> {
+    let project = workspace.root.clone();
+    let resolve = move |secret: &SecretRef| resolve_secret(secret, &project);
+    Network::new(resolve, Roots::default()).publishing(workspace.aws.clone()).through_proxy()
 }
 
 /// Reads a secret's file; one line end at its end belongs to the file, not to the secret.
@@ -89,16 +94,16 @@ pub fn not_yet(what: &str) -> Fail {
     Fail::usage(format!("{what}: not yet in this version"))
 }
 
-/// Refuses a job that needs what is not built yet.
+/// Refuses a job that needs what this build lacks, before anything of it runs.
 ///
 /// # Errors
-/// Naming the first thing that it needs.
+/// Naming what it needs.
 pub fn refuse_what_is_not_built(job: &Job) -> Result<(), Fail> {
-    let needs = [(job.notify.as_deref().is_some_and(|notify| notify.sns.is_some()), "`notify.sns`")];
-    match needs.into_iter().find(|(needed, _)| *needed) {
-        Some((_, what)) => Err(not_yet(&format!("job `{}` needs {what}", job.name))),
-        None => Ok(()),
+    if cfg!(feature = "aws") || job.notify.as_deref().is_none_or(|notify| notify.sns.is_none()) {
+        return Ok(());
     }
+    let why = format!("job `{}`: `notify.sns`: this sshjob was built without AWS, and reaches no SNS topic", job.name);
+    Err(Fail::usage(why).hint("build it with its default features, or tell people by `webhook`, `slack` or `email`"))
 }
 
 /// Who asks, as `user@machine`.

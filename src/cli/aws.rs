@@ -7,7 +7,8 @@ use super::exit::{Exit, Fail};
 use crate::adapter::store::AnyStore;
 use crate::domain::instance::Instance;
 use crate::domain::job::Targets;
-use crate::port::InventoryError;
+use crate::domain::job::notify::Topic;
+use crate::port::{InventoryError, NotifyError, Topics};
 
 /// Where AWS is reached, and as whom: as the usual variables, files and roles say, but for what flags say.
 #[derive(Debug, Clone, Default)]
@@ -104,6 +105,21 @@ impl Aws {
             None => Err(Fail::usage("it is not known in which AWS region to work")
                 .hint("set `AWS_REGION`, name one with `--region`, or a profile that has one with `--profile`")),
         }
+    }
+}
+
+#[cfg(feature = "aws")]
+impl Topics for Aws {
+    async fn publish(&self, topic: &Topic, subject: &str, text: &str) -> Result<(), NotifyError> {
+        let client = aws_sdk_sns::Client::new(self.configured().await);
+        Box::pin(crate::adapter::aws::sns::SnsTopics::new(client).publish(topic, subject, text)).await
+    }
+}
+
+#[cfg(not(feature = "aws"))]
+impl Topics for Aws {
+    async fn publish(&self, topic: &Topic, _: &str, _: &str) -> Result<(), NotifyError> {
+        Err(NotifyError(absent(&format!("the topic `{}`", topic.arn())).text()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! From a complete job and its targets to a verdict: the part that `run` and `retry` share.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,18 +16,19 @@ use super::exit::{Exit, Fail};
 use super::output::console::Console;
 use super::output::print::{Options, print};
 use super::output::{json, verdict};
-use super::post::post;
+use super::post::Poster;
 use super::project::Workspace;
 use super::{keys, known_hosts};
 use crate::adapter::store::AnyStore;
 use crate::domain::document::EventDocument;
 use crate::domain::id::RunId;
-use crate::domain::job::{HostKeyPolicy, Job};
+use crate::domain::job::{HostKeyPolicy, Job, Overlap};
 use crate::domain::notice::Notice;
 use crate::domain::quantity::Span;
-use crate::domain::run::Target;
+use crate::domain::run::{RunRecord, Target};
 use crate::engine::clock::{self, Clock};
 use crate::engine::drive::{Driven, drive};
+use crate::engine::fire::beside;
 use crate::engine::gate::{Gate, Stop};
 use crate::engine::notify::enqueue;
 use crate::engine::records::Runs;
@@ -35,6 +37,9 @@ use crate::engine::worker::{WorkError, Worker};
 
 /// Events that wait for the printer, which takes them in at once.
 const EVENTS: usize = 1024;
+
+/// People who could not be told of a run; who they are is said when it is over.
+const TROUBLES: usize = 64;
 
 /// After a first Ctrl-C attached scripts get this long to end before the process leaves anyway.
 const END_WITHIN: Duration = Duration::from_secs(30);
@@ -90,6 +95,9 @@ pub async fn launch(
         targets: launch.targets,
     };
     let started = start(&runs, request, Clock::System.now()).await.map_err(not_started)?;
+    if !global.quiet {
+        tell_of_others(&runs, &started.run).await?;
+    }
     let gate = Gate::new(started.plan.max_concurrency, started.plan.max_errors);
     let (events, heard) = mpsc::channel(EVENTS);
     let worker = Worker {
@@ -111,15 +119,25 @@ pub async fn launch(
     };
     let printer = tokio::spawn(print(heard, options, Console::new(global.color), runs.clone()));
     let interrupts = tokio::spawn(obey_interrupts(gate.clone()));
-    let tells = started.run.job.notify.is_some();
-    if tells {
+    let mut posting = None;
+    if started.run.job.notify.is_some() {
         enqueue(&runs, &started.run, Notice::started(&started.run), Clock::System.now()).await?;
+        let (troubles, heard) = mpsc::channel(TROUBLES);
+        posting = Some((Poster::start(runs.clone(), workspace.clone(), troubles), heard));
     }
     let driven = drive(&worker, &started).await;
     interrupts.abort();
-    if tells {
-        for (what, why) in post(&runs, &workspace.root).await {
-            notice(&format!("{what}: {why}"));
+    if let Some((mut poster, mut troubles)) = posting {
+        tokio::select! {
+            () = poster.finish() => {}
+            // Whoever does not want to wait leaves the rest to the next scheduler.
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        let mut told = HashSet::new();
+        while let Ok(trouble) = troubles.try_recv() {
+            if told.insert(trouble.clone()) {
+                notice(&format!("{}: {}", trouble.0, trouble.1));
+            }
         }
     }
     // The printer ends when nobody is left to tell it anything.
@@ -207,6 +225,23 @@ pub fn warn_of_unchecked_keys(job: &Job) {
     if job.login.host_key == HostKeyPolicy::Off {
         notice("warning: host keys are not checked (`host_key: off`); whoever answers is trusted");
     }
+}
+
+/// Says which other run of the job is not over: whoever asks for one does not wait for it, and may not know of it.
+async fn tell_of_others(runs: &Runs<AnyStore>, run: &RunRecord) -> Result<(), Fail> {
+    if run.job.schedule.overlap == Overlap::Allow {
+        return Ok(());
+    }
+    let (job, others) = (&run.job.name, beside(runs, run).await?);
+    match others.as_slice() {
+        [] => {}
+        [other] => notice(&format!("run `{other}` of job `{job}` is not over; this one goes on beside it")),
+        [.., other] => notice(&format!(
+            "{} runs of job `{job}` are not over, `{other}` the latest; this one goes on beside them",
+            others.len()
+        )),
+    }
+    Ok(())
 }
 
 /// Says something that is neither a result nor an error.

@@ -19,7 +19,7 @@ macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal, $allowed:literal, $check:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[serde(try_from = "String")]
         pub struct $type(String);
 
         impl $type {
@@ -32,21 +32,21 @@ macro_rules! name {
         impl FromStr for $type {
             type Err = InvalidName;
             fn from_str(text: &str) -> Result<Self, InvalidName> {
-                let check: fn(&str) -> bool = $check;
-                if check(text) {
-                    Ok(Self(text.to_owned()))
-                } else {
-                    // A hostile name must not flood a terminal or a log line.
-                    let found = text.chars().filter(|c| !c.is_control()).take(80).collect();
-                    Err(InvalidName { what: $what, found, allowed: $allowed })
-                }
+                text.to_owned().try_into()
             }
         }
 
         impl TryFrom<String> for $type {
             type Error = InvalidName;
             fn try_from(text: String) -> Result<Self, InvalidName> {
-                text.parse()
+                let check: fn(&str) -> bool = $check;
+                if check(&text) {
+                    Ok(Self(text))
+                } else {
+                    // A hostile name must not flood a terminal or a log line.
+                    let found = text.chars().filter(|c| !c.is_control()).take(80).collect();
+                    Err(InvalidName { what: $what, found, allowed: $allowed })
+                }
             }
         }
 

@@ -5,6 +5,7 @@
 //! blobs/<sha256>                                       the frozen script of a run
 //! active/<job>/<run>                                   exists while the run is not finished
 //! runs/<job>/<run>/run.json                            the claim
+//! runs/<job>/<run>/selected.<k>.json                   the targets that its planners agree on, part by part
 //! runs/<job>/<run>/plan.json                           waves, batches, counts
 //! runs/<job>/<run>/batches/<n>.targets.json            the tasks of one batch
 //! runs/<job>/<run>/batches/<n>.claim                   who works on it
@@ -154,6 +155,11 @@ impl RunKeys {
     /// The plan.
     pub fn plan(&self) -> Key {
         Key(format!("{}/plan.json", self.prefix))
+    }
+
+    /// Part `k` of the targets that the run is planned with.
+    pub fn selected(&self, k: u32) -> Key {
+        Key(format!("{}/selected.{k}.json", self.prefix))
     }
 
     /// The tasks of batch `n`.

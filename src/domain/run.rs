@@ -178,6 +178,15 @@ pub struct Target {
     pub keys: Vec<Location>,
 }
 
+/// `selected.<k>.json`: some of the targets that a run is planned with, in their order. Created once each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selected {
+    /// The targets.
+    pub targets: Vec<Target>,
+    /// Whether these are the last.
+    pub is_last: bool,
+}
+
 /// `batches/<n>.targets.json`: the tasks of one batch, in the order in which they start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchTargets {

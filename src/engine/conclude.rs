@@ -28,7 +28,9 @@ pub(super) fn conclude(mut record: TaskRecord, found: &Found, run: &RunRecord, n
             return record;
         }
         Verdict::Vanished if !confirmed => {
-            let since = record.started_at.unwrap_or(now);
+            // Nothing has started in the future: our clock was set back, and what is left to wait counts from now.
+            let since = record.started_at.map_or(now, |at| at.min(now));
+            record.started_at = record.started_at.map(|_| since);
             if now.duration_since(since) < start_may_come(run) {
                 return record;
             }
@@ -169,6 +171,7 @@ fn start_may_come(run: &RunRecord) -> SignedDuration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::detached::collect::Piece;
     use crate::domain::job::file::JobFile;
     use crate::domain::job::resolve::Layers;
     use crate::domain::run::{Carrier, SCHEMA};
@@ -200,6 +203,18 @@ mod tests {
     fn running() -> TaskRecord {
         let started_at = Some(at("12:00:00"));
         TaskRecord { state: TaskState::Running, attempt: 1, started_at, confirmed: true, ..TaskRecord::pending() }
+    }
+
+    #[test]
+    fn start_that_is_not_confirmed_is_neither_lost_at_once_nor_waited_for_without_end_when_our_clock_is_set_back() {
+        let found = Found { verdict: Verdict::Vanished, out: Piece::default(), err: Piece::default() };
+        let started_at = Some(at("12:00:00"));
+        let record =
+            TaskRecord { state: TaskState::Running, attempt: 1, started_at, confirmed: false, ..TaskRecord::pending() };
+        let record = conclude(record, &found, &run(), at("10:00:00"));
+        assert_eq!((record.state, record.started_at), (TaskState::Running, Some(at("10:00:00"))));
+        let record = conclude(record, &found, &run(), at("11:00:00"));
+        assert_eq!((record.state, record.finished_at), (TaskState::Lost, Some(at("11:00:00"))));
     }
 
     #[test]

@@ -4,16 +4,18 @@
 //! a run is active, its script, its claim. Whoever finds a decision that was not carried out to its end does the rest;
 //! every step of it does nothing where it was done before.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::control;
 use super::reconcile::{Settled, reconcile, write_verdict};
 use super::records::{Runs, damaged};
 use super::worker::WorkError;
-use crate::domain::firing::{Decided, Decision, Fate, JobState, decide, turns};
+use crate::domain::firing::{Decided, Decision, Fate, JobState, MOST_ACTIVE, decide, turns};
 use crate::domain::id::{JobName, RunId};
 use crate::domain::job::{Job, Overlap};
-use crate::domain::layout::{self, RunKeys};
+use crate::domain::layout::{self, Key, RunKeys};
 use crate::domain::run::{Active, Carrier, RunRecord, RunState, SCHEMA, Verdict};
 use crate::domain::schedule::Calendar;
 use crate::domain::script::{ScriptRef, sha256_hex};
@@ -71,6 +73,9 @@ pub struct Firer<S, C> {
     pub actor: String,
     /// Who carries what is fired.
     pub carrier: Carrier,
+    /// The runs that this process drives at this moment. It knows that better than any clock: where that was set on, the
+    /// leases on them look as if they had lapsed.
+    pub driven: BTreeSet<RunId>,
 }
 
 impl<S: Store, C: Scripts> Firer<S, C> {
@@ -131,7 +136,7 @@ impl<S: Store, C: Scripts> Firer<S, C> {
             }
             return Ok(());
         }
-        Err(damaged(&key, format!("it was changed {TRIES} times while it was being written")).into())
+        Err(changed(&key).into())
     }
 
     /// Takes finished runs from the active ones: whoever finished them may have died before it could, and what workers
@@ -140,7 +145,7 @@ impl<S: Store, C: Scripts> Firer<S, C> {
         for run in state.active.clone() {
             let is_finished = match self.runs.verdict(&run).await? {
                 Some(_) => true,
-                None if job.schedule.overlap == Overlap::Allow => false,
+                None if job.schedule.overlap == Overlap::Allow || self.driven.contains(&run) => false,
                 None => self.is_over(&run, now).await?,
             };
             if is_finished {
@@ -232,6 +237,54 @@ impl<S: Store, C: Scripts> Firer<S, C> {
 /// The verdict of a run that a policy keeps from running.
 pub fn skip(reason: String, now: Timestamp) -> Verdict {
     Verdict { state: RunState::Skipped, reason: Some(reason), counts: Counts::default(), finished_at: now }
+}
+
+/// Has the firings of a job mind `run`, which somebody has asked for, as they mind each other.
+///
+/// Called when the run is claimed: what the state names can be looked at, and settled.
+///
+/// # Errors
+/// Where the store does not answer.
+pub async fn mind<S: Store>(runs: &Runs<S>, run: &RunRecord) -> Result<(), StoreError> {
+    // What is run because one instance has started is beside the schedule.
+    if run.job.schedule.expressions.is_empty() || run.instance.is_some() {
+        return Ok(());
+    }
+    let key = layout::job_state(&run.job.name);
+    for _ in 0..TRIES {
+        let (mut state, version) = read(runs, &run.job.name).await?;
+        if state.active.contains(&run.run) || state.knows_end_of(&run.run) || state.active.len() >= MOST_ACTIVE {
+            return Ok(());
+        }
+        state.active.push(run.run.clone());
+        let written = match &version {
+            Some(version) => runs.swap(&key, version, &state).await?,
+            None => runs.create(&key, &state).await?,
+        };
+        if let Written::Done(_) = written {
+            return Ok(());
+        }
+    }
+    Err(changed(&key))
+}
+
+/// The runs of `run`'s job that are not over but for `run` itself, as far as its firings mind them.
+///
+/// # Errors
+/// Where the store does not answer.
+pub async fn beside<S: Store>(runs: &Runs<S>, run: &RunRecord) -> Result<Vec<RunId>, StoreError> {
+    let (state, _) = read(runs, &run.job.name).await?;
+    let mut beside = Vec::new();
+    for other in state.active {
+        if other != run.run && runs.verdict(&other).await?.is_none() {
+            beside.push(other);
+        }
+    }
+    Ok(beside)
+}
+
+fn changed(key: &Key) -> StoreError {
+    damaged(key, format!("it was changed {TRIES} times while it was being written"))
 }
 
 /// What has become of the firings of `job`; the version is none where nothing has.

@@ -2,16 +2,20 @@
 //!
 //! An entry is created once per run, before the run stops being active, and removed once everybody was told and the run
 //! is active no more. So a crash between the verdict and the message loses nothing, and settling a run twice tells
-//! nobody twice; that people were told stays with the run, for who settles it late. Each message that went out is written down before the next attempt; only a crash in the moment between
-//! a server's answer and that write sends again, and then under the same id.
+//! nobody twice; that people were told stays with the run, for who settles it late. Each message that went out is
+//! written down before the next attempt; only a crash in the moment between a server's answer and that write sends
+//! again, and then under the same id.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{self, FuturesUnordered};
+use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::records::{MAX_TASKS, Runs, damaged};
 use super::{claim, clock};
@@ -34,14 +38,33 @@ const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 /// Nobody wants to hear of it later than this.
 const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
+/// More failures than a day has room for: where clocks were set, they tell that it is late.
+const MAX_FAILURES: u32 = 60;
+
 /// How long a sender may take for one entry: far longer than the deadline of a message.
 const LEASE: Duration = Duration::from_mins(2);
 
 /// A finished entry waits this long for its run to be active no more, then is looked at again.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// How many entries are sent from at a time, and in one call: all of it is over within the lease.
+/// A sender that says it takes longer than this has a clock that is wrong, and is not waited for.
+const LONGEST_LEASE: SignedDuration = SignedDuration::from_hours(1);
+
+/// How many entries are looked at, and sent from, at a time.
 const AT_A_TIME: usize = 16;
+
+/// How many of those are told by one rule: whose server is slow holds up nobody else's messages.
+const AT_A_TIME_BY_ONE: usize = 4;
+
+/// How many entries one call takes on, and of those by one rule: what they are in memory has a bound.
+const AT_MOST: usize = 256;
+const AT_MOST_BY_ONE: usize = 32;
+
+/// No entry is begun later than this in one call: with the time that a message may take, that is within the lease.
+const BEGIN_WITHIN: Duration = Duration::from_secs(20);
+
+/// What is said of a message over which the program itself stumbled.
+const FAULT: &str = "a fault of sshjob itself; please report it";
 
 /// How many keys are listed at a time.
 const PAGE: usize = 1000;
@@ -155,11 +178,13 @@ pub async fn enqueue<S: Store>(
     }
 }
 
-/// Sends what is due in the outbox, at most sixteen runs' worth, and returns within a minute.
+/// Sends what is due in the outbox, at most 256 runs' worth, and returns within a minute.
 ///
-/// Any number of processes may do this on one store. What cannot be sent is tried again after 30 s, then 1, 2, 4 …
-/// minutes, at most an hour, and given up after a day, with a warning. An entry that cannot be read is a trouble, not
-/// an error: it holds up no other.
+/// Sixteen are sent from at a time, at most four of them to the same people: a server that is slow holds up nobody
+/// else's messages. Where more is due, `next` of what is returned has passed, and calling again goes on. Any number of
+/// processes may do this on one store. What cannot be sent is tried again after 30 s, then 1, 2, 4 … minutes, at most an
+/// hour, and given up after a day, with a warning. An entry that cannot be read is a trouble, not an error: it holds up
+/// no other.
 ///
 /// # Errors
 /// Where the store does not list the outbox; what was sent until then stays sent.
@@ -170,37 +195,55 @@ pub async fn deliver<S: Store, N: Notifier>(
 ) -> Result<Delivery, DeliverError> {
     let sender = Claim { nonce: clock::nonce()?, expires_at: now + LEASE, holder: process::this(), turn: 0 };
     let mut delivery = Delivery::default();
-    let mut due: Vec<(Key, Box<Entry>, Version)> = Vec::new();
+    let mut due: Vec<Due> = Vec::new();
     let mut after: Option<Key> = None;
     loop {
         let keys = runs.store().list(OUTBOX, after.as_ref(), PAGE).await?;
-        for key in &keys {
-            let Some(run) = run_of(key) else { continue };
-            match look(runs, key, now).await {
+        after = keys.last().filter(|_| keys.len() == PAGE).cloned();
+        let entries: Vec<(RunId, Key)> = keys.into_iter().filter_map(|key| Some((run_of(&key)?, key))).collect();
+        let looks = entries.into_iter().map(|(run, key)| async move {
+            let seen = look(runs, &key, now).await;
+            (key, run, seen)
+        });
+        let mut looks = stream::iter(looks).buffered(AT_A_TIME);
+        while let Some((key, run, seen)) = looks.next().await {
+            match seen {
                 Ok(Seen::Nothing) => {}
                 Ok(Seen::Later(due)) => delivery.look_at(due),
-                Ok(Seen::Due(entry, version)) => due.push((key.clone(), entry, version)),
+                Ok(Seen::Due(entry, version)) => {
+                    if take_on(&mut due, Due { key, entry, version }) {
+                        delivery.look_at(now);
+                    }
+                }
                 Err(error) => delivery.stumble(run, &error, now),
             }
-            // What has not failed yet comes first: a server that is down holds up nobody else's messages for long.
-            due.sort_by_key(|(_, entry, _)| entry.failures);
-            if due.len() > AT_A_TIME {
-                due.truncate(AT_A_TIME);
-                delivery.look_at(now);
-            }
         }
-        match keys.last() {
-            Some(last) if keys.len() == PAGE => after = Some(last.clone()),
-            _ => break,
+        if after.is_none() {
+            break;
         }
     }
-    let mut sending: FuturesUnordered<_> = due
-        .into_iter()
-        .map(|(key, entry, version)| {
-            let parcel = Parcel { runs, key, run: entry.notice.run.clone(), sender: &sender, now };
-            async move { (parcel.run.clone(), parcel.send(notifier, *entry, version).await) }
-        })
-        .collect();
+    let mut lanes: Vec<Vec<Due>> = Vec::new();
+    for due in due {
+        match lanes.iter_mut().find(|lane| lane.first().is_some_and(|first| first.entry.rule == due.entry.rule)) {
+            Some(lane) => lane.push(due),
+            None => lanes.push(vec![due]),
+        }
+    }
+    let (began, places, sender) = (Instant::now(), &Semaphore::new(AT_A_TIME), &sender);
+    let lanes = lanes.into_iter().map(|lane| {
+        let sending = lane.into_iter().map(|Due { key, entry, version }| async move {
+            let parcel = Parcel { runs, key, run: entry.notice.run.clone(), sender, now };
+            let _place = places.acquire().await;
+            let sent = if began.elapsed() < BEGIN_WITHIN {
+                parcel.send(notifier, *entry, version).await
+            } else {
+                Sent { told: Vec::new(), troubles: Vec::new(), due: Ok(Some(now)) }
+            };
+            (parcel.run, sent)
+        });
+        Box::pin(stream::iter(sending).buffer_unordered(AT_A_TIME_BY_ONE))
+    });
+    let mut sending = stream::select_all(lanes);
     while let Some((run, sent)) = sending.next().await {
         delivery.told.extend(sent.told.into_iter().map(|channel| (run.clone(), channel)));
         delivery.troubles.extend(sent.troubles);
@@ -212,7 +255,38 @@ pub async fn deliver<S: Store, N: Notifier>(
     Ok(delivery)
 }
 
+/// An entry that is to be sent.
+struct Due {
+    key: Key,
+    entry: Box<Entry>,
+    version: Version,
+}
+
+/// Takes on `new`; tells whether something is left for another call because of it.
+///
+/// What has not failed yet comes first: a server that is down holds up nobody else's messages for long.
+fn take_on(due: &mut Vec<Due>, new: Due) -> bool {
+    let last = due.partition_point(|other| other.entry.failures <= new.entry.failures);
+    let is_same = |other: &&Due| other.entry.rule == new.entry.rule;
+    let by_one = due.iter().filter(is_same).count();
+    let latest = due.iter().rposition(|other| is_same(&other));
+    due.insert(last, new);
+    if by_one >= AT_MOST_BY_ONE {
+        // The later of those by the same rule: the new one itself, or the one that it has pushed back.
+        due.remove(latest.map_or(last, |latest| if latest < last { last } else { latest + 1 }));
+        return true;
+    }
+    let is_full = due.len() > AT_MOST;
+    due.truncate(AT_MOST);
+    is_full
+}
+
 impl Delivery {
+    /// Whether anybody was told, or refused to be.
+    pub fn got_on(&self) -> bool {
+        !self.told.is_empty() || self.troubles.iter().any(|trouble| trouble.channel.is_some())
+    }
+
     fn look_at(&mut self, due: Timestamp) {
         self.next = Some(self.next.map_or(due, |next| next.min(due)));
     }
@@ -237,6 +311,7 @@ enum Seen {
 async fn look<S: Store>(runs: &Runs<S>, key: &Key, now: Timestamp) -> Result<Seen, StoreError> {
     let Some((entry, version)) = read(runs, key).await? else { return Ok(Seen::Nothing) };
     if let Some(other) = &entry.sender
+        && other.expires_at.duration_since(now) <= LONGEST_LEASE
         && !claim::is_dead(other, now)
     {
         return Ok(Seen::Later(other.expires_at));
@@ -309,11 +384,16 @@ impl<S: Store> Parcel<'_, S> {
         if self.runs.store().get(&RunKeys::new(&self.run).told()).await?.is_some() {
             return self.runs.store().remove(&self.key).await.map(|()| None);
         }
-        let is_late = self.now.duration_since(entry.since) >= GIVE_UP_AFTER;
+        let age = self.now.duration_since(entry.since);
+        let is_late = age >= GIVE_UP_AFTER || entry.failures >= MAX_FAILURES;
         let (notice, rule) = (entry.notice.clone(), entry.rule.clone());
         let messages = entry.unsettled().into_iter().map(|channel| {
             let (notice, rule) = (&notice, &rule);
-            async move { (channel, notifier.send(notice, rule, channel).await) }
+            async move {
+                // A fault of ours over one message ends no other, and comes ever later again like any failure.
+                let sent = AssertUnwindSafe(notifier.send(notice, rule, channel)).catch_unwind().await;
+                (channel, sent.unwrap_or_else(|_| Err(NotifyError(FAULT.to_owned()))))
+            }
         });
         let mut messages: FuturesUnordered<_> = messages.collect();
         while let Some((channel, result)) = messages.next().await {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 
 use super::claim::{self, Claimed};
@@ -19,6 +20,9 @@ use crate::domain::notice::Notice;
 use crate::domain::run::{Carrier, Claim, Outcomes, Plan, RunRecord, RunState, Sealed, Target, Verdict};
 use crate::domain::task::{Counts, Tally, TaskRecord, TaskState};
 use crate::port::{Store, StoreError, Written};
+
+/// How many batches are looked at at a time: enough to hide the latency of a store.
+const AT_A_TIME: usize = 64;
 
 /// How a run stands after a look at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,14 +131,19 @@ async fn is_final<S: Store>(runs: &Runs<S>, run: &RunRecord) -> Result<bool, Sto
 /// # Errors
 /// Where the store does not answer.
 pub async fn tally<S: Store>(runs: &Runs<S>, run: &RunRecord, plan: &Plan) -> Result<Tally, StoreError> {
-    let mut tally = Tally::default();
-    for (n, size) in (0..).zip(plan.batches.iter().copied()) {
+    let count = |(n, size): (u32, u32)| async move {
         let outcomes = runs.outcomes(&run.run, n).await?.map(|(outcomes, _)| outcomes.tasks).unwrap_or_default();
         let told = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
-        tally.merge(&outcomes.values().collect());
+        let mut tally: Tally = outcomes.values().collect();
         tally.counts.add_many(TaskState::Pending, size.saturating_sub(told));
-    }
-    Ok(tally)
+        Ok::<_, StoreError>(tally)
+    };
+    let counts = stream::iter((0..).zip(plan.batches.iter().copied()).map(count)).buffer_unordered(AT_A_TIME);
+    let add = |mut total: Tally, tally: Tally| async move {
+        total.merge(&tally);
+        Ok(total)
+    };
+    counts.try_fold(Tally::default(), add).await
 }
 
 /// Makes every task of batch `n` final: what runs is `lost`, unless it runs without us; what never started is in the
@@ -265,7 +274,8 @@ pub async fn conclude<S: Store>(runs: &Runs<S>, run: &RunRecord, verdict: &Verdi
             tell_people(runs, run, verdict, &state).await?;
             told = true;
         }
-        let (Carrier::Scheduler | Carrier::Functions, Some(version)) = (run.carrier, version) else { break };
+        // Of a job that has never fired nobody keeps a history.
+        let Some(version) = version else { break };
         let took = Duration::try_from(verdict.finished_at.duration_since(run.started_at)).unwrap_or_default();
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         state.end(Ended { run: run.run.clone(), state: verdict.state, took_ms });

@@ -1,20 +1,28 @@
 //! Claims a run and plans it: from a request to something that workers can take on.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 
 use super::claim::LEASE;
-use super::clock;
-use super::records::{Runs, damaged};
+use super::records::{MAX_TASKS, Runs, damaged};
+use super::{clock, fire};
 use crate::adapter::process;
 use crate::domain::id::{InstanceId, RunId};
 use crate::domain::job::Job;
 use crate::domain::layout::{self, RunKeys};
 use crate::domain::plan::{PLAN_WITHIN, plan};
-use crate::domain::run::{Active, BatchTargets, Carrier, Claim, Plan, RunRecord, SCHEMA, Target};
+use crate::domain::run::{Active, BatchTargets, Carrier, Claim, Plan, RunRecord, SCHEMA, Selected, Target};
 use crate::domain::script::{ScriptRef, sha256_hex};
 use crate::port::{Store, StoreError, Written};
+
+/// How many batches are written at a time: with 25 ms a write that is 2,560 in a second, and S3 takes 3,500 of one prefix.
+const AT_A_TIME: usize = 64;
+
+/// How many targets are agreed on at a time: some hundred kilobytes.
+const PART: usize = 1000;
 
 /// What someone wants to be run.
 #[derive(Debug, Clone)]
@@ -68,7 +76,7 @@ pub enum StartError {
 /// Claims and plans the run that `request` asks for; nothing is started yet.
 ///
 /// The order of the writes is the order of recovery: the mark that the run is active, the script, the claim, the
-/// batches, the plan. Whatever is cut off after the claim can be finished or settled from what is there.
+/// targets, the batches, the plan. Whatever is cut off after the claim can be finished or settled from what is there.
 ///
 /// # Errors
 /// [`StartError`]
@@ -113,9 +121,11 @@ pub async fn start<S: Store>(runs: &Runs<S>, request: Request, now: Timestamp) -
         if !is_same(&found, &record.job, &record.script) {
             return Err(StartError::OtherRequest { id: request.id, run: id });
         }
+        fire::mind(runs, &found).await?;
         let plan = write_plan(runs, &found, request.targets).await?.plan;
         return Ok(Started { run: Arc::new(found), plan, lease });
     }
+    fire::mind(runs, &record).await?;
     let plan = write_plan(runs, &record, request.targets).await?.plan;
     Ok(Started { run: Arc::new(record), plan, lease })
 }
@@ -153,6 +163,9 @@ pub async fn commission<S: Store>(runs: &Runs<S>, errand: Errand, now: Timestamp
         if is_same(&found, job, script) { Ok(run) } else { Err(StartError::OtherRequest { id, run }) }
     };
     if let Some(found) = runs.run(&id).await? {
+        if runs.verdict(&id).await?.is_none() {
+            fire::mind(runs, &found).await?;
+        }
         return as_before(found, &job, &script_ref);
     }
     let record = RunRecord {
@@ -174,8 +187,10 @@ pub async fn commission<S: Store>(runs: &Runs<S>, errand: Errand, now: Timestamp
     runs.store().create(&layout::blob(&record.script.sha256), script).await?;
     if runs.create(&keys.run(), &record).await? == Written::Conflict {
         let found = runs.run(&id).await?.ok_or_else(|| damaged(&keys.run(), "it vanished"))?;
+        fire::mind(runs, &found).await?;
         return as_before(found, &record.job, &record.script);
     }
+    fire::mind(runs, &record).await?;
     Ok(id)
 }
 
@@ -221,10 +236,10 @@ pub(super) struct Planned {
     pub(super) is_ours: bool,
 }
 
-/// Writes the batches, then the plan; what another planner has written of them is adopted.
+/// Writes what the run's planners agree on, then the batches, then the plan.
 ///
-/// Each batch is read back before the next is written, so that of any number of planners, cut off anywhere, all agree
-/// on every batch and no target is in two.
+/// The batches follow from the agreed targets and from nothing else: of any number of planners, cut off anywhere, all
+/// write the same, in whatever order, and no target is in two.
 pub(super) async fn write_plan<S: Store>(
     runs: &Runs<S>,
     run: &RunRecord,
@@ -233,39 +248,53 @@ pub(super) async fn write_plan<S: Store>(
     if let Some(plan) = runs.plan(&run.run).await? {
         return Ok(Planned { plan, is_ours: false });
     }
-    let keys = RunKeys::new(&run.run);
-    let (mut plan, mut batches) = plan(&run.job, &targets, run.carrier);
-    let mut n = 0;
-    while let Some(ours) = batches.get(n) {
-        let number = u32::try_from(n).unwrap_or(u32::MAX);
-        let key = keys.targets(number);
-        if runs.create(&key, ours).await? == Written::Conflict {
-            let theirs = runs.targets(&run.run, number).await?.ok_or_else(|| damaged(&key, "it vanished"))?;
-            if theirs != *ours {
-                (plan, batches) = adopt(run, &batches, n, theirs);
-            }
-        }
-        n += 1;
-    }
-    if runs.create(&keys.plan(), &plan).await? == Written::Conflict {
-        let plan = runs.plan(&run.run).await?.ok_or_else(|| damaged(&keys.plan(), "it vanished"))?;
+    let key = RunKeys::new(&run.run).plan();
+    let (plan, batches) = plan(&run.job, &agree(runs, run, targets).await?, run.carrier);
+    let writing = (0..).zip(batches).map(|(n, batch)| write_batch(runs, run, n, batch));
+    stream::iter(writing).buffer_unordered(AT_A_TIME).try_collect::<()>().await?;
+    if runs.create(&key, &plan).await? == Written::Conflict {
+        let plan = runs.plan(&run.run).await?.ok_or_else(|| damaged(&key, "it vanished"))?;
         return Ok(Planned { plan, is_ours: false });
     }
     Ok(Planned { plan, is_ours: true })
 }
 
-/// Plans again around batch `n` as another planner has written it.
-fn adopt(run: &RunRecord, batches: &[BatchTargets], n: usize, theirs: BatchTargets) -> (Plan, Vec<BatchTargets>) {
-    let mut fixed: Vec<BatchTargets> = batches.iter().take(n).cloned().collect();
-    let rest: Vec<Target> = batches.iter().skip(n).flat_map(|batch| batch.targets.iter().cloned()).collect();
-    let rest: Vec<Target> =
-        rest.into_iter().filter(|t| !theirs.targets.iter().any(|their| their.instance == t.instance)).collect();
-    fixed.push(theirs);
-    let (mut plan, tail) = plan(&run.job, &rest, run.carrier);
-    fixed.extend(tail);
-    plan.batches = fixed.iter().map(|batch| u32::try_from(batch.targets.len()).unwrap_or(u32::MAX)).collect();
-    // Waves are a promise about the start of a run; one whose planning was cut off starts as one wave after its first.
-    let count = u32::try_from(fixed.len()).unwrap_or(u32::MAX);
-    plan.waves = if count > 1 { vec![(0, 1), (1, count)] } else { vec![(0, count)] };
-    (plan, fixed)
+/// The targets that all planners of `run` plan with: ours, where no other planner was quicker.
+///
+/// Each part is read back before the next is written, and the last one says that it is the last. Whatever another
+/// planner has written counts: what it has left out by then comes after it, unless it was done.
+async fn agree<S: Store>(runs: &Runs<S>, run: &RunRecord, targets: Vec<Target>) -> Result<Vec<Target>, StoreError> {
+    let keys = RunKeys::new(&run.run);
+    let (mut agreed, mut rest) = (Vec::with_capacity(targets.len()), VecDeque::from(targets));
+    for k in 0.. {
+        let targets: Vec<Target> = rest.drain(..PART.min(rest.len())).collect();
+        let mut part = Selected { targets, is_last: rest.is_empty() };
+        let key = keys.selected(k);
+        if runs.create(&key, &part).await? == Written::Conflict {
+            let theirs = runs.read::<Selected>(&key).await?.ok_or_else(|| damaged(&key, "it vanished"))?.0;
+            if theirs != part {
+                let known: BTreeSet<&InstanceId> = theirs.targets.iter().map(|target| &target.instance).collect();
+                let ours = part.targets.into_iter().chain(rest);
+                rest = ours.filter(|target| !known.contains(&target.instance)).collect();
+                part = theirs;
+            }
+        }
+        agreed.extend(part.targets);
+        if agreed.len() > MAX_TASKS as usize {
+            return Err(damaged(&key, format!("a run has at most {MAX_TASKS} tasks")));
+        }
+        if part.is_last {
+            break;
+        }
+    }
+    Ok(agreed)
+}
+
+/// Writes batch `n`, unless another planner has.
+async fn write_batch<S: Store>(runs: &Runs<S>, run: &RunRecord, n: u32, batch: BatchTargets) -> Result<(), StoreError> {
+    let key = RunKeys::new(&run.run).targets(n);
+    if runs.create(&key, &batch).await? == Written::Conflict && runs.targets(&run.run, n).await? != Some(batch) {
+        return Err(damaged(&key, "another planner has planned otherwise"));
+    }
+    Ok(())
 }

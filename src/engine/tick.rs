@@ -27,7 +27,7 @@ use crate::domain::job::Overlap;
 use crate::domain::layout::{self, Key};
 use crate::domain::notice::Notice;
 use crate::domain::plan::target;
-use crate::domain::run::{Plan, RunRecord, RunState, Sealed, Target, Verdict};
+use crate::domain::run::{Carrier, Plan, RunRecord, RunState, Sealed, Target, Verdict};
 use crate::domain::task::{Counts, TaskState};
 use crate::port::{Inventory, InventoryError, Scripts, Store, StoreError, Version, Written};
 
@@ -213,6 +213,9 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
     /// # Errors
     /// [`WorkError`]; the next look goes on from there.
     pub async fn advance(&self, run: &RunId) -> Result<Option<Standing>, WorkError> {
+        if self.firer.driven.contains(run) {
+            return Ok(Some(Standing::Driven));
+        }
         let (runs, now) = (self.runs(), self.clock.now());
         let Some(record) = runs.run(run).await?.map(Arc::new) else {
             let old = now.checked_sub(ORPHAN).unwrap_or(Timestamp::MIN).strftime("%Y%m%dT%H%M%SZ").to_string();
@@ -255,6 +258,10 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         };
         if let Some(sealed) = plan.sealed {
             return finished(write_verdict(runs, &record, sealed_verdict(sealed, now)).await?);
+        }
+        if record.carrier == Carrier::Functions {
+            // Whoever sends for its workers looks at all of its batches anyway.
+            return Ok(Some(Standing::Ready(Started { run: record, plan, lease: None })));
         }
         let tally = reconcile::tally(runs, &record, &plan).await?;
         let running = tally.counts.of(TaskState::Running);
@@ -316,6 +323,8 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         if targets.is_empty() {
             return Ok(Ok(seal_as(RunState::Skipped, NOTHING_MATCHES.to_owned()).await?));
         }
+        // A hundred thousand of them, with their tags, are a good part of a function's memory.
+        drop(instances);
         let planned = write_plan(runs, record, targets).await?;
         if planned.is_ours {
             // Whoever finds a plan that is written may come after the end.

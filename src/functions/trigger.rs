@@ -1,6 +1,6 @@
 //! The trigger: fires what is due, plans it, and sends workers for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -219,6 +219,7 @@ impl<S: Store, I: Inventory, D: Dispatcher, N: Notifier> Trigger<S, I, D, N> {
             scripts: Book::new(self.runs.clone()),
             actor: ACTOR.to_owned(),
             carrier: Carrier::Functions,
+            driven: BTreeSet::new(),
         };
         Ticker { firer, inventory: &self.inventory, clock: self.clock }
     }

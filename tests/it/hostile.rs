@@ -109,6 +109,7 @@ const FLOODS: &[(Deed, &str)] = &[
         "lost: connection: the host wrote more than 64 KiB before the script could start: see its login files",
     ),
     (Deed::OutputForEver, "timed_out: ran longer than 6s; the host did not confirm that it ended"),
+    (Deed::OutputForEverAfterStatus, "succeeded, exit 0: a background process still holds the output open"),
     (Deed::ChangesKeysForEver, "timed_out: ran longer than 6s; the host did not confirm that it ended"),
 ];
 

@@ -27,6 +27,7 @@
 //! | `next` | that the command of this name shows when jobs fire, what changed clocks do to it, and what it means |
 //! | `notify` | what people are sent of a run, and what is said of servers that are not well |
 //! | `outbox` | that whoever is to be told is told, whatever crashes or is down, and as good as never twice |
+//! | `overlap` | what firings make of runs that somebody asked for, and the other way round |
 //! | `output` | what a live run shows to people and machines, compared whole; `schema` the documents of machines |
 //! | `jump` | that every host on the way to a target is checked, and a bastion is spared |
 //! | `servers` | that Dropbear, asyncssh, paramiko and TinySSH servers do for jobs what OpenSSH does |
@@ -41,6 +42,7 @@
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `sudo` | whom one becomes by sudo, what is refused in which words, and that all of it ends |
 //! | `tick` | what becomes of firings whatever the clock, the inventory and earlier runs do |
+//! | `told` | what people hear of real runs: their start, their end, and all of it after an outage |
 //! | `trust` | whose host key is believed, and what `sshjob trust` does about it |
 //! | `wild` | what is said of hosts as they really are: every login shell, login, home and server setting |
 //! | `watchdog` | that nothing runs on where nobody listens any more, however that came about |
@@ -85,6 +87,7 @@ mod next;
 mod notify;
 mod outbox;
 mod output;
+mod overlap;
 mod program;
 mod project;
 mod push;
@@ -103,6 +106,7 @@ mod store_dir;
 mod store_memory;
 mod sudo;
 mod tick;
+mod told;
 mod trust;
 mod up;
 mod up_killed;

@@ -1,10 +1,11 @@
 //! What people are sent, byte by byte, and what is said of servers that are down, slow, endless, wrong or elsewhere.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sshjob::adapter::notify::{Network, Roots};
 use sshjob::domain::job::file::JobFile;
-use sshjob::domain::job::notify::Channel;
+use sshjob::domain::job::notify::{Channel, Topic};
 use sshjob::domain::job::resolve::Layers;
 use sshjob::domain::job::{Job, Notify, SecretRef};
 use sshjob::domain::location::Location;
@@ -12,7 +13,7 @@ use sshjob::domain::notice::Notice;
 use sshjob::domain::run::{Carrier, RunRecord, RunState, SCHEMA, Target, Verdict};
 use sshjob::domain::script::ScriptRef;
 use sshjob::domain::task::{Counts, TaskRecord, TaskState};
-use sshjob::port::Notifier as _;
+use sshjob::port::{Notifier as _, NotifyError, Topics};
 use zeroize::Zeroizing;
 
 use crate::support::certificate::Vouched;
@@ -205,6 +206,50 @@ async fn password_is_sent_to_a_known_server_over_tls_alone() {
             assert_eq!(auths, 1);
         }
     }
+}
+
+#[tokio::test]
+async fn password_that_a_server_repeats_is_not_told() {
+    let vouched = Vouched::new();
+    let host = MailHost::start(Manner::Forbids(vouched.served.clone()));
+    let notify = format!(
+        "{{ on: failure, email: {{ to: a@b.example, from: c@d.example, user: me, password: \"env:PASSWORD\", server: \
+         \"smtps://localhost:{}\" }} }}",
+        host.port()
+    );
+    let network = network(vec![vouched.authority]);
+    let sent = network.send(&end(&record(&notify), RunState::Failed), &rule(&notify), Channel::Email).await;
+    assert_eq!(sent.unwrap_err().to_string(), "the server refuses the user and the password (535)");
+    let hook = Hook::start(Answer::Status("401 No", "not me:hunter2".to_owned()));
+    let url = hook.url("/").replace("//", "//me:hunter2@");
+    let told = send(&format!("{{ on: failure, webhook: \"env:{url}\" }}"), Channel::Webhook, RunState::Failed).await;
+    assert_eq!(told, Err("status 401".to_owned()));
+    hook.answer(Answer::Status("302 Found\nLocation: https://me:hunter2@elsewhere.example/", String::new()));
+    let told = send(&format!("{{ on: failure, webhook: \"env:{url}\" }}"), Channel::Webhook, RunState::Failed).await;
+    assert_eq!(told, Err("it redirects (status 302), and is not followed".to_owned()));
+}
+
+/// Topics that write down what is published to them.
+#[derive(Clone, Default)]
+struct Board(Arc<Mutex<Vec<[String; 3]>>>);
+
+impl Topics for Board {
+    async fn publish(&self, topic: &Topic, subject: &str, text: &str) -> Result<(), NotifyError> {
+        self.0.lock().unwrap().push([topic.region(), subject, text].map(str::to_owned));
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn topic_is_published_to_as_a_mail_and_needs_aws() {
+    let notify = "{ on: failure, sns: \"arn:aws:sns:eu-central-1:123456789012:ops\" }";
+    let (notice, board) = (end(&record(notify), RunState::Failed), Board::default());
+    network(vec![]).publishing(board.clone()).send(&notice, &rule(notify), Channel::Sns).await.unwrap();
+    let published = ["eu-central-1".to_owned(), notice.subject(), notice.plain()];
+    assert_eq!(*board.0.lock().unwrap(), [published]);
+    let without = send(notify, Channel::Sns, RunState::Failed).await;
+    let why = "publishing to `arn:aws:sns:eu-central-1:123456789012:ops` needs a build with AWS";
+    assert_eq!(without, Err(why.to_owned()));
 }
 
 #[tokio::test]

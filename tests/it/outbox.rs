@@ -8,15 +8,19 @@ use jiff::Timestamp;
 use sshjob::domain::id::RunId;
 use sshjob::domain::job::Notify;
 use sshjob::domain::job::notify::Channel;
-use sshjob::domain::layout::{Key, OUTBOX, RunKeys, active};
+use sshjob::domain::layout::{self, Key, OUTBOX, RunKeys, active};
 use sshjob::domain::notice::Notice;
-use sshjob::domain::run::{Active, RunRecord, RunState};
+use sshjob::domain::notice::text::NoticeDocument;
+use sshjob::domain::run::{Active, RunRecord, RunState, Verdict};
+use sshjob::domain::task::TaskState;
 use sshjob::engine::notify::{Delivery, Trouble, deliver, enqueue};
+use sshjob::engine::reconcile::write_verdict;
 use sshjob::engine::records::Runs;
 use sshjob::port::{Notifier, NotifyError, Store as _, Written};
 use tokio::sync::Notify as Signal;
 
 use super::notify::{end, record};
+use super::tick::Rig;
 use crate::support::memory::{Fault, Memory};
 
 const BOTH: &str = "{ on: [failure, success], webhook: \"https://a.example\", slack: \"https://b.example\" }";
@@ -310,26 +314,231 @@ async fn damaged_entry_holds_up_no_other() {
     assert_eq!(deliver(&runs, &post, at(0)).await.unwrap().told.len(), 2);
 }
 
+/// Puts the end of a run of this minute into the outbox.
+async fn put(runs: &Runs<Memory>, notify: &str, job: &str, minute: u32) {
+    let record = record(notify);
+    let run = format!("{job}-20261122T22{minute:02}00Z").parse().unwrap();
+    let record = RunRecord { run, ..record };
+    enqueue(runs, &record, end(&record, RunState::Failed), at(0)).await.unwrap();
+}
+
 #[tokio::test]
-async fn first_tries_come_before_others_and_sixteen_at_a_time() {
+async fn first_tries_come_before_others_and_some_of_one_rule_at_a_time() {
+    const SLACK: &str = "{ on: failure, slack: \"https://b.example\" }";
     let (store, post) = (Memory::default(), Post::default());
     let runs = Runs::new(store.clone());
-    let put = async |minute: u32| {
-        let record = record("{ on: failure, slack: \"https://b.example\" }");
-        let run = format!("rotate-logs-20261122T22{minute:02}00Z").parse().unwrap();
-        let record = RunRecord { run, ..record };
-        enqueue(&runs, &record, end(&record, RunState::Failed), at(0)).await.unwrap();
-    };
-    for minute in 0..16 {
-        put(minute).await;
+    for minute in 0..32 {
+        put(&runs, SLACK, "rotate-logs", minute).await;
     }
     post.down(&[Channel::Slack]);
     let delivery = deliver(&runs, &post, at(0)).await.unwrap();
-    assert_eq!((delivery.troubles.len(), delivery.next), (16, Some(at(30))));
+    assert_eq!((delivery.troubles.len(), delivery.next), (32, Some(at(30))));
     post.down(&[]);
-    put(59).await;
+    put(&runs, SLACK, "rotate-logs", 59).await;
     let delivery = deliver(&runs, &post, at(30)).await.unwrap();
-    assert_eq!((delivery.told.len(), delivery.next), (16, Some(at(30))));
+    assert_eq!((delivery.told.len(), delivery.next), (32, Some(at(30))));
     assert!(delivery.told.iter().any(|(run, _)| run.as_str().contains("T2259")), "{:?}", delivery.told);
     assert_eq!(deliver(&runs, &post, at(30)).await.unwrap().told.len(), 1);
+}
+
+/// A post office that takes nine seconds wherever the webhook says so, and stumbles over another one.
+#[derive(Clone, Default)]
+struct Uneven(Arc<Mutex<Vec<(String, Duration)>>>);
+
+impl Notifier for Uneven {
+    async fn send(&self, notice: &Notice, rule: &Notify, _channel: Channel) -> Result<(), NotifyError> {
+        let url = String::from(rule.webhook.clone().unwrap());
+        let now = tokio::time::Instant::now();
+        assert!(!url.contains("stumbles"), "this server's answer is not foreseen");
+        if url.contains("slow") {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+        }
+        self.0.lock().unwrap().push((notice.run.as_str().to_owned(), now.elapsed()));
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn server_that_is_slow_holds_up_only_its_own_messages() {
+    let (store, post) = (Memory::default(), Uneven::default());
+    let runs = Runs::new(store.clone());
+    for minute in 0..60 {
+        put(&runs, "{ on: failure, webhook: \"https://slow.example\" }", "a", minute).await;
+        let quick = format!("{{ on: failure, webhook: \"https://quick-{}.example\" }}", minute % 2);
+        put(&runs, &quick, "b", minute).await;
+    }
+    let began = tokio::time::Instant::now();
+    let delivery = deliver(&runs, &post, at(0)).await.unwrap();
+    // Four at a time, begun in 20 s: at 0, 9 and 18 s.
+    let told = |job: &str| delivery.told.iter().filter(|(run, _)| run.as_str().starts_with(job)).count();
+    assert_eq!((told("a-"), told("b-"), began.elapsed()), (12, 60, Duration::from_secs(27)));
+    assert_eq!(delivery.next, Some(at(0)));
+    assert!(post.0.lock().unwrap()[..60].iter().all(|(run, _)| run.starts_with("b-")));
+    let mut now = at(0);
+    while let Some(next) = deliver(&runs, &post, now).await.unwrap().next {
+        now = now.max(next);
+    }
+    assert_eq!((post.0.lock().unwrap().len(), outbox(&store)), (120, vec![]));
+}
+
+#[tokio::test]
+async fn stumble_over_one_message_ends_no_other_and_comes_back_later() {
+    let (store, post) = (Memory::default(), Uneven::default());
+    let runs = Runs::new(store.clone());
+    put(&runs, "{ on: failure, webhook: \"https://stumbles.example\" }", "a", 0).await;
+    put(&runs, "{ on: failure, webhook: \"https://a.example\" }", "b", 0).await;
+    let delivery = deliver(&runs, &post, at(0)).await.unwrap();
+    let troubles: Vec<_> = delivery.troubles.iter().map(|it| (it.run.as_str(), &*it.why, it.given_up)).collect();
+    assert_eq!(troubles, [("a-20261122T220000Z", "a fault of sshjob itself; please report it", false)]);
+    assert_eq!((delivery.told.len(), delivery.next), (1, Some(at(30))));
+    assert_eq!(deliver(&runs, &post, at(29)).await.unwrap().next, Some(at(30)));
+    assert_eq!(deliver(&runs, &post, at(30)).await.unwrap().next, Some(at(90)));
+}
+
+#[tokio::test]
+async fn rule_that_was_frozen_with_the_run_tells_whatever_became_of_the_job() {
+    let (store, post) = (Memory::default(), Post::default());
+    let runs = Runs::new(store.clone());
+    let (frozen, edited) = (record(BOTH), record(PING));
+    assert_eq!(frozen.run, edited.run);
+    enqueue(&runs, &frozen, end(&frozen, RunState::Failed), at(0)).await.unwrap();
+    // Settled once more, by whoever has the file as it is now.
+    enqueue(&runs, &edited, end(&edited, RunState::Failed), at(1)).await.unwrap();
+    deliver(&runs, &post, at(1)).await.unwrap();
+    assert_eq!(post.counts(), BTreeMap::from([(Channel::Webhook, 1), (Channel::Slack, 1)]));
+}
+
+/// A post office that puts every notice into all the words there are.
+struct Wordy;
+
+impl Notifier for Wordy {
+    async fn send(&self, notice: &Notice, _rule: &Notify, _channel: Channel) -> Result<(), NotifyError> {
+        serde_json::to_string(&NoticeDocument::of(notice)).unwrap();
+        let _ = (notice.plain(), notice.slack(), notice.subject(), notice.ping_url("https://a.example"));
+        Err(NotifyError("it is down".to_owned()))
+    }
+}
+
+#[tokio::test]
+async fn entry_of_any_numbers_and_times_is_told_of_and_holds_up_no_other() {
+    let (earliest, latest) = (Timestamp::MIN.to_string(), Timestamp::MAX.to_string());
+    let sender = |expires_at: &str| serde_json::json!({ "nonce": "x", "expires_at": expires_at });
+    let cases = [
+        ("/failures", serde_json::json!(u32::MAX)),
+        ("/due", serde_json::json!(earliest)),
+        ("/due", serde_json::json!(latest)),
+        ("/since", serde_json::json!(earliest)),
+        ("/since", serde_json::json!(latest)),
+        ("/sender", sender(&earliest)),
+        ("/sender", sender(&latest)),
+        ("/notice/started_at", serde_json::json!(earliest)),
+        ("/notice/started_at", serde_json::json!(latest)),
+        ("/notice/finished_at", serde_json::json!(earliest)),
+        ("/notice/finished_at", serde_json::json!(latest)),
+        ("/notice/scheduled_for", serde_json::json!(latest)),
+        ("/notice/counts/failed", serde_json::json!(u32::MAX)),
+        ("/notice/counts/failed", serde_json::json!(-1)),
+        ("/notice/counts/failed", serde_json::json!(0)),
+        ("/notice/usual", serde_json::json!("99999999999999d")),
+        ("/notice/hosts", serde_json::json!(vec![serde_json::json!({ "instance": "i-1", "state": "failed" }); 5000])),
+        ("/settled", serde_json::json!(["ping", "email"])),
+    ];
+    for (at_pointer, value) in cases {
+        let (store, case) = (Memory::default(), format!("{at_pointer} = {value}"));
+        let runs = Runs::new(store.clone());
+        put(&runs, BOTH, "z", 0).await;
+        put(&runs, BOTH, "rotate-logs", 0).await;
+        let key = Key::parse("outbox/rotate-logs-20261122T220000Z.json").unwrap();
+        let object = store.get(&key).await.unwrap().unwrap();
+        let mut entry: serde_json::Value = serde_json::from_slice(&object.bytes).unwrap();
+        let (parent, name) = at_pointer.rsplit_once('/').unwrap();
+        entry.pointer_mut(parent).unwrap()[name] = value;
+        let bytes = serde_json::to_vec(&entry).unwrap();
+        assert!(matches!(store.swap(&key, &object.version, bytes).await.unwrap(), Written::Done(_)));
+        let mut now = at(0);
+        for round in 0..3 {
+            let delivery = deliver(&runs, &Wordy, now).await.unwrap();
+            let tried = |job: &str| delivery.troubles.iter().filter(|it| it.run.as_str().starts_with(job)).count();
+            assert_eq!(tried("z-"), 2, "{case}: {delivery:?}");
+            assert!(tried("rotate-logs-") > 0 || round > 0, "{case}: {delivery:?}");
+            now += Duration::from_hours(2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn entry_from_the_future_is_given_up_all_the_same() {
+    let (store, mut now) = (Memory::default(), at(0));
+    let (runs, record) = (Runs::new(store.clone()), record(BOTH));
+    enqueue(&runs, &record, end(&record, RunState::Failed), Timestamp::MAX - Duration::from_hours(48)).await.unwrap();
+    let mut tries = 0;
+    while let Some(next) = deliver(&runs, &Wordy, now).await.unwrap().next {
+        (now, tries) = (next, tries + 1);
+    }
+    assert_eq!((tries, outbox(&store)), (60, vec![]));
+}
+
+/// Whoever writes a verdict may die at any write of it; who comes next tells of it, and nobody tells twice.
+#[tokio::test(start_paused = true)]
+async fn verdict_that_is_concluded_late_is_told_of_once() {
+    const DAILY: &str = "schedule: '0 12 * * *'\nnotify: { on: failure, webhook: 'https://a.example' }\n";
+    let mut crashes = 0;
+    for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::ErrorBefore, Fault::ErrorAfter] {
+        for n in 1.. {
+            let (rig, post) = (Rig::new(&[("a", DAILY)]), Post::default());
+            rig.tick("12:00:00").await;
+            let run: RunId = "a-20261122T120000Z".parse().unwrap();
+            let record = rig.runs.run(&run).await.unwrap().unwrap();
+            let counts = [TaskState::Failed].into_iter().collect();
+            let finished_at = "2026-11-22T12:00:30Z".parse().unwrap();
+            let verdict = Verdict { state: RunState::Failed, reason: None, counts, finished_at };
+            let machine = rig.runs.store().reboot().with_fault(n, fault);
+            let _ = until_crash(&machine, write_verdict(&Runs::new(machine.clone()), &record, verdict.clone())).await;
+            // Whoever looks next settles the run, or finds that nobody has ended it.
+            rig.tick("12:01:00").await;
+            let is_written = rig.runs.verdict(&run).await.unwrap().is_some();
+            let now = finished_at + Duration::from_mins(1);
+            while deliver(&rig.runs, &post, now).await.unwrap().next.is_some_and(|next| next <= now) {}
+            let case = format!("{fault:?} at write {n}");
+            assert_eq!(post.sent().len(), usize::from(is_written), "{case}");
+            assert_eq!(outbox(rig.runs.store()), [] as [&str; 0], "{case}");
+            // One that was held up for long writes it all again, when nobody remembers the run any more.
+            rig.runs.store().remove(&layout::job_state(&run.job())).await.unwrap();
+            write_verdict(&rig.runs, &record, verdict).await.unwrap();
+            deliver(&rig.runs, &post, now).await.unwrap();
+            assert_eq!(post.sent().len(), 1, "{case}");
+            assert_eq!(outbox(rig.runs.store()), [] as [&str; 0], "{case}");
+            if machine.writes().len() < n {
+                break;
+            }
+            crashes += 1;
+        }
+    }
+    // The verdict, the entry, what the job knows, the mark: each in four ways.
+    assert_eq!(crashes, 4 * 4);
+}
+
+#[tokio::test]
+async fn outbox_of_a_long_outage_drains_within_a_few_looks_and_tells_everybody_once() {
+    let (store, post) = (Memory::default(), Post::default());
+    let runs = Runs::new(store.clone());
+    post.down(&[Channel::Webhook]);
+    let mut now = at(0);
+    for n in 0..600 {
+        let job = format!("job-{}", n % 20);
+        put(&runs, &format!("{{ on: failure, webhook: \"https://{job}.example\" }}"), &job, n / 20).await;
+    }
+    for _ in 0..50 {
+        now = deliver(&runs, &post, now).await.unwrap().next.unwrap().max(now);
+    }
+    assert_eq!((post.sent().len(), outbox(&store).len()), (0, 600));
+    post.down(&[]);
+    now += Duration::from_hours(1);
+    let mut looks = 1;
+    while deliver(&runs, &post, now).await.unwrap().next.is_some() {
+        looks += 1;
+    }
+    assert_eq!((post.sent().len(), outbox(&store).len()), (600, 0));
+    // 256 at a time, and 32 of one rule.
+    assert_eq!(looks, 3);
 }

@@ -86,7 +86,7 @@ fn nothing_is_uploaded_where_something_is_wrong_with_any_job() {
         (
             "jobs/bad.yaml",
             "targets: { tags: { Role: web } }\nrun: date\nschedule: '@daily'\ntimeout: 1h\n",
-            "the worker's 15m",
+            "the worker's 14m",
         ),
         (
             "jobs/bad.yaml",

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sshjob::adapter::dir::Dir;
 use sshjob::domain::layout::{self, RunKeys};
 use sshjob::domain::run::{Active, Claim, Outcomes, RunState};
 use sshjob::domain::task::{TaskRecord, TaskState};
@@ -21,7 +22,7 @@ use crate::support::eventually::wait_for;
 use crate::support::key::Login;
 use crate::support::memory::{Fault, Memory};
 use crate::support::rig;
-use crate::support::world::{World, said};
+use crate::support::world::{World, json, said};
 
 /// More writes than settling a run of one batch makes.
 const MANY: usize = 20;
@@ -129,6 +130,35 @@ async fn worker_takes_over_from_one_that_died_before_its_first_record() {
     assert!(Ledger::open(runs.clone(), &started.run.run, 0, "second").await.is_err(), "its claim was taken");
     let (_, known) = Ledger::open(runs, &started.run.run, 0, "third").await.unwrap();
     assert_eq!(known.len(), 1);
+}
+
+/// The commands that list runs look at no more of them than this.
+const SETTLED_AT_MOST: usize = 100;
+
+#[tokio::test]
+async fn runs_whose_drivers_are_dead_are_settled_by_who_lists_them_a_hundred_at_a_time() {
+    let world = World::new(0);
+    let runs = Runs::new(Dir::open(world.path().join("store")).unwrap());
+    let begun: Timestamp = "2026-11-23T05:00:00Z".parse().unwrap();
+    for n in 0..SETTLED_AT_MOST + 2 {
+        let request = rig::request(rig::script("true"), &["127.0.0.1:1".parse().unwrap()], &n.to_string());
+        let started = start(&runs, request, begun + Duration::from_secs(n as u64)).await.unwrap();
+        // Of whose process nothing is known any more.
+        let (Active { driver, wave }, version) = runs.active(&started.run.run).await.unwrap().unwrap();
+        let driver = driver.map(|driver| Claim { holder: None, ..driver });
+        runs.swap(&layout::active(&started.run.run), &version, &Active { driver, wave }).await.unwrap();
+    }
+    let list = || {
+        let listed = json(&world.sshjob(&["--store", "store", "-o", "json", "runs", "-n", "1000"]));
+        let states = listed["runs"].as_array().unwrap().iter().map(|run| run["state"].as_str().unwrap().to_owned());
+        states.collect::<Vec<_>>()
+    };
+    let first = list();
+    // The newest come first.
+    assert!(first[..SETTLED_AT_MOST].iter().all(|state| state == "failed"), "{first:?}");
+    assert_eq!(first[SETTLED_AT_MOST..], ["running", "running"]);
+    assert!(list().iter().all(|state| state == "failed"));
+    assert_eq!(runs.store().list("active/", None, 1000).await.unwrap(), []);
 }
 
 /// Cause: whoever waited was told twice a second.

@@ -110,7 +110,8 @@ impl Scheduler {
     fn ticker(&self) -> Ticker<SimStore, SimFleet, SimFleet> {
         let runs = Runs::new(SimStore(self.process.clone()));
         let fleet = SimFleet(self.process.clone());
-        let firer = Firer { runs, scripts: fleet.clone(), actor: "simulation".to_owned(), carrier: Carrier::Scheduler };
+        let (scripts, actor, carrier) = (fleet.clone(), "simulation".to_owned(), Carrier::Scheduler);
+        let firer = Firer { runs, scripts, actor, carrier, driven: BTreeSet::new() };
         Ticker { firer, inventory: fleet, clock: self.clock }
     }
 

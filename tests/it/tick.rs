@@ -1,18 +1,22 @@
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 use sshjob::domain::firing::Cursor;
+use sshjob::domain::id::RunId;
 use sshjob::domain::instance::{Addresses, Instance, InstanceState};
 use sshjob::domain::job::Job;
 use sshjob::domain::job::file::JobFile;
 use sshjob::domain::job::resolve::Layers;
 use sshjob::domain::layout;
-use sshjob::domain::run::{Carrier, RunState};
+use sshjob::domain::run::{Active, Carrier, Outcomes, RunState};
 use sshjob::domain::schedule::Calendar;
+use sshjob::domain::task::{TaskRecord, TaskState};
 use sshjob::engine::clock::{Clock, Simulated};
 use sshjob::engine::fire::{Fired, Firer, Scheduled};
 use sshjob::engine::history;
 use sshjob::engine::records::Runs;
+use sshjob::engine::start::driver;
 use sshjob::engine::tick::{Standing, Ticked, Ticker};
 use sshjob::port::{Inventory, InventoryError, Scripts, Store as _};
 
@@ -20,7 +24,7 @@ use crate::support::memory::Memory;
 
 /// An inventory and scripts that can be broken.
 #[derive(Clone, Default)]
-struct Around {
+pub struct Around {
     inventory_down: Arc<Mutex<bool>>,
     unreadable: Arc<Mutex<Option<String>>>,
 }
@@ -54,10 +58,13 @@ impl Scripts for Around {
     }
 }
 
-struct Rig {
-    runs: Runs<Memory>,
-    around: Around,
-    jobs: Vec<Scheduled>,
+/// A store, what is around it, and the jobs that fire.
+pub struct Rig {
+    pub runs: Runs<Memory>,
+    pub around: Around,
+    pub jobs: Vec<Scheduled>,
+    /// What its process drives.
+    driven: BTreeSet<RunId>,
 }
 
 fn scheduled(name: &str, settings: &str) -> Scheduled {
@@ -69,13 +76,13 @@ fn scheduled(name: &str, settings: &str) -> Scheduled {
 }
 
 impl Rig {
-    fn new(jobs: &[(&str, &str)]) -> Self {
+    pub fn new(jobs: &[(&str, &str)]) -> Self {
         let jobs = jobs.iter().map(|(name, settings)| scheduled(name, settings)).collect();
-        Self { runs: Runs::new(Memory::default()), around: Around::default(), jobs }
+        Self { runs: Runs::new(Memory::default()), around: Around::default(), jobs, driven: BTreeSet::new() }
     }
 
     /// Ticks at this time of the day.
-    async fn tick(&self, time: &str) -> Ticked {
+    pub async fn tick(&self, time: &str) -> Ticked {
         let epoch: Timestamp = format!("2026-11-22T{time}Z").parse().unwrap();
         let since = tokio::time::Instant::now();
         let clock = Clock::Simulated(Simulated { epoch, since, ahead: SignedDuration::ZERO });
@@ -84,13 +91,14 @@ impl Rig {
             scripts: self.around.clone(),
             actor: "test".to_owned(),
             carrier: Carrier::Scheduler,
+            driven: self.driven.clone(),
         };
         let ticker = Ticker { firer, inventory: self.around.clone(), clock };
         ticker.tick(&self.jobs, epoch).await.unwrap()
     }
 
     /// Every run there is: its id without the job, its state, why.
-    async fn told(&self) -> Vec<String> {
+    pub async fn told(&self) -> Vec<String> {
         let listed = history::list(&self.runs, None, None, 1000).await.unwrap();
         let mut told: Vec<String> = Vec::new();
         for run in listed {
@@ -104,7 +112,7 @@ impl Rig {
 }
 
 /// What came of firings, in short.
-fn fired(ticked: &Ticked) -> Vec<String> {
+pub fn fired(ticked: &Ticked) -> Vec<String> {
     let mut told: Vec<String> = ticked
         .fired
         .iter()
@@ -314,7 +322,7 @@ async fn firing_that_is_delayed_is_decided_once_though_its_record_is_gone() {
     let mut first = fired(&rig.tick("12:00:00").await);
     first.extend(fired(&rig.tick("12:25:00").await));
     let [run] = first.as_slice() else { panic!("{first:?}") };
-    let run: sshjob::domain::id::RunId = run.parse().unwrap();
+    let run: RunId = run.parse().unwrap();
     // Its run has ended, and is pruned; the cursor was lost with a broken disk.
     let keys = layout::RunKeys::new(&run);
     for key in [layout::active(&run), keys.run(), keys.plan(), layout::cursor()] {
@@ -333,13 +341,13 @@ async fn firing_that_is_delayed_is_decided_once_though_its_record_is_gone() {
 async fn mark_of_an_old_firing_that_is_just_being_claimed_stays() {
     let rig = Rig::new(&[("a", EVERY_MINUTE)]);
     rig.tick("12:00:00").await;
-    let run: sshjob::domain::id::RunId = "a-20261120T120000Z".parse().unwrap();
+    let run: RunId = "a-20261120T120000Z".parse().unwrap();
     let (mut state, version) = sshjob::engine::fire::read(&rig.runs, &"a".parse().unwrap()).await.unwrap();
     state.active.push(run.clone());
     rig.runs.swap(&layout::job_state(&"a".parse().unwrap()), &version.unwrap(), &state).await.unwrap();
     let mark = sshjob::domain::run::Active { driver: None, wave: None };
     rig.runs.create(&layout::active(&run), &mark).await.unwrap();
-    let orphan: sshjob::domain::id::RunId = "a-20261119T120000Z".parse().unwrap();
+    let orphan: RunId = "a-20261119T120000Z".parse().unwrap();
     rig.runs.create(&layout::active(&orphan), &mark).await.unwrap();
     rig.tick("12:00:30").await;
     assert!(rig.runs.active(&run).await.unwrap().is_some());
@@ -351,7 +359,7 @@ async fn run_that_is_cancelled_while_it_waits_ends_as_cancelled_and_says_by_whom
     let rig = Rig::new(&[("queue", "schedule: '* * * * *'\noverlap: queue\n")]);
     rig.tick("12:00:00").await;
     rig.tick("12:01:00").await;
-    let run: sshjob::domain::id::RunId = "queue-20261122T120100Z".parse().unwrap();
+    let run: RunId = "queue-20261122T120100Z".parse().unwrap();
     sshjob::engine::control::cancel(&rig.runs, &run, "ann").await.unwrap();
     let record = rig.runs.run(&run).await.unwrap().unwrap();
     let now = "2026-11-22T12:01:10Z".parse().unwrap();
@@ -360,4 +368,30 @@ async fn run_that_is_cancelled_while_it_waits_ends_as_cancelled_and_says_by_whom
     assert_eq!(verdict.state, RunState::Cancelled);
     assert_eq!(verdict.reason.as_deref(), Some("cancelled by ann before it started"));
     assert!(rig.runs.active(&run).await.unwrap().is_none());
+}
+
+/// Cause: where the clock was set on the leases of this very process looked as if they had lapsed, and what it was running
+/// was `lost`.
+#[tokio::test(start_paused = true)]
+async fn run_that_this_process_drives_is_not_taken_for_dead_when_the_clock_is_set_on() {
+    let mut rig = Rig::new(&[("a", "schedule: '0 * * * *'\noverlap: replace\n")]);
+    rig.tick("12:00:00").await;
+    let run: RunId = "a-20261122T120000Z".parse().unwrap();
+    let driver = driver("2026-11-22T12:00:01Z".parse().unwrap()).unwrap();
+    let begun = TaskRecord { state: TaskState::Running, attempt: 1, ..TaskRecord::pending() };
+    let outcomes = Outcomes { owner: driver.nonce.clone(), tasks: [("i-1".parse().unwrap(), begun)].into() };
+    rig.runs.create(&layout::RunKeys::new(&run).claim(0), &driver).await.unwrap();
+    rig.runs.create(&layout::RunKeys::new(&run).outcomes(0), &outcomes).await.unwrap();
+    let (_, version) = rig.runs.active(&run).await.unwrap().unwrap();
+    let active = Active { driver: Some(driver), wave: None };
+    rig.runs.swap(&layout::active(&run), &version, &active).await.unwrap();
+    rig.driven.insert(run.clone());
+    rig.tick("13:00:00").await;
+    let asked = "a-20261122T120000Z running: cancel asked by run a-20261122T130000Z";
+    assert_eq!(rig.told().await, [asked, "a-20261122T130000Z planning"]);
+    // Once it does no more, because a part of it has failed, the run is dead.
+    rig.driven.clear();
+    rig.tick("14:00:00").await;
+    let verdict = rig.runs.verdict(&run).await.unwrap().unwrap();
+    assert_eq!((verdict.state, verdict.counts), (RunState::Failed, [TaskState::Lost].into_iter().collect()));
 }

@@ -1,4 +1,5 @@
-//! `kill -9` of the scheduler at fifty random moments, while ten jobs fire every minute of a fast clock.
+//! `kill -9` of the scheduler at fifty random moments, and of two on one store in turn, while ten jobs fire every minute of
+//! a fast clock.
 //!
 //! The moments come from a seed, which is printed; `SSHJOB_SEED=n` replays it.
 
@@ -18,12 +19,15 @@ use sshjob::engine::records::Runs;
 
 use crate::support::clock::FastClock;
 use crate::support::eventually::eventually;
-use crate::support::scheduler::{Scheduler, marks, write_job};
+use crate::support::scheduler::{Scheduler, marks, run_of, write_job};
 use crate::support::simulation::rng::Rng;
 use crate::support::world::World;
 
 const KILLS: usize = 50;
 const HOSTS: usize = 3;
+
+/// How long two schedulers are killed in turn.
+const FIRING_FOR: Duration = Duration::from_secs(15);
 
 /// A minute of this clock is a second.
 const SPEED: u32 = 60;
@@ -57,11 +61,8 @@ fn seed() -> u64 {
     u64::from(u32::from_le_bytes(seed))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_at_random_moments_every_firing_is_one_run_and_nothing_starts_twice() {
-    let seed = seed();
-    eprintln!("SSHJOB_SEED={seed}");
-    let mut rng = Rng::new(seed);
+/// A world whose ten jobs fire every minute, and write down on their hosts when they start and end.
+fn world(rng: &mut Rng) -> World {
     let world = World::new(HOSTS);
     for (n, kind) in KINDS.into_iter().enumerate() {
         let script = format!(
@@ -75,36 +76,36 @@ async fn killed_at_random_moments_every_firing_is_one_run_and_nothing_starts_twi
         write_job(&world, &format!("job-{n}"), &script, &format!("{kind}deadline: 1h\nmissed: all\n"));
         narrow(&world, n, where_to);
     }
-    let clock = FastClock::new(SPEED);
-    let begun = Instant::now();
-    for _ in 0..KILLS {
-        let mut scheduler = start(&world, clock);
-        std::thread::sleep(Duration::from_millis(rng.below(800) as u64));
-        scheduler.kill();
-    }
-    let killing = begun.elapsed();
-    // The last one goes on until all is settled; what fires meanwhile is part of it, until nothing fires any more.
-    let mut last = start(&world, clock);
-    eventually("a firing of the last scheduler", || last.out().iter().any(|line| line.contains("  fired ")));
+    world
+}
+
+/// Has `up` end all there is to end, with no job left to fire; then every run there was, by its id.
+async fn settle(world: &World, up: &mut [Scheduler]) -> BTreeMap<String, RunView> {
+    let knows_all = format!("up with {} scheduled jobs of `.`", KINDS.len());
+    eventually("that all are up", || up.iter().all(|scheduler| scheduler.err().contains(&knows_all)));
     fs::remove_dir_all(world.path().join("jobs")).unwrap();
     let runs = Runs::new(Dir::open(world.path().join("store")).unwrap());
-    eventually("that the jobs are gone", || {
-        last.err().iter().filter(|line| line.contains("is gone")).count() == KINDS.len()
-    });
+    let is_gone =
+        |scheduler: &Scheduler| scheduler.err().iter().filter(|line| line.contains("is gone")).count() == KINDS.len();
+    eventually("that the jobs are gone", || up.iter().all(is_gone));
     let gone: Cursor = runs.read(&layout::cursor()).await.unwrap().unwrap().0;
     eventually("that every run is over", || !is_any_active(world.path()));
-    assert_eq!(last.terminate().code(), Some(0), "{:?}", last.err());
-
+    for scheduler in up {
+        assert_eq!(scheduler.terminate().code(), Some(0), "{:?}", scheduler.err());
+    }
+    // Jobs that are gone stay where they were; one that could not be decided would stand elsewhere than the others.
+    assert!(gone.behind.values().collect::<BTreeSet<_>>().len() <= 1, "{gone:?}");
     let mut views = BTreeMap::new();
     for run in ids(&runs, None).await.unwrap() {
         let view = load(&runs, &run).await.unwrap().unwrap();
         views.insert(run.to_string(), view);
     }
-    let told = tally(&views);
-    eprintln!("{KILLS} kills in {killing:.1?}, {:.1?} in all; {} runs: {told:?}", begun.elapsed(), views.len());
-    // Jobs that are gone stay where they were; one that could not be decided would stand elsewhere than the others.
-    assert!(gone.behind.values().collect::<BTreeSet<_>>().len() <= 1, "{gone:?}");
-    assert_every_minute_is_one_run(&views);
+    views
+}
+
+/// One run per firing, no second start, and nothing told that the hosts do not bear out.
+fn assert_true(world: &World, views: &BTreeMap<String, RunView>) {
+    assert_every_minute_is_one_run(views);
     for n in 0..KINDS.len() {
         let starts = marks(&world.path().join(format!("marks.{n}")));
         let distinct: BTreeSet<&String> = starts.iter().collect();
@@ -115,7 +116,75 @@ async fn killed_at_random_moments_every_firing_is_one_run_and_nothing_starts_twi
             assert_truthful(view, &distinct, &ends);
         }
     }
+}
+
+/// How many firings a scheduler has made runs of.
+fn fired(scheduler: &Scheduler) -> usize {
+    scheduler.out().iter().filter(|line| line.contains("  fired ")).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_random_moments_every_firing_is_one_run_and_nothing_starts_twice() {
+    let seed = seed();
+    eprintln!("SSHJOB_SEED={seed}");
+    let mut rng = Rng::new(seed);
+    let (world, clock, begun) = (world(&mut rng), FastClock::new(SPEED), Instant::now());
+    for _ in 0..KILLS {
+        let mut scheduler = start(&world, clock);
+        std::thread::sleep(Duration::from_millis(rng.below(800) as u64));
+        scheduler.kill();
+    }
+    let killing = begun.elapsed();
+    // The last one goes on until all is settled; what fires meanwhile is part of it, until nothing fires any more.
+    let mut last = [start(&world, clock)];
+    eventually("a firing of the last scheduler", || fired(&last[0]) > 0);
+    let views = settle(&world, &mut last).await;
+    let told = tally(&views);
+    eprintln!("{KILLS} kills in {killing:.1?}, {:.1?} in all; {} runs: {told:?}", begun.elapsed(), views.len());
+    assert_true(&world, &views);
     assert!(told["succeeded"] > 0 && told["lost"] > 0 && told["skipped run"] > 0, "nothing of it happened: {told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_schedulers_of_one_store_share_its_firings_and_lose_nothing() {
+    let (world, clock) = (world(&mut Rng::new(0)), FastClock::new(SPEED));
+    let mut pair = [start(&world, clock), start(&world, clock)];
+    eventually("that both have fired", || pair.iter().all(|scheduler| fired(scheduler) >= KINDS.len()));
+    let views = settle(&world, &mut pair).await;
+    let told = tally(&views);
+    eprintln!("{} runs: {told:?}", views.len());
+    assert_true(&world, &views);
+    // Nobody has died, so nothing is in doubt.
+    let tasks = views.values().flat_map(|view| view.tasks.iter().map(|task| (&view.record.run, &task.record)));
+    let lost: Vec<_> = tasks.filter(|(_, record)| record.state == TaskState::Lost).collect();
+    assert!(lost.is_empty(), "{lost:?}\n{:#?}\n{:#?}", pair[0].out(), pair[1].out());
+    let twice = pair.iter().flat_map(Scheduler::out).filter(|line| line.contains("  fired "));
+    let runs: Vec<String> = twice.map(|line| run_of(&line)).collect();
+    assert_eq!(runs.iter().collect::<BTreeSet<_>>().len(), runs.len(), "two say that they have fired it: {runs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_schedulers_killed_in_turn_every_firing_is_one_run_and_nothing_starts_twice() {
+    let seed = seed();
+    eprintln!("SSHJOB_SEED={seed}");
+    let mut rng = Rng::new(seed);
+    let (world, clock, begun) = (world(&mut rng), FastClock::new(SPEED), Instant::now());
+    let mut pair = [start(&world, clock), start(&world, clock)];
+    let (mut kills, mut firings) = (0, [0, 0]);
+    while begun.elapsed() < FIRING_FOR || firings.contains(&0) {
+        std::thread::sleep(Duration::from_millis(rng.below(1200) as u64));
+        let turn = kills % 2;
+        pair[turn].kill();
+        firings[turn] += fired(&pair[turn]);
+        pair[turn] = start(&world, clock);
+        kills += 1;
+        assert!(begun.elapsed() < Duration::from_mins(2), "one of them never fires: {firings:?}");
+    }
+    let views = settle(&world, &mut pair).await;
+    let told = tally(&views);
+    eprintln!("{kills} kills, {:.1?} in all; {firings:?} firings; {} runs: {told:?}", begun.elapsed(), views.len());
+    assert_true(&world, &views);
+    assert!(told["succeeded"] > 0, "nothing of it happened: {told:?}");
 }
 
 /// Puts `targets` in the place of those that job `n` has.

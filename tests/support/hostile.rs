@@ -343,6 +343,10 @@ async fn play(mut speaker: Speaker, deed: Deed, channel: u32) -> io::Result<()> 
             speaker.send(&Packet::new(number::CHANNEL_EOF).number(channel)).await?;
             return pending().await;
         }
+        Deed::OutputForEverAfterStatus => {
+            speaker.send(&status(channel, 0)).await?;
+            return flood(&mut speaker, &[data(channel, vec![b'o'; 32 * 1024])]).await;
+        }
         Deed::OutputForEver => return flood(&mut speaker, &[data(channel, vec![b'o'; 32 * 1024])]).await,
         Deed::DripsOutput => {
             speaker.send(&data(channel, "o")).await?;

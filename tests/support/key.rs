@@ -46,6 +46,18 @@ impl Login {
         Self { folder, key: PrivateKey::from_openssh(std::fs::read(path).unwrap()).unwrap() }
     }
 
+    /// The private key's file with this passphrase on it.
+    pub(crate) fn with_passphrase(&self, passphrase: &str) -> Vec<u8> {
+        let locked = self.folder.path().join("locked");
+        if !locked.exists() {
+            std::fs::copy(self.path(), &locked).unwrap();
+            let mut keygen = std::process::Command::new("ssh-keygen");
+            keygen.args(["-q", "-p", "-P", "", "-N", passphrase, "-a", "1", "-f"]).arg(&locked);
+            assert!(keygen.output().unwrap().status.success());
+        }
+        std::fs::read(locked).unwrap()
+    }
+
     /// Where the private key is.
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("identity")

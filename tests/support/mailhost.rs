@@ -17,6 +17,8 @@ pub(crate) enum Manner {
     StartTls(Served),
     /// It speaks TLS from the first byte.
     Tls(Served),
+    /// It speaks TLS from the first byte, and takes no password, which it repeats.
+    Forbids(Served),
     /// It knows nobody.
     KnowsNobody,
     /// It says nothing.
@@ -92,7 +94,7 @@ fn serve(mut stream: TcpStream, manner: &Manner, said: &Mutex<Vec<String>>) -> i
         Manner::Endless => loop {
             stream.write_all(&[b'2'; 4096])?;
         },
-        Manner::Tls(served) => {
+        Manner::Tls(served) | Manner::Forbids(served) => {
             let mut stream = served.accept(stream)?;
             stream.write_all(b"220 mail.test\r\n")?;
             converse(stream, manner, false, said).map(drop)
@@ -126,6 +128,7 @@ fn converse<S: Read + Write>(
             "EHLO" if is_upgradable => b"250-mail.test\r\n250 STARTTLS\r\n",
             "EHLO" => b"250-mail.test\r\n250 AUTH PLAIN\r\n",
             "STARTTLS" => b"220 go on\r\n",
+            "AUTH" if matches!(manner, Manner::Forbids(_)) => b"535 not me:hunter2, which is AG1lAGh1bnRlcjI=\r\n",
             "AUTH" => b"235 welcome\r\n",
             "RCPT" if matches!(manner, Manner::KnowsNobody) => b"550 no such user here\r\n",
             "DATA" => b"354 go on\r\n",

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sshjob::domain::layout::Key;
 use sshjob::port::{Object, Store, StoreError, Version, Written};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// What happens at a chosen write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,11 @@ struct Machine {
     faults: BTreeMap<usize, Fault>,
     /// A fault at the next write whose key contains this.
     fault_at: Option<(&'static str, Fault)>,
+    /// How many calls there were, reads included.
+    calls: usize,
+    /// From which call on, counted from 1, nothing answers, and for how long.
+    outage: Option<(usize, Duration)>,
+    down_until: Option<Instant>,
 }
 
 impl Default for Memory {
@@ -88,6 +95,23 @@ impl Memory {
         self
     }
 
+    /// Lets this machine find the store unavailable from its `n`-th call (from 1) on, for so long.
+    #[must_use]
+    pub fn with_outage(self, n: usize, lasts: Duration) -> Self {
+        self.machine.lock().unwrap().outage = Some((n, lasts));
+        self
+    }
+
+    /// Whether the outage has begun.
+    pub fn has_been_down(&self) -> bool {
+        self.machine.lock().unwrap().down_until.is_some()
+    }
+
+    /// Ends this machine now.
+    pub fn crash(&self) {
+        self.crashed.send_replace(true);
+    }
+
     /// The writes that this machine has attempted so far.
     pub fn writes(&self) -> Vec<Write> {
         self.machine.lock().unwrap().writes.clone()
@@ -106,16 +130,29 @@ impl Memory {
         let _ = self.crashed.subscribe().wait_for(|crashed| *crashed).await;
     }
 
-    async fn alive(&self) {
+    /// Begins a call.
+    async fn begin(&self, action: &'static str, at: &str) -> Result<(), StoreError> {
         if *self.crashed.borrow() {
             pending::<()>().await;
         }
+        let mut machine = self.machine.lock().unwrap();
+        machine.calls += 1;
+        if let Some((n, lasts)) = machine.outage
+            && machine.calls == n
+        {
+            machine.down_until = Some(Instant::now() + lasts);
+        }
+        if machine.down_until.is_some_and(|until| Instant::now() < until) {
+            let source = io::Error::other("503 Slow Down");
+            return Err(StoreError::Unavailable { action, at: at.to_owned(), source });
+        }
+        Ok(())
     }
 
     /// Does one write, together with the fault that is due for it.
     async fn write<T>(&self, write: Write, work: impl FnOnce(&mut Shared) -> T) -> Result<T, StoreError> {
-        self.alive().await;
         let (Write::Create(key) | Write::Swap(key) | Write::Remove(key)) = write.clone();
+        self.begin("write", key.as_str()).await?;
         let fault = {
             let mut machine = self.machine.lock().unwrap();
             machine.writes.push(write);
@@ -150,7 +187,7 @@ impl Shared {
 
 impl Store for Memory {
     async fn get(&self, key: &Key) -> Result<Option<Object>, StoreError> {
-        self.alive().await;
+        self.begin("read", key.as_str()).await?;
         let shared = self.shared.lock().unwrap();
         let object = shared.objects.get(key.as_str());
         Ok(object.map(|(bytes, version)| Object { bytes: bytes.clone(), version: Version(version.to_string()) }))
@@ -172,7 +209,7 @@ impl Store for Memory {
     }
 
     async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Key>, StoreError> {
-        self.alive().await;
+        self.begin("list", prefix).await?;
         let shared = self.shared.lock().unwrap();
         let keys = shared.objects.keys().filter(|key| key.starts_with(prefix));
         let keys = keys.filter(|key| after.is_none_or(|after| key.as_str() > after.as_str()));

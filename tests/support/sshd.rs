@@ -150,7 +150,14 @@ impl Sshd {
             let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             parent == daemon || environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
         };
-        let is_idle = || !parents().into_iter().any(|(pid, parent)| is_left(pid, parent));
+        // Who ends while the list is gone through may have started somebody who is not in it, and who becomes another
+        // program has no environment for a moment: one look proves nothing.
+        let mut idle_looks = 0;
+        let is_idle = || {
+            let is_left = parents().into_iter().any(|(pid, parent)| is_left(pid, parent));
+            idle_looks = if is_left { 0 } else { idle_looks + 1 };
+            idle_looks == 3
+        };
         eventually(&format!("nothing of {} runs any more", self.address()), is_idle);
     }
 

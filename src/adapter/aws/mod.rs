@@ -8,6 +8,8 @@ pub mod keys;
 pub mod lambda;
 #[cfg(feature = "s3")]
 pub mod s3;
+#[cfg(feature = "sns")]
+pub mod sns;
 
 use std::error::Error;
 use std::time::Duration;

@@ -65,7 +65,11 @@ fn post_blocking(url: &str, body: &Body, id: &str, way: &Way) -> Result<String, 
     if let Some(location) = location.filter(|_| status.is_redirection()) {
         // To follow would be to tell the secret in the address to whoever is there.
         let origin = location.split_inclusive('/').take(3).collect::<String>();
-        let origin = if origin.contains("://") { format!(" to `{}`", quote(&origin)) } else { String::new() };
+        let origin = if origin.contains("://") && !origin.contains('@') && !names_secret(&origin, url) {
+            format!(" to `{}`", quote(&origin))
+        } else {
+            String::new()
+        };
         return Err(format!("it redirects{origin} (status {}), and is not followed", status.as_u16()));
     }
     let said = quote(&reply);
@@ -111,6 +115,9 @@ fn cause(error: &ureq::Error) -> String {
 
 /// Whether `text` holds a part of the address that could let somebody in: servers like to repeat what they got.
 fn names_secret(text: &str, url: &str) -> bool {
-    let path = url.split_once("://").map_or(url, |(_, rest)| rest);
-    path.split(['/', '?', '&', '=']).skip(1).any(|part| part.len() >= 4 && text.contains(part))
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+    let parts = user.split(':').chain(path.split(['/', '?', '&', '=']));
+    parts.filter(|part| part.len() >= 4).any(|part| text.contains(part))
 }

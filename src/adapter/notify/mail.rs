@@ -49,7 +49,11 @@ pub(super) async fn send(
     let mut connection = connect(&email.server, password.is_some(), roots).await?;
     if let (Some(user), Some(password)) = (&email.user, password) {
         let credentials = Credentials::new(user.clone(), password.to_string());
-        connection.auth(DEFAULT_MECHANISMS, &credentials).await.map_err(|error| cause(&error))?;
+        connection.auth(DEFAULT_MECHANISMS, &credentials).await.map_err(|error| match error.status() {
+            // Servers like to repeat what they got, and here that is the password.
+            Some(code) => format!("the server refuses the user and the password ({code})"),
+            None => cause(&error),
+        })?;
     }
     connection.send(message.envelope(), &message.formatted()).await.map_err(|error| cause(&error))?;
     let _ = timeout(GOODBYE, connection.quit()).await;

@@ -15,22 +15,28 @@ use zeroize::Zeroizing;
 
 pub use roots::Roots;
 
-use crate::domain::job::notify::{Channel, Endpoint, check_url};
+use crate::domain::job::notify::{Channel, Endpoint, Topic, check_url};
 use crate::domain::job::{Notify, SecretRef};
 use crate::domain::notice::Notice;
 use crate::domain::notice::text::NoticeDocument;
-use crate::port::{Notifier, NotifyError};
+use crate::port::{Notifier, NotifyError, Topics};
 
 /// The longest that one message may take: long for any server that is well.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
+/// The longest subject that SNS takes: less than 100 characters.
+///
+/// Source: SNS API Reference, Publish, `Subject`.
+const MAX_TOPIC_SUBJECT: usize = 99;
+
 /// What is said of a server that does not answer in time.
 const LATE: &str = "no answer in time";
 
-/// Tells people by the network; `R` finds secrets.
+/// Tells people by the network; `R` finds secrets, `T` publishes to SNS topics.
 #[derive(Clone)]
-pub struct Network<R> {
+pub struct Network<R, T = NoTopics> {
     resolve: R,
+    topics: T,
     roots: Arc<Roots>,
     deadline: Duration,
     through_proxy: bool,
@@ -42,7 +48,20 @@ where
 {
     /// Finds secrets by `resolve`, whose errors name no secret, and believes the servers that `roots` vouch for.
     pub fn new(resolve: R, roots: Roots) -> Self {
-        Self { resolve, roots: Arc::new(roots), deadline: DEADLINE, through_proxy: false }
+        Self { resolve, topics: NoTopics, roots: Arc::new(roots), deadline: DEADLINE, through_proxy: false }
+    }
+}
+
+impl<R, T> Network<R, T>
+where
+    R: Fn(&SecretRef) -> Result<Zeroizing<String>, String> + Send + Sync,
+    T: Topics,
+{
+    /// The same, publishing to SNS topics by `topics`.
+    #[must_use]
+    pub fn publishing<U: Topics>(self, topics: U) -> Network<R, U> {
+        let Self { resolve, roots, deadline, through_proxy, .. } = self;
+        Network { resolve, topics, roots, deadline, through_proxy }
     }
 
     /// The same, with another longest time that one message may take.
@@ -119,18 +138,33 @@ where
                 let password = email.password.as_ref().map(|password| self.secret(password)).transpose()?;
                 mail::send(email, password, notice, &self.roots).await.map_err(NotifyError)
             }
-            Channel::Sns => Err(NotifyError("this build of sshjob has no AWS".to_owned())),
+            Channel::Sns => {
+                let topic = rule.sns.as_ref().ok_or_else(|| NotifyError("no topic is set".to_owned()))?;
+                let subject: String = notice.subject().chars().take(MAX_TOPIC_SUBJECT).collect();
+                self.topics.publish(topic, &subject, &notice.plain()).await
+            }
         }
     }
 }
 
-impl<R> Notifier for Network<R>
+impl<R, T> Notifier for Network<R, T>
 where
     R: Fn(&SecretRef) -> Result<Zeroizing<String>, String> + Send + Sync,
+    T: Topics,
 {
     async fn send(&self, notice: &Notice, rule: &Notify, channel: Channel) -> Result<(), NotifyError> {
         let sent = timeout(self.deadline, self.send_now(notice, rule, channel)).await;
         sent.unwrap_or_else(|_| Err(NotifyError(LATE.to_owned())))
+    }
+}
+
+/// Publishes to no SNS topic: there is no AWS here.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoTopics;
+
+impl Topics for NoTopics {
+    async fn publish(&self, topic: &Topic, _subject: &str, _text: &str) -> Result<(), NotifyError> {
+        Err(NotifyError(format!("publishing to `{}` needs a build with AWS", topic.arn())))
     }
 }
 

@@ -188,7 +188,7 @@ impl Args {
             let view = status::current(runs, run, &mut console).await?;
             let summary = view.summary();
             if global.output == Format::Text && summary.state == RunState::Succeeded {
-                console.out(verdict::line(&summary, console.out_color()));
+                console.err(verdict::line(&summary, console.err_color()));
                 return Ok(Exit::Success);
             }
             status::show(&status, global.output, runs, &mut console).await

@@ -13,6 +13,7 @@ use crate::adapter::store::AnyStore;
 use crate::cli::access::{access, resolve_secrets};
 use crate::cli::exit::Fail;
 use crate::cli::keys::load_keys_unattended;
+use crate::cli::post::Trouble;
 use crate::cli::project::Workspace;
 use crate::domain::id::RunId;
 use crate::domain::plan::PLAN_WITHIN;
@@ -38,9 +39,6 @@ const EVENTS: usize = 64;
 /// costs a connection per host and minute.
 const LOOK_AT_FIRST: Duration = Duration::from_secs(1);
 const LOOK_AT_LAST: Duration = Duration::from_mins(1);
-
-/// What goes wrong: with what, and why.
-pub type Trouble = (String, String);
 
 /// What all runs share.
 #[derive(Debug, Clone)]

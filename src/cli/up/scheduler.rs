@@ -12,17 +12,18 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::book::{Book, Jobs, Mark, News, mark};
-use super::carry::{Carrier, Outcome, Trouble, Waits};
+use super::carry::{Carrier, Outcome, Waits};
 use super::tell::Teller;
 use crate::adapter::store::AnyStore;
 use crate::cli::access::actor;
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::output::verdict;
-use crate::cli::post::{POST_EVERY, post};
+use crate::cli::post::{Poster, Trouble};
+use crate::cli::project::Workspace;
 use crate::cli::select::ProjectInventory;
 use crate::domain::id::RunId;
 use crate::domain::run::{Carrier as CarriedBy, RunRecord, Verdict};
@@ -68,6 +69,7 @@ pub struct Scheduler {
     next_tick: Instant,
     next_due: Option<Timestamp>,
     troubles: (mpsc::Sender<Trouble>, mpsc::Receiver<Trouble>),
+    poster: Poster,
     /// The runs whose keys are not there yet.
     waits: Waits,
     elsewhere: bool,
@@ -95,11 +97,13 @@ pub struct Setup {
 type Tick = Ticker<AnyStore, ProjectInventory, Arc<Jobs>>;
 
 impl Scheduler {
-    /// A scheduler that has not ticked yet.
+    /// A scheduler that has not ticked yet. Within a runtime, for it tells people from the beginning.
     pub fn new(setup: Setup) -> Self {
         let Setup { runs, book, inventory, grace, teller } = setup;
         let hosts = ProjectInventory::new(Arc::clone(book.workspace()), inventory.clone()).file();
         let hosts = hosts.and_then(|file| mark(file.path()));
+        let troubles = mpsc::channel(1024);
+        let poster = Poster::start(runs.clone(), Workspace::clone(book.workspace()), troubles.0.clone());
         Self {
             runs,
             book,
@@ -112,7 +116,8 @@ impl Scheduler {
             told: HashSet::new(),
             next_tick: Instant::now(),
             next_due: None,
-            troubles: mpsc::channel(1024),
+            troubles,
+            poster,
             waits: Waits::default(),
             elsewhere: false,
             is_waited_for: false,
@@ -130,8 +135,6 @@ impl Scheduler {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut files = Instant::now() + FILES_EVERY;
-        // People are told beside all else: a server that is down holds up nothing.
-        let posting = self.keep_posting();
         loop {
             tokio::select! {
                 biased;
@@ -155,32 +158,19 @@ impl Scheduler {
             }
         }
         let is_clean = self.leave(&mut signals).await;
-        posting.abort();
-        self.post().await;
+        self.post(&mut signals).await;
         self.teller.finish();
         Ok(if is_clean { Exit::Success } else { Exit::Interrupted })
     }
 
-    fn keep_posting(&self) -> AbortHandle {
-        let (runs, workspace, troubles) =
-            (self.runs.clone(), Arc::clone(self.book.workspace()), self.troubles.0.clone());
-        let posting = tokio::spawn(async move {
-            loop {
-                let posted = AssertUnwindSafe(post(&runs, &workspace.root)).catch_unwind().await;
-                // A fault of ours over one message ends no other.
-                for trouble in posted.unwrap_or_else(|_| vec![("notifications".to_owned(), FAULT.to_owned())]) {
-                    // The scheduler that would say it is going.
-                    let _ = troubles.send(trouble).await;
-                }
-                tokio::time::sleep(POST_EVERY).await;
-            }
-        });
-        posting.abort_handle()
-    }
-
-    /// Tells people once what there is to tell.
-    async fn post(&mut self) {
-        for (what, why) in post(&self.runs, &self.book.workspace().root).await {
+    /// Tells people what is left to tell, unless it is asked once more to go.
+    async fn post(&mut self, signals: &mut Signals) {
+        tokio::select! {
+            biased;
+            () = signals.heard() => {}
+            () = self.poster.finish() => {}
+        }
+        while let Ok((what, why)) = self.troubles.1.try_recv() {
             self.teller.trouble(&what, &why);
         }
     }
@@ -192,6 +182,7 @@ impl Scheduler {
             scripts: Arc::clone(&jobs),
             actor: actor(),
             carrier: CarriedBy::Scheduler,
+            driven: self.at.keys().cloned().collect(),
         };
         let inventory = ProjectInventory::new(Arc::clone(self.book.workspace()), self.inventory.clone());
         (Ticker { firer, inventory, clock: Clock::System }, jobs)
@@ -270,6 +261,7 @@ impl Scheduler {
         let run = Arc::clone(&started.run);
         let gate = Gate::new(started.plan.max_concurrency, started.plan.max_errors);
         self.teller.started(&run, started.plan.total());
+        self.poster.wake();
         self.at.insert(run.run.clone(), (Arc::clone(&run), gate.clone()));
         let carrier = self.carrier();
         self.work.spawn(async move {
@@ -328,6 +320,7 @@ impl Scheduler {
 
     fn finished(&mut self, run: &RunRecord, verdict: &Verdict) {
         self.told.insert(run.run.clone());
+        self.poster.wake();
         self.exit = self.exit.min(verdict::exit(verdict.state, verdict.reason.as_deref(), &verdict.counts));
         self.teller.well(run.run.as_str());
         self.teller.finished(run, verdict);
@@ -338,6 +331,7 @@ impl Scheduler {
         match found {
             Ok((Some(record), Some(verdict))) => {
                 self.told.insert(run.clone());
+                self.poster.wake();
                 self.teller.finished(&record, &verdict);
             }
             // It is told when the next tick finds it.

@@ -1,7 +1,7 @@
 # Runs in a session of its own. What ends it must not be an answer that nobody hears, nor a goodbye of the login.
-
 trap : HUP INT TERM PIPE
-sshjob_mask=$(umask)
+# Old kernels do not tell.
+[ -n "$sshjob_mask" ] || sshjob_mask=$(umask)
 umask 077
 # Nobody else is to be given the variable.
 sshjob_rest=$sshjob_job
@@ -10,19 +10,39 @@ sshjob_job=$sshjob_rest
 [ "$sshjob_length" = 0 ] || sshjob_job=$(dd bs="$sshjob_length" count=1 iflag=fullblock 2>/dev/null)
 case $sshjob_job in "#$sshjob_token"*"#$sshjob_token") ;; *) sshjob_refuse cut ;; esac
 sshjob_setsid=$(command -v setsid)
-for sshjob_tool in mkfifo mv; do
-  command -v "$sshjob_tool" >/dev/null || sshjob_refuse tool "$sshjob_tool"
-done
+command -v mv >/dev/null || sshjob_refuse tool mv
+
+# A text that a shell gives itself comes by a pipe, in most of them, and costs no program to make. The other end of it is
+# opened when all is prepared.
+sshjob_fifos=
+if [ -p /proc/self/fd/5 ] 5<<end 2>/dev/null; then
+-
+end
+  exec 5<<end 7<<end 8<<end
+-
+end
+-
+end
+-
+end
+  read -r sshjob_rest <&5
+  read -r sshjob_rest <&7
+  read -r sshjob_rest <&8
+else
+  command -v mkfifo >/dev/null || sshjob_refuse tool mkfifo
+  sshjob_fifos=yes
+fi
 
 # Who we are, before anybody can ask. Time is counted since boot: no clock that is set can touch it.
 read -r sshjob_boot </proc/sys/kernel/random/boot_id
 read -r sshjob_host </proc/sys/kernel/hostname
 read -r sshjob_up sshjob_rest </proc/uptime
-read -r sshjob_stat </proc/$$/stat
+read -r sshjob_stat </proc/self/stat
+sshjob_pid=${sshjob_stat%% *}
 set -- ${sshjob_stat##*") "}
 if [ -z "${20}" ] || [ -z "$sshjob_up" ] || [ -z "$sshjob_boot" ]; then sshjob_refuse tool /proc; fi
 sshjob_count_ooms
-sshjob_self="$sshjob_token $$ ${20} $sshjob_boot $sshjob_up $sshjob_limit $sshjob_max $sshjob_ooms $sshjob_host"
+sshjob_self="$sshjob_token $sshjob_pid ${20} $sshjob_boot $sshjob_up $sshjob_limit $sshjob_max $sshjob_ooms $sshjob_host"
 
 sshjob_attach() {
   echo "$sshjob_token attached"
@@ -36,7 +56,7 @@ sshjob_prepare() {
   # Of two that share a home and are the first in it, one makes it.
   [ -d "$sshjob_root" ] || mkdir "$sshjob_root" || [ -d "$sshjob_root" ] || return 1
   sshjob_sound "$sshjob_root" && mkdir -p "$sshjob_dir" || return 1
-  mkfifo "$sshjob_dir/stdout" "$sshjob_dir/stderr" "$sshjob_dir/said" || return 1
+  [ -z "$sshjob_fifos" ] || mkfifo "$sshjob_dir/stdout" "$sshjob_dir/stderr" "$sshjob_dir/said" || return 1
   for sshjob_file in leader pumps why beat out.rest err.rest status.new; do
     echo "$sshjob_blank" >"$sshjob_dir/$sshjob_file" || return 1
   done

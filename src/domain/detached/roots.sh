@@ -1,5 +1,8 @@
 # Where attempts live: below the home or, where that cannot be written, in a directory of this user's own.
-while read -r sshjob_key sshjob_rest; do [ "$sshjob_key" != Uid: ] || break; done </proc/$$/status
+sshjob_mask=
+while read -r sshjob_key sshjob_rest; do
+  case $sshjob_key in Umask:) sshjob_mask=$sshjob_rest ;; Uid:) break ;; esac
+done </proc/self/status
 set -- $sshjob_rest
 sshjob_spare=/var/tmp/sshjob-$2 sshjob_home=
 case $HOME in /*) sshjob_home=$HOME/.sshjob ;; esac

@@ -62,11 +62,15 @@ sshjob_over() {
 set -- $sshjob_self
 sshjob_watch "$2" "$3" &
 sshjob_watcher=$!
-# shellcheck disable=SC2094 # pipes, all
-exec 3<>"$sshjob_dir/stdout" 4>"$sshjob_dir/stdout" 5<"$sshjob_dir/stdout" 3>&-
-# shellcheck disable=SC2094
-exec 3<>"$sshjob_dir/stderr" 6>"$sshjob_dir/stderr" 7<"$sshjob_dir/stderr" 3>&-
-exec 8<>"$sshjob_dir/said"
+if [ -n "$sshjob_fifos" ]; then
+  # shellcheck disable=SC2094 # pipes, all
+  exec 3<>"$sshjob_dir/stdout" 4>"$sshjob_dir/stdout" 5<"$sshjob_dir/stdout" 3>&-
+  # shellcheck disable=SC2094
+  exec 3<>"$sshjob_dir/stderr" 6>"$sshjob_dir/stderr" 7<"$sshjob_dir/stderr" 3>&-
+  exec 8<>"$sshjob_dir/said"
+else
+  exec 4>/proc/self/fd/5 6>/proc/self/fd/7 8<>/proc/self/fd/8
+fi
 # By `exec`: around a function, or a subshell, a shell may keep what it is to close, for afterwards.
 { exec <&5 4>&- 5<&- 6>&- 7<&- 8>&-; sshjob_pump out; } &
 sshjob_out=$!
@@ -92,7 +96,7 @@ echo "$sshjob_pumps $sshjob_err ${20} " 1<>"$sshjob_dir/pumps"
     read -r sshjob_stat </proc/self/stat
     # ksh forks only where it must, as to change a limit.
     # shellcheck disable=SC3045
-    [ "${sshjob_stat%% *}" != $$ ] || { ulimit -S -c "$(ulimit -S -c)"; read -r sshjob_stat </proc/self/stat; }
+    [ "${sshjob_stat%% *}" != "$sshjob_pid" ] || { ulimit -S -c "$(ulimit -S -c)"; read -r sshjob_stat </proc/self/stat; }
     set -- "${sshjob_stat%% *}" ${sshjob_stat##*") "}
     echo "$1 ${21} recorded" 1<>"$sshjob_dir/leader" || exit 126
     umask "$sshjob_mask"

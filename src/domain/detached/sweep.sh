@@ -2,13 +2,19 @@
 # stays. How old that is which this boot has begun is known; of the rest, which may be another host's where a home is
 # shared, and may run there, a clock tells: by when it last beat.
 cd "$sshjob_root" || exit
-# Where many share a home, one of those that run at the same time does it for all of them.
+# Looking through them all takes longer than most jobs: once a minute is enough and, where many share a home, one of those
+# that run at the same time does it for all of them.
 # shellcheck disable=SC3013 # not in POSIX, and in every shell
 [ ! .swept -nt "$sshjob_dir/self" ] || exit
+read -r sshjob_now sshjob_rest </proc/uptime
+sshjob_last=
+[ ! -r .swept ] || read -r sshjob_last sshjob_at_boot <.swept
+if [ -n "$sshjob_last" ] && [ "$sshjob_at_boot" = "$sshjob_boot" ] &&
+  [ $((${sshjob_now%.*} - ${sshjob_last%.*})) -lt 60 ]; then exit; fi
 set -- */*/[0-9]* */*/.[0-9a-f]*
 [ "$*" != "$sshjob_at */*/.[0-9a-f]*" ] || exit
-[ $# -le 50 ] || true >.swept
-read -r sshjob_now sshjob_rest </proc/uptime
+# A few are no work, and where there is nothing any more, nothing of ours is left.
+[ $# -le 8 ] || echo "$sshjob_now $sshjob_boot" >.swept
 sshjob_own=0
 {
   find . -mindepth 3 -maxdepth 3 -type d -mmin "+$sshjob_keep"

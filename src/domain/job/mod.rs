@@ -99,7 +99,9 @@ pub enum Event {
     InstanceRunning,
 }
 
-/// What a firing does while an earlier run of the job is active.
+/// What a firing does while an earlier run of the job is active, be it a firing or one that somebody asked for.
+///
+/// Who asks for a run has it at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Overlap {

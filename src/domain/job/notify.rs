@@ -29,7 +29,7 @@ pub struct Notify {
     pub slow_after: Option<SlowAfter>,
     /// An SNS topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sns: Option<String>,
+    pub sns: Option<Topic>,
     /// An address that is sent JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Endpoint>,
@@ -165,6 +165,62 @@ impl fmt::Display for SlowAfter {
             Self::Tenths(tenths) => write!(f, "{}.{}x", tenths / 10, tenths % 10),
             Self::Span(span) => write!(f, "{span}"),
         }
+    }
+}
+
+/// The ARN of a standard SNS topic: `arn:aws:sns:REGION:ACCOUNT:NAME`.
+///
+/// Source: SNS API Reference, `CreateTopic`, for the name; AWS IAM User Guide, ARN format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Topic {
+    arn: String,
+    region: String,
+}
+
+impl Topic {
+    /// The whole ARN.
+    pub fn arn(&self) -> &str {
+        &self.arn
+    }
+
+    /// The region that it lives in, and is published to in.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+}
+
+impl TryFrom<String> for Topic {
+    type Error = InvalidReference;
+    fn try_from(arn: String) -> Result<Self, InvalidReference> {
+        let lower = |part: &str| part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let region = match arn.split(':').collect::<Vec<_>>()[..] {
+            ["arn", partition, "sns", region, account, name]
+                if (partition == "aws"
+                    || partition.starts_with("aws-") && partition.len() <= 32 && lower(partition))
+                    && (1..=32).contains(&region.len())
+                    && lower(region)
+                    && account.len() == 12
+                    && account.bytes().all(|b| b.is_ascii_digit())
+                    && (1..=256).contains(&name.len())
+                    && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) =>
+            {
+                Some(region.to_owned())
+            }
+            _ => None,
+        };
+        let what = "the ARN of an SNS topic";
+        let allowed = "`arn:aws:sns:REGION:ACCOUNT:NAME`, not of a FIFO topic, which tells no people";
+        match region {
+            Some(region) => Ok(Self { arn, region }),
+            None => Err(InvalidReference { what, found: quoted(&arn).trim_matches('`').to_owned(), allowed }),
+        }
+    }
+}
+
+impl From<Topic> for String {
+    fn from(topic: Topic) -> Self {
+        topic.arn
     }
 }
 
@@ -344,10 +400,7 @@ pub(super) fn notify(at: &At<'_>) -> Option<Notify> {
         }
         at.parse("a factor such as `2x`, or a duration such as `10m`,")
     });
-    let sns = fields.get("sns", |at| match at.text("the ARN of an SNS topic")? {
-        arn if arn.starts_with("arn:") && arn.split(':').count() == 6 => Some(arn.to_owned()),
-        other => at.fault(format_args!("{} is not the ARN of an SNS topic: `arn:aws:sns:…`", quoted(other))),
-    });
+    let sns = fields.get("sns", |at| at.convert::<Topic>("the ARN of an SNS topic"));
     let endpoint = |at: &At<'_>| at.convert::<Endpoint>("an address");
     let webhook = fields.get("webhook", endpoint);
     let slack = fields.get("slack", endpoint);
@@ -468,6 +521,36 @@ mod tests {
         ] {
             let why = Endpoint::try_from(text.to_owned()).unwrap_err();
             assert!(!why.contains("secret"), "{why}");
+        }
+    }
+
+    #[test]
+    fn topic_is_the_arn_of_one_that_tells_people() {
+        let longest = format!("arn:aws:sns:eu-central-1:123456789012:{}", "x".repeat(256));
+        for (arn, region) in [
+            ("arn:aws:sns:us-east-1:123456789012:ops", "us-east-1"),
+            ("arn:aws-us-gov:sns:us-gov-west-1:000000000000:On_Call-2", "us-gov-west-1"),
+            (&longest, "eu-central-1"),
+        ] {
+            let topic = Topic::try_from(arn.to_owned()).unwrap();
+            assert_eq!((topic.arn(), topic.region()), (arn, region));
+        }
+        for arn in [
+            "",
+            "ops",
+            "arn:aws:sqs:us-east-1:123456789012:ops",
+            "arn:aws:sns:us-east-1:123456789012",
+            "arn:aws:sns:us-east-1:123456789012:",
+            "arn:aws:sns:us-east-1:123456789012:ops:0e2f1a",
+            "arn:aws:sns:us-east-1:123456789012:ops.fifo",
+            "arn:aws:sns:us-east-1:12345678901:ops",
+            "arn:aws:sns::123456789012:ops",
+            "arn:aws:sns:us-east-1/x:123456789012:ops",
+            "arn:evil:sns:us-east-1:123456789012:ops",
+            "arn:aws:sns:us-east-1:123456789012:o\u{e4}s",
+            &format!("{longest}x"),
+        ] {
+            Topic::try_from(arn.to_owned()).unwrap_err();
         }
     }
 

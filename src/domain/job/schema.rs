@@ -115,7 +115,8 @@ struct JobFile {
     /// How many hosts one worker invocation is handed. Default: 50.
     #[schemars(range(min = 1, max = 1000))]
     hosts_per_worker: Option<u32>,
-    /// What a firing does while an earlier run is active. Default: `skip`.
+    /// What a firing does while an earlier run of the job is active, be it a firing or one that somebody asked for. Default:
+    /// `skip`. Who asks for a run, by `sshjob run` or `retry`, has it at once.
     overlap: Option<Overlap>,
     /// What becomes of firings that nobody was awake for. Default: `latest`.
     missed: Option<Missed>,
@@ -197,7 +198,7 @@ struct Notify {
     /// A dead-man's switch in the form of Healthchecks: told of every start and every end.
     ping: Option<Endpoint>,
     /// The ARN of an SNS topic.
-    #[schemars(regex(pattern = "^arn:"))]
+    #[schemars(regex(pattern = "^arn:aws(-[a-z0-9-]+)?:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$"))]
     sns: Option<String>,
 }
 

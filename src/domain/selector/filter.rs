@@ -63,7 +63,7 @@ impl TagFilter {
         if values.is_empty() {
             return Err(refuse("it lists no value; for \"the tag is present\" write `\"\"`".to_owned()));
         }
-        if values.len() > MAX_VALUES || values.iter().map(String::len).sum::<usize>() > MAX_BYTES {
+        if values.len() > MAX_VALUES || key.len() + values.iter().map(String::len).sum::<usize>() > MAX_BYTES {
             return Err(refuse(too_long()));
         }
         let mut filter = Self { key: key.to_owned(), any_of: Vec::new(), none_of: Vec::new() };

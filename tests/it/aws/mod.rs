@@ -3,6 +3,7 @@
 mod ec2;
 mod lambda;
 mod s3;
+mod sns;
 
 use std::time::Duration;
 

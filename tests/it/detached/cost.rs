@@ -34,8 +34,10 @@ fn start_of_a_command_takes_no_more_programs_than_it_must() {
     host.asked(&[Ask::Forget(attempt(1))]).unwrap();
     let words = [b"true".to_vec()];
     let detached = Detached::new(Program::Command(&words), &Sudo::No, &TERMS).unwrap();
-    let (programs, processes) = started_by(&mut host, detached.parcel(&token(), &attempt(2), &[]).unwrap());
-    let expected = ["dd", "dd", "dd", "mkdir", "mkfifo", "mv", "mv", "setsid", "setsid", "sh", "sh", "sh", "true"];
+    let (mut programs, processes) = started_by(&mut host, detached.parcel(&token(), &attempt(2), &[]).unwrap());
+    // Some versions have no pipe to give to themselves.
+    programs.retain(|program| program != "mkfifo");
+    let expected = ["dd", "dd", "dd", "mkdir", "mv", "mv", "setsid", "setsid", "sh", "sh", "sh", "true"];
     assert_eq!(programs, expected);
     // Some of them wait a moment.
     assert!(processes <= 35, "{processes}");

@@ -152,6 +152,42 @@ fn what_nobody_collects_goes_after_its_time_and_beyond_fifty() {
 }
 
 #[test]
+fn home_is_looked_through_once_a_minute() {
+    for (shell, host) in Host::of_every_shell() {
+        let old = |number| {
+            let dir = host.home_of(&attempt(number));
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join("self"), format!("t 999999999 1 b 1.00 1 1 - {}\n", hostname())).unwrap();
+            assert!(Command::new("touch").args(["-d", "8 days ago"]).arg(&dir).status().unwrap().success());
+            dir
+        };
+        let start = |number| {
+            assert_eq!(host.start("#!/bin/sh", &attempt(number)), Ok(Started::Now), "{shell}");
+            let own = std::fs::read_to_string(host.home_of(&attempt(number)).join("self")).unwrap();
+            let supervisor = Path::new("/proc").join(own.split(' ').nth(1).unwrap());
+            eventually("it has been swept, or not", || !supervisor.exists());
+        };
+        // A few are looked through every time.
+        for number in 11..=20 {
+            let many = Attempt { run: "many-20261122T221500Z".parse().unwrap(), ..attempt(number) };
+            std::fs::create_dir_all(host.home_of(&many)).unwrap();
+        }
+        let first = old(1);
+        start(2);
+        assert!(!first.exists(), "{shell}");
+        let second = old(3);
+        start(4);
+        assert!(second.exists(), "{shell}");
+        let swept = host.dir("home").join(".sshjob/.swept");
+        let text = std::fs::read_to_string(&swept).unwrap();
+        let (at, boot) = text.split_once(' ').unwrap();
+        std::fs::write(&swept, format!("{:.2} {boot}", at.parse::<f64>().unwrap() - 61.0)).unwrap();
+        start(5);
+        assert!(!second.exists(), "{shell}");
+    }
+}
+
+#[test]
 fn what_other_hosts_have_in_a_home_that_is_shared_is_theirs() {
     for (shell, host) in Host::of_every_shell() {
         let dir = |number| host.home_of(&attempt(number));

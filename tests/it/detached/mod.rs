@@ -6,6 +6,7 @@ mod killed;
 mod left;
 mod once;
 mod server;
+mod shown;
 mod told;
 
 use crate::support::eventually::eventually;

@@ -128,6 +128,8 @@ pub(crate) enum Deed {
     EndsOutputOnly,
     /// Sends output without end, whatever the window.
     OutputForEver,
+    /// The same, once it has told an exit status.
+    OutputForEverAfterStatus,
     /// Sends one byte of output; the next would be a minute later.
     DripsOutput,
     /// Sends a packet that is larger than its content.

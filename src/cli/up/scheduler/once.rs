@@ -42,7 +42,7 @@ impl Scheduler {
                 waiting = self.advance(waiting).await;
             }
         }
-        self.post().await;
+        self.post(&mut signals).await;
         let complete = self.teller.finish();
         Ok(if complete { self.exit } else { self.exit.min(Exit::Unavailable) })
     }
