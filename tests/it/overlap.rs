@@ -121,8 +121,9 @@ async fn caller_that_dies_at_any_write_holds_up_no_firing() {
             crashes += 1;
         }
     }
-    // The request, the mark, the script, the claim, that firings mind it, the batch, the plan: each in four ways.
-    assert_eq!(crashes, 7 * 4);
+    // The request, the mark, the script, the claim, that firings mind it, the targets, the batch, the plan: each in four
+    // ways.
+    assert_eq!(crashes, 8 * 4);
 }
 
 #[tokio::test(start_paused = true)]

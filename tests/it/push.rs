@@ -88,11 +88,7 @@ fn nothing_is_uploaded_where_something_is_wrong_with_any_job() {
             "targets: { tags: { Role: web } }\nrun: date\nschedule: '@daily'\ntimeout: 1h\n",
             "the worker's 14m",
         ),
-        (
-            "jobs/bad.yaml",
-            "targets: { tags: { Role: web } }\nrun: date\nhost_ca: [ca.pub]\n",
-            "a function has no files",
-        ),
+        ("sshjob.yaml", "store: store\nhost_key: ca\nhost_ca: [ca.pub]\n", "a function has no files"),
         ("jobs/b d.yaml", "name: bad\ntargets: { tags: { Role: web } }\nrun: date\n", "cannot be one in a store"),
     ] {
         let project = project();
