@@ -10,6 +10,9 @@ use super::Trouble;
 use crate::domain::order::Order;
 use crate::port::{DispatchError, Dispatcher};
 
+/// How much is told of what a function says went wrong, in characters.
+const MAX_TOLD: usize = 4000;
+
 /// Hands orders to a worker function.
 #[derive(Debug, Clone)]
 pub struct LambdaDispatcher {
@@ -69,7 +72,9 @@ pub async fn ask(client: &Client, function: &str, event: &Value) -> Result<Value
     let payload = answer.payload().map(AsRef::as_ref).unwrap_or_default();
     let said: Option<Value> = serde_json::from_slice(payload).ok();
     if let Some(fault) = answer.function_error() {
-        let text = |name: &str| said.as_ref()?.get(name)?.as_str().map(str::to_owned);
+        // It is shown on terminals: what would steer one is left out, and it has an end.
+        let plain = |text: &str| text.chars().filter(|c| *c == '\n' || !c.is_control()).take(MAX_TOLD).collect();
+        let text = |name: &str| -> Option<String> { said.as_ref()?.get(name)?.as_str().map(plain) };
         let kind = text("errorType").unwrap_or_default();
         return Err(match text("errorMessage") {
             // How the runtime names what ended it: a time-out, a lack of memory.
