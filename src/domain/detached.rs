@@ -5,8 +5,8 @@
 //! nobody and ends at once.
 //!
 //! To start, the head launches (`launch.sh`, or `unit.sh` by systemd) a *supervisor* in a session of its own. The job
-//! (environment and words, framed by the token as the head is) it is given as a variable where it fits into one; a larger
-//! one, and the script, it receives by itself, so that no end of the channel can come between what has been received and
+//! (environment and words, framed by the token as the head is) and the script it is given as variables where they fit into
+//! them; what does not, it receives by itself, so that no end of the channel can come between what has been received and
 //! what is done with it:
 //!
 //! 1. `prepare.sh`: looks for the attempt in both places; else makes a directory with all that will ever be written, its
@@ -26,7 +26,8 @@
 //!
 //! What it costs the host: the programs that are started, 1.5 ms of CPU time each where a fork takes 0.1 ms. A command, up
 //! to the answer: `dd`, `setsid`, `sh`, `mkdir`, `mv`, where the shell's own texts come by files also `mkfifo`; a script
-//! also `dd`, `sha256sum`; the first of a user another `mkdir`. Then, after the channel has ended, two `dd`, a `sleep` every ten seconds, `setsid` and the job's own,
+//! of more than 64 KiB, or not in ASCII, also `dd`, `sha256sum`; the first of a user another `mkdir`. Then, after the channel has ended, two `dd`, a `sleep` every ten seconds (at first
+//! every two), `setsid` and the job's own,
 //! `mv`; where there is something to sweep, `find`.
 //!
 //! A shell tells a child's signal from an exit status above 128 by what it says of it; zsh, and of SIGINT and SIGPIPE any
@@ -35,15 +36,18 @@
 //! The supervisor killed alone leaves a program that runs on, with its output stored and its limit watched, whose
 //! status nobody learns: `lost: killed` once it has ended.
 
+mod answer;
 pub mod cancel;
 pub mod collect;
 
-use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+pub use self::answer::Unreadable;
+use self::answer::{Lines, Words};
 use super::delivery::{
     ALIVE, Delivery, HOME_OF_ANOTHER, Parcel, Program, RECEIVE, REFUSE, ROOM, STOP, Token, Undeliverable, become_user,
     command_line, exports_len, push_exports, quote, quoted_len, without_comments,
@@ -58,6 +62,9 @@ const LAUNCH: &str = include_str!("detached/launch.sh");
 const UNIT: &str = include_str!("detached/unit.sh");
 const PREPARE: &str = include_str!("detached/prepare.sh");
 const CLAIM: &str = include_str!("detached/claim.sh");
+const STORE: &str = include_str!("detached/store.sh");
+/// Of a script that is still to be received, the room is made first.
+const STORE_LATER: &str = "sshjob_store() { sshjob_fits; }\n";
 const SUPERVISE: &str = include_str!("detached/supervise.sh");
 const SWEEP: &str = include_str!("detached/sweep.sh");
 
@@ -65,8 +72,8 @@ const SWEEP: &str = include_str!("detached/sweep.sh");
 const MAX_SECONDS: u64 = 1_000_000_000;
 const MAX_BYTES: u64 = 1 << 60;
 
-/// The largest job that the supervisor is given as a variable, which Linux takes up to 128 KiB of; a program less to
-/// start than what reads a larger one.
+/// The largest job, and the largest script, that the supervisor is given as a variable, of which Linux takes up to 128 KiB:
+/// programs less to start than what receives a larger one.
 const MAX_IN_HEAD: usize = 64 * 1024;
 
 /// One attempt at one task: names its directory on the host, below `~/.sshjob` or `/var/tmp/sshjob-<uid>`.
@@ -106,6 +113,7 @@ pub struct Detached {
     facts: String,
     supervisor: Vec<u8>,
     unit: bool,
+    script_in_head: bool,
 }
 
 impl Detached {
@@ -125,15 +133,20 @@ impl Detached {
             terms.max_output.min(MAX_BYTES),
             (terms.keep.as_secs() / 60).clamp(1, MAX_SECONDS),
         );
-        let is_script = !delivery.script.is_empty();
-        let (room, receive) = if is_script { (ROOM, RECEIVE) } else { ("sshjob_bytes=0\n", "") };
-        let before = [REFUSE, ALIVE, STOP, OOMS, ROOTS, room, PREPARE, receive, CLAIM];
-        let mut text = before.map(without_comments).concat().into_bytes();
+        let script_in_head = !terms.unit && fits_into_a_variable(&delivery.script);
+        let (store, receive) = match &delivery.script[..] {
+            [] => (&["sshjob_bytes=0\n"][..], ""),
+            _ if script_in_head => (&[STORE][..], ""),
+            _ => (&[ROOM, STORE_LATER][..], RECEIVE),
+        };
+        let before = [&[REFUSE, ALIVE, STOP, OOMS, ROOTS], store, &[PREPARE, receive, CLAIM]].concat();
+        let before = before.into_iter().map(without_comments);
+        let mut text = before.collect::<String>().into_bytes();
         text.extend_from_slice([SUPERVISE, SWEEP].map(without_comments).concat().as_bytes());
         let mut supervisor = b"sshjob_supervisor=".to_vec();
         quote(&mut supervisor, &text);
         supervisor.push(b'\n');
-        Ok(Self { delivery, facts, supervisor, unit: terms.unit })
+        Ok(Self { delivery, facts, supervisor, unit: terms.unit, script_in_head })
     }
 
     /// Checks an environment before anything is sent anywhere.
@@ -172,7 +185,7 @@ impl Detached {
             before.extend_from_slice(HOME_OF_ANOTHER);
         }
         let facts = format!(
-            "sshjob_facts='sshjob_token={token} sshjob_dir= sshjob_at={attempt} sshjob_length={} {}",
+            "sshjob_text=\nsshjob_facts='sshjob_token={token} sshjob_dir= sshjob_at={attempt} sshjob_length={} {}",
             after_head.len(),
             self.facts
         );
@@ -182,6 +195,11 @@ impl Detached {
         }
         before.extend_from_slice(b"\n'\n");
         before.extend_from_slice(&self.supervisor);
+        if self.script_in_head {
+            before.extend_from_slice(b"sshjob_text=");
+            quote(&mut before, script);
+            before.push(b'\n');
+        }
         before.extend_from_slice(b"sshjob_job=");
         let launch = if self.unit { UNIT } else { LAUNCH };
         let after = format!("\n{}{}{mark}", without_comments(HEAR), without_comments(launch));
@@ -191,8 +209,14 @@ impl Detached {
         quote(&mut head, in_head);
         head.extend_from_slice(after.as_bytes());
         head.extend_from_slice(after_head);
-        Ok(Parcel { command: command_line(become_user, token, length), head, script: script.clone() })
+        let script = if self.script_in_head { Arc::default() } else { Arc::clone(script) };
+        Ok(Parcel { command: command_line(become_user, token, length), head, script })
     }
+}
+
+/// Whether every shell keeps `script` as it is in a variable.
+fn fits_into_a_variable(script: &[u8]) -> bool {
+    script.len() <= MAX_IN_HEAD && script.is_ascii() && !script.contains(&0)
 }
 
 /// What became of a start.
@@ -203,11 +227,6 @@ pub enum Started {
     /// An earlier start had claimed it: where it stands is for the collector to tell.
     Before,
 }
-
-/// An answer that is not one of ours, or not all of it: nothing is known by it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the host's answer {0}")]
-pub struct Unreadable(&'static str);
 
 /// Reads the whole of what a host wrote to its standard output after the start marker of a [`Detached`].
 ///
@@ -229,99 +248,6 @@ fn question(sudo: &Sudo, token: &Token, texts: &[&str], calls: &str) -> Result<P
     let head = format!("#{token}\nsshjob_token=$2\n{texts}{calls}echo \"$sshjob_token end\"\nexit\n#{token}");
     let command = command_line(&become_user(sudo)?, token, head.len());
     Ok(Parcel { command, head: Zeroizing::new(head.into_bytes()), script: [].into() })
-}
-
-/// The rest of an answer, taken line by line. Every line of ours begins with the token.
-struct Lines<'a> {
-    token: &'a [u8],
-    rest: &'a [u8],
-}
-
-impl<'a> Lines<'a> {
-    /// A line is short: two names, a few numbers.
-    const MAX: usize = 1024;
-
-    fn new(token: &'a Token, rest: &'a [u8]) -> Self {
-        Self { token: token.as_str().as_bytes(), rest }
-    }
-
-    /// The next line, without the token.
-    fn next(&mut self) -> Result<Cow<'a, str>, Unreadable> {
-        let shown = self.rest.get(..Self::MAX).unwrap_or(self.rest);
-        let end = shown.iter().position(|byte| *byte == b'\n').ok_or(Unreadable("is cut"))?;
-        let (line, rest) = self.rest.split_at(end);
-        self.rest = rest.get(1..).unwrap_or_default();
-        let line = line.strip_prefix(self.token).and_then(|line| line.strip_prefix(b" "));
-        // Processes may call themselves anything.
-        line.map(String::from_utf8_lossy).ok_or(Unreadable("holds a line that is not ours"))
-    }
-
-    /// The next `length` bytes and the line end after them.
-    fn bytes(&mut self, length: usize) -> Result<&'a [u8], Unreadable> {
-        let (bytes, rest) = self.rest.split_at_checked(length).ok_or(Unreadable("is cut"))?;
-        self.rest = rest.strip_prefix(b"\n").ok_or(Unreadable("has other lengths than it says"))?;
-        Ok(bytes)
-    }
-
-    /// The line that says which attempt the next ones are about.
-    fn expect(&mut self, attempt: &Attempt) -> Result<(), Unreadable> {
-        if self.next()? == format!("look {attempt}") { Ok(()) } else { Err(Unreadable("is about another attempt")) }
-    }
-
-    /// The last line, after which there is nothing.
-    fn end(mut self) -> Result<(), Unreadable> {
-        if self.next()? != "end" {
-            return Err(Unreadable("goes on after its end"));
-        }
-        if self.rest.is_empty() { Ok(()) } else { Err(Unreadable("goes on after its end")) }
-    }
-}
-
-/// The words of a line, each taken once.
-struct Words<'a>(std::str::Split<'a, char>);
-
-impl<'a> Words<'a> {
-    fn new(line: &'a str) -> Self {
-        Self(line.split(' '))
-    }
-
-    fn word(&mut self) -> Result<&'a str, Unreadable> {
-        self.0.next().ok_or(Unreadable("lacks a word"))
-    }
-
-    fn number(&mut self) -> Result<u64, Unreadable> {
-        number(self.word()?)
-    }
-
-    /// A number, or `-` where there is none.
-    fn maybe(&mut self) -> Result<Option<u64>, Unreadable> {
-        match self.word()? {
-            "-" => Ok(None),
-            word => number(word).map(Some),
-        }
-    }
-
-    /// Seconds since boot with two decimals, as /proc/uptime has them, or `-`.
-    fn uptime(&mut self) -> Result<Option<Duration>, Unreadable> {
-        let word = self.word()?;
-        if word == "-" {
-            return Ok(None);
-        }
-        let wrong = Unreadable("holds a time that is none");
-        let (seconds, hundredths) = word.split_once('.').filter(|(_, rest)| rest.len() == 2).ok_or(wrong)?;
-        let (seconds, hundredths) = (number(seconds)?, number(hundredths)?);
-        Ok(Some(Duration::from_secs(seconds.min(u64::from(u32::MAX))) + Duration::from_millis(hundredths * 10)))
-    }
-
-    fn end(mut self) -> Result<(), Unreadable> {
-        if self.0.next().is_none() { Ok(()) } else { Err(Unreadable("has a word too many")) }
-    }
-}
-
-/// Digits and nothing else.
-fn number(word: &str) -> Result<u64, Unreadable> {
-    let digits = word.bytes().all(|byte| byte.is_ascii_digit());
-    word.parse().ok().filter(|_| digits).ok_or(Unreadable("holds a number that is none"))
 }
 
 #[cfg(test)]

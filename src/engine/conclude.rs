@@ -28,10 +28,7 @@ pub(super) fn conclude(mut record: TaskRecord, found: &Found, run: &RunRecord, n
             return record;
         }
         Verdict::Vanished if !confirmed => {
-            // Nothing has started in the future: our clock was set back, and what is left to wait counts from now.
-            let since = record.started_at.map_or(now, |at| at.min(now));
-            record.started_at = record.started_at.map(|_| since);
-            if now.duration_since(since) < start_may_come(run) {
+            if now.duration_since(began(&mut record, run, now)) < start_may_come(run) {
                 return record;
             }
             (
@@ -108,17 +105,27 @@ pub(super) fn heard(mut record: TaskRecord, is_news: bool, now: Timestamp) -> Ta
 pub(super) fn unheard(mut record: TaskRecord, why: &str, run: &RunRecord, now: Timestamp) -> TaskRecord {
     let since = record.unheard_since.map_or(now, |since| since.min(now));
     record.unheard_since = Some(since);
-    let must_end = later(record.started_at.unwrap_or(run.started_at), run.job.timeout.0);
+    let must_end = later(began(&mut record, run, now), run.job.timeout.0);
     give_up(record, later(since.max(must_end), GIVE_UP_AFTER), why, run, now)
 }
 
 /// What is noted of a task whose host we have not what it takes to ask, because of `why`: that it is lost, once the host
 /// has forgotten what it could tell.
-pub(super) fn unasked(record: TaskRecord, why: &str, run: &RunRecord, now: Timestamp) -> TaskRecord {
+pub(super) fn unasked(mut record: TaskRecord, why: &str, run: &RunRecord, now: Timestamp) -> TaskRecord {
     let Mode::Detached { keep, .. } = run.job.mode else { return record };
-    let must_end = later(record.started_at.unwrap_or(run.started_at), run.job.timeout.0);
+    let must_end = later(began(&mut record, run, now), run.job.timeout.0);
     let forgotten = later(must_end, keep.0).max(later(must_end, GIVE_UP_AFTER));
     give_up(record, forgotten, why, run, now)
+}
+
+/// When a task has begun. Nothing has begun in the future: our clock was set back, and what is left to wait counts from
+/// now.
+fn began(record: &mut TaskRecord, run: &RunRecord, now: Timestamp) -> Timestamp {
+    let at = record.started_at.unwrap_or(run.started_at);
+    if at > now {
+        record.started_at = Some(now);
+    }
+    at.min(now)
 }
 
 fn give_up(record: TaskRecord, at: Timestamp, why: &str, run: &RunRecord, now: Timestamp) -> TaskRecord {
@@ -240,5 +247,16 @@ mod tests {
         let silent = unheard(running(), "no route", &run, at("12:00:01"));
         assert_eq!(unheard(silent.clone(), "no route", &run, at("13:09:59")).state, TaskState::Running);
         assert_eq!(unheard(silent, "no route", &run, at("13:10:00")).state, TaskState::Lost);
+    }
+
+    #[test]
+    fn host_that_cannot_be_asked_is_not_waited_for_without_end_when_our_clock_is_set_back() {
+        let run = run();
+        for ask in [unheard, unasked] {
+            let record = ask(running(), "no route", &run, at("01:00:00"));
+            assert_eq!((record.state, record.started_at), (TaskState::Running, Some(at("01:00:00"))));
+        }
+        let silent = unheard(running(), "no route", &run, at("01:00:00"));
+        assert_eq!(unheard(silent, "no route", &run, at("02:10:00")).state, TaskState::Lost);
     }
 }

@@ -179,12 +179,12 @@ impl Ears {
 }
 
 /// Takes what a script prints.
-pub(super) trait Sink {
+pub trait Sink {
     /// Takes what the host sent on `stream`; returns when there is room for more.
-    async fn write(&mut self, stream: Stream, bytes: &[u8]);
+    fn write(&mut self, stream: Stream, bytes: &[u8]) -> impl Future<Output = ()> + Send;
 
     /// Lets others see what was taken.
-    async fn flush(&mut self);
+    fn flush(&mut self) -> impl Future<Output = ()> + Send;
 }
 
 /// How long a delivery of so many bytes may take.

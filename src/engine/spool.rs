@@ -1,7 +1,7 @@
 //! What a task prints: into the store in pieces, in bounded memory, with the beginning kept at hand.
 
 use super::event::{HEAD_BYTES, Head};
-use super::listen::Sink;
+pub use super::listen::Sink;
 use super::records::Runs;
 use crate::domain::id::InstanceId;
 use crate::domain::layout::{RunKeys, Stream};

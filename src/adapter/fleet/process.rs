@@ -210,6 +210,11 @@ impl Process {
         }
     }
 
+    /// Whether it has ended and told so: nothing of it is left but its client's word that the channel is closed.
+    pub(super) fn is_over(&self) -> bool {
+        !self.running.groups().leaders.contains_key(&self.group)
+    }
+
     /// Says that no more input comes.
     pub(super) fn end_input(&mut self) {
         self.input = None;

@@ -135,6 +135,8 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), russh::Error> {
+        // The library passes no word of a client's on that answers ours.
+        self.channels.retain(|_, state| !matches!(state, State::Running(process) if process.is_over()));
         if self.channels.len() >= MAX_CHANNELS {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());

@@ -4,7 +4,7 @@
 {
   read -r sshjob_parent sshjob_rest </proc/self/stat
   echo "$sshjob_parent"
-  sshjob_job=$sshjob_job setsid /bin/sh -c "$sshjob_facts$sshjob_supervisor" sshjob-supervisor "$sshjob_token" <&3 3<&- 2>&1
+  sshjob_job=$sshjob_job sshjob_text=$sshjob_text setsid /bin/sh -c "$sshjob_facts$sshjob_supervisor" sshjob-supervisor "$sshjob_token" <&3 3<&- 2>&1
   exit
 } | {
   exec 3<&-

@@ -3,10 +3,10 @@ trap : HUP INT TERM PIPE
 # Old kernels do not tell.
 [ -n "$sshjob_mask" ] || sshjob_mask=$(umask)
 umask 077
-# Nobody else is to be given the variable.
-sshjob_rest=$sshjob_job
-unset sshjob_job
-sshjob_job=$sshjob_rest
+# Nobody else is to be given the variables.
+sshjob_rest=$sshjob_job sshjob_line=$sshjob_text
+unset sshjob_job sshjob_text
+sshjob_job=$sshjob_rest sshjob_text=$sshjob_line
 [ "$sshjob_length" = 0 ] || sshjob_job=$(dd bs="$sshjob_length" count=1 iflag=fullblock 2>/dev/null)
 case $sshjob_job in "#$sshjob_token"*"#$sshjob_token") ;; *) sshjob_refuse cut ;; esac
 sshjob_setsid=$(command -v setsid)
@@ -61,7 +61,7 @@ sshjob_prepare() {
     echo "$sshjob_blank" >"$sshjob_dir/$sshjob_file" || return 1
   done
   true >"$sshjob_dir/out" && true >"$sshjob_dir/err" || return 1
-  [ "$sshjob_bytes" = 0 ] || sshjob_fits >"$sshjob_dir/script" || return 1
+  [ "$sshjob_bytes" = 0 ] || sshjob_store >"$sshjob_dir/script" || return 1
   echo "$sshjob_self" >"$sshjob_dir/self"
 }
 sshjob_clear() {

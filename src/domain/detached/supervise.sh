@@ -27,23 +27,33 @@ sshjob_leads() {
   read -r sshjob_leader sshjob_since sshjob_rest <"$sshjob_dir/leader" && sshjob_alive "$sshjob_leader" "$sshjob_since"
 }
 
-# Beats, and ends what takes too long. Outlives a supervisor that is killed for as long as there is something to watch.
+# Beats, and ends what takes too long. Outlives a supervisor that is killed for as long as there is something to watch; one
+# that waits for the end of the output is told of every nap, the first of which may have begun before.
 sshjob_watch() {
-  sshjob_nap=
-  trap 'kill "$sshjob_nap"; exit' TERM
-  sshjob_end=$((${sshjob_up%.*}${sshjob_up#*.} + sshjob_limit * 100))
+  sshjob_sleep=
+  trap 'kill "$sshjob_sleep"; exit' TERM
+  sshjob_up=${sshjob_up%.*}${sshjob_up#*.}
+  sshjob_end=$((sshjob_up + sshjob_limit * 100))
   while :; do
     read -r sshjob_now sshjob_rest </proc/uptime
     echo "$sshjob_now " 1<>"$sshjob_dir/beat"
     sshjob_left=$((sshjob_end - ${sshjob_now%.*}${sshjob_now#*.}))
-    [ "$sshjob_left" -gt 0 ] || break
+    sshjob_nap=2
+    if sshjob_leads; then
+      [ "$sshjob_left" -gt 0 ] || break
+      # What ends does so soon, mostly.
+      [ $((sshjob_end - sshjob_left)) -lt $((sshjob_up + 1000)) ] || sshjob_nap=10
+    fi
     sshjob_left=$(((sshjob_left + 99) / 100))
-    [ "$sshjob_left" -lt 10 ] || sshjob_left=10
-    sleep "$sshjob_left" &
-    sshjob_nap=$!
-    wait "$sshjob_nap"
-    sshjob_nap=
-    sshjob_leads || sshjob_alive "$1" "$2" || exit
+    [ "$sshjob_left" -le 0 ] || [ "$sshjob_left" -gt "$sshjob_nap" ] || sshjob_nap=$sshjob_left
+    sleep "$sshjob_nap" &
+    sshjob_sleep=$!
+    wait "$sshjob_sleep"
+    sshjob_sleep=
+    if ! sshjob_leads; then
+      sshjob_alive "$1" "$2" || exit
+      kill -USR1 "$1"
+    fi
   done
   trap - TERM
   sshjob_leads || exit
@@ -59,6 +69,7 @@ sshjob_over() {
   [ "${sshjob_size:-0}" = 0 ]
 }
 
+trap 'sshjob_naps=$((sshjob_naps + 1))' USR1
 set -- $sshjob_self
 sshjob_watch "$2" "$3" &
 sshjob_watcher=$!
@@ -119,33 +130,27 @@ fi
 read -r sshjob_up sshjob_rest </proc/uptime
 sshjob_count_ooms
 
-# Whoever was asked to end, ends with its whole group. A watch that has only just begun may not hear that it is over: it
-# finds that out by itself, and is not waited for.
+# Whoever was asked to end, ends with its whole group.
 read -r sshjob_why sshjob_rest <"$sshjob_dir/why"
 if [ "$sshjob_why" = timed_out ]; then
   wait "$sshjob_watcher"
   # The watch may have been killed.
   read -r sshjob_leader sshjob_rest <"$sshjob_dir/leader"
   ! kill -0 "-$sshjob_leader" || sshjob_stop "-$sshjob_leader"
-else
-  kill -TERM "$sshjob_watcher"
 fi
 
-# All that the program wrote is in the files before its end is told. What lives on may hold the pipes for ever: two
-# seconds are enough. Where they are over in a moment no timer is needed; where the host is busy, to look again and again
-# would keep it so.
-sshjob_tries=3
-until { sshjob_over "$sshjob_out" && sshjob_over "$sshjob_err"; } || [ "$sshjob_tries" = 0 ]; do
-  (:)
-  sshjob_tries=$((sshjob_tries - 1))
-done
-if [ "$sshjob_tries" = 0 ]; then
-  trap : USR1
-  (while sleep 2; do kill -USR1 $$; done) &
-  sshjob_timer=$!
+# All that the program wrote is in the files before its end is told. What lives on may hold the pipes for ever: a whole nap
+# of the watch is enough. A timer of our own would cost a program, where hardly anything has to wait.
+sshjob_naps=0
+until { sshjob_over "$sshjob_out" && sshjob_over "$sshjob_err"; } || [ "$sshjob_naps" -gt 1 ]; do
+  if sshjob_over "$sshjob_watcher"; then
+    (while sleep 2; do kill -USR1 $$; done) &
+    sshjob_watcher=$!
+  fi
   wait "$sshjob_out" "$sshjob_err"
-  kill -KILL "$sshjob_timer"
-fi
+done
+# A watch that has only just begun may not hear that it is over: it finds that out by itself, and is not waited for.
+kill -TERM "$sshjob_watcher"
 
 read -r sshjob_why sshjob_rest <"$sshjob_dir/why"
 echo "$sshjob_status ${sshjob_why:-done} $sshjob_up $sshjob_ooms" 1<>"$sshjob_dir/status.new"

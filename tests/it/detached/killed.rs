@@ -228,16 +228,24 @@ fn daemon_that_holds_the_output_does_not_hold_the_verdict() {
 
 #[test]
 fn program_whose_supervisor_was_killed_still_ends_at_its_time() {
-    for (shell, host) in Host::of_every_shell() {
-        let one = attempt(1);
-        let terms = Terms { timeout: Duration::from_secs(2), ..TERMS };
-        let script: Arc<[u8]> = Arc::from(*b"#!/bin/sh\necho up; exec tail -f /dev/null");
-        host.start_on(&terms, Program::Script { bytes: &script, args: &[] }, &one).unwrap();
-        eventually("the script is up", || host.look(&one, 0, 0, 9).out.bytes == b"up\n");
-        kill("-KILL", &record(&host, &one, "self")[1]);
-        let expected = Verdict::Killed { why: Why::TimedOut, out_of_memory: false };
-        assert_eq!(host.wait(&one).verdict, expected, "{shell}");
-    }
+    let hosts = Host::of_every_shell();
+    std::thread::scope(|scope| {
+        for (shell, host) in &hosts {
+            scope.spawn(move || unsupervise(shell, host));
+        }
+    });
+}
+
+/// Kills the supervisor of a program with so long to run that it is surely up by then.
+fn unsupervise(shell: &str, host: &Host) {
+    let one = attempt(1);
+    let terms = Terms { timeout: Duration::from_secs(6), ..TERMS };
+    let script: Arc<[u8]> = Arc::from(*b"#!/bin/sh\necho up; exec tail -f /dev/null");
+    host.start_on(&terms, Program::Script { bytes: &script, args: &[] }, &one).unwrap();
+    eventually("the script is up", || host.look(&one, 0, 0, 9).out.bytes == b"up\n");
+    kill("-KILL", &record(host, &one, "self")[1]);
+    let expected = Verdict::Killed { why: Why::TimedOut, out_of_memory: false };
+    assert_eq!(host.wait(&one).verdict, expected, "{shell}");
 }
 
 /// The watch of an attempt: of its supervisor's children the one that is neither the program nor a pump.
@@ -253,10 +261,10 @@ fn watch(host: &Host, attempt: &Attempt) -> String {
     found.next().unwrap().file_name().into_string().unwrap()
 }
 
-/// Kills the watch of a program with two seconds to run and, unless `is_supervised`, its supervisor.
+/// Kills the watch of a program with six seconds to run and, unless `is_supervised`, its supervisor.
 fn unwatch(shell: &str, host: &Host, is_supervised: bool) {
     let one = attempt(1);
-    let terms = Terms { timeout: Duration::from_secs(2), ..TERMS };
+    let terms = Terms { timeout: Duration::from_secs(6), ..TERMS };
     let script: Arc<[u8]> = Arc::from(*b"#!/bin/sh\ntail -f /dev/null & echo $!; wait");
     host.start_on(&terms, Program::Script { bytes: &script, args: &[] }, &one).unwrap();
     eventually("the script is up", || !host.look(&one, 0, 0, 9).out.bytes.is_empty());

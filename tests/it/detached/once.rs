@@ -99,22 +99,29 @@ fn start_that_is_killed_at_any_step_runs_once_or_never_and_the_state_says_so() {
 #[test]
 fn start_that_is_cut_anywhere_runs_never_and_leaves_nothing() {
     let host = Host::new();
-    let script: Arc<[u8]> = Arc::from(format!("{TRACE}\n# {}\n", "x".repeat(20_000)).into_bytes());
-    let detached = Detached::new(Program::Script { bytes: &script, args: &[] }, &Sudo::No, &TERMS).unwrap();
-    let whole = detached.parcel(&token(), &attempt(1), &[("SECRET", b"hidden")]).unwrap();
-    let announced: usize = whole.command.rsplit(' ').nth(1).unwrap().parse().unwrap();
-    let (head, all) = (whole.head.len(), whole.head.len() + script.len());
-    let steps = (0..20).map(|n| all * n / 20);
-    for cut in steps.chain([1, announced - 100, announced + 200, head - 1, head, head + 1, all - 1]) {
-        let mut session = host.open(detached.parcel(&token(), &attempt(1), &[("SECRET", b"hidden")]).unwrap());
-        // What the tests put into the head moves all that comes after it.
-        let (sent, moved) = (session.parcel.head.clone(), session.parcel.head.len() - head);
-        let sent = [&sent[..], &script[..]].concat();
-        let cut = if cut < announced { cut } else { cut + moved };
-        session.send(&sent[..cut]);
-        drop(session.child.stdin.take());
-        let expected = if cut < head + moved { DeliveryError::Cut } else { DeliveryError::Hash };
-        assert_eq!(session.end(), Err(expected), "cut at {cut} of {all}");
+    // The one comes in the head; the other, for one letter, after it.
+    for letter in ["x", "ß"] {
+        let script: Arc<[u8]> = Arc::from(format!("{TRACE}\n# {letter}{}\n", "x".repeat(20_000)).into_bytes());
+        let detached = Detached::new(Program::Script { bytes: &script, args: &[] }, &Sudo::No, &TERMS).unwrap();
+        let whole = detached.parcel(&token(), &attempt(1), &[("SECRET", b"hidden")]).unwrap();
+        assert_eq!(whole.script.is_empty(), letter.is_ascii());
+        let announced: usize = whole.command.rsplit(' ').nth(1).unwrap().parse().unwrap();
+        let (head, all) = (whole.head.len(), whole.head.len() + whole.script.len());
+        let steps = (0..20).map(|n| all * n / 20);
+        for cut in steps.chain([1, announced - 100, announced + 200, head - 1, head, head + 1, all - 1]) {
+            if cut >= all {
+                continue;
+            }
+            let mut session = host.open(detached.parcel(&token(), &attempt(1), &[("SECRET", b"hidden")]).unwrap());
+            // What the tests put into the head moves all that comes after it.
+            let (sent, moved) = (session.parcel.head.clone(), session.parcel.head.len() - head);
+            let sent = [&sent[..], &session.parcel.script.clone()].concat();
+            let cut = if cut < announced { cut } else { cut + moved };
+            session.send(&sent[..cut]);
+            drop(session.child.stdin.take());
+            let expected = if cut < head + moved { DeliveryError::Cut } else { DeliveryError::Hash };
+            assert_eq!(session.end(), Err(expected), "{letter}: cut at {cut} of {all}");
+        }
     }
     assert_eq!((traces(&host), host.verdict(&attempt(1))), (0, Verdict::Vanished));
     eventually("nothing is left behind", || std::fs::read_dir(host.dir("home").join(".sshjob")).unwrap().count() == 0);

@@ -152,6 +152,24 @@ async fn host_delivers_a_signal_and_tells_of_it() {
     assert_eq!(ended.as_deref(), Some("TERM"));
 }
 
+/// Cause: output of more answers than that, of a detached script, was fetched ten at a time, each time with a warning.
+#[tokio::test(flavor = "multi_thread")]
+async fn host_runs_any_number_of_commands_by_one_connection_of_which_ten_at_a_time() {
+    let fleet = Fleet::start().await.unwrap();
+    let (mut session, _) = greet(address(&fleet, "web-1")).await.unwrap();
+    assert!(log_in(&mut session, fleet.key()).await.unwrap());
+    for number in 0..25 {
+        let mut channel = session.channel_open_session().await.unwrap_or_else(|error| panic!("{number}: {error}"));
+        channel.exec(true, "true").await.unwrap();
+        while channel.wait().await.is_some() {}
+    }
+    let mut open = Vec::new();
+    for _ in 0..10 {
+        open.push(session.channel_open_session().await.unwrap());
+    }
+    assert!(session.channel_open_session().await.is_err());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn host_kills_the_whole_group_when_the_connection_drops() {
     let fleet = Fleet::start().await.unwrap();
