@@ -64,20 +64,28 @@ impl Cursor {
         self.behind.get(job).copied().or_else(|| self.known.contains(job).then_some(self.ticked))
     }
 
-    /// The cursor after a tick that decided the firings of the jobs in `tried` until `until`, except those in `failed`,
-    /// which are undecided since the time given there.
+    /// The cursor after a tick that decided the firings of the jobs in `tried`, since the time given there and until
+    /// `until`, except those in `failed`, which are undecided since the time given there.
     ///
     /// A tick may be late: then it says nothing of what lies between it and the cursor. Of the jobs that it was not about
     /// it says nothing either; one that nobody asks for any more is forgotten after as long as a scheduler may sleep.
     #[must_use]
-    pub fn moved(&self, until: Timestamp, tried: &BTreeSet<&JobName>, failed: &BTreeMap<JobName, Timestamp>) -> Self {
+    pub fn moved(
+        &self,
+        until: Timestamp,
+        tried: &BTreeMap<&JobName, Timestamp>,
+        failed: &BTreeMap<JobName, Timestamp>,
+    ) -> Self {
         let ticked = self.ticked.max(until);
         let known = self.known.iter().map(|job| (job, self.ticked));
         let mut decided: BTreeMap<&JobName, Timestamp> =
             self.behind.iter().map(|(job, at)| (job, *at)).chain(known).collect();
-        for job in tried {
+        for (job, from) in tried {
             let since = decided.entry(job).or_insert(until);
-            *since = (*since).max(until);
+            // A job that was new to the tick others may know by now, since earlier: what lies between nobody has decided.
+            if from <= since {
+                *since = (*since).max(until);
+            }
         }
         for (job, ours) in failed {
             let before = self.of(job).unwrap_or(*ours);
@@ -332,22 +340,27 @@ pub fn decide(job: &JobName, overlap: Overlap, state: &JobState, turn: &Turn) ->
     if let (Some(last), Fate::Skip(why)) = (last, &turn.fate)
         && why.lasts()
         && last.fate == turn.fate
+        // A stretch that begins later was decided by a clock that was ahead.
+        && last.at <= turn.at
     {
         let decided = Decided { until: turn.until, ..last.clone() };
         return Decision::Longer(JobState { decided: Some(decided), ..state.clone() });
     }
     let mut next = state.clone();
     let mut replaces = Vec::new();
-    let fate = match (&turn.fate, overlap, state.active.last()) {
+    let run = RunId::of_firing(job, turn.at);
+    // Where a clock was set back, a firing may be decided again whose run is active.
+    let mut others = state.active.iter().filter(|active| **active != run);
+    let fate = match (&turn.fate, overlap, others.next_back()) {
         (Fate::Run, Overlap::Skip, Some(run)) => Fate::Skip(Why::Overlap(run.clone())),
         (Fate::Run, _, Some(_)) if state.active.len() >= MOST_ACTIVE => Fate::Skip(Why::Crowded),
         (fate, _, _) => fate.clone(),
     };
-    if fate == Fate::Run {
+    if fate == Fate::Run && !state.active.contains(&run) {
         if overlap == Overlap::Replace {
             replaces.clone_from(&state.active);
         }
-        next.active.push(RunId::of_firing(job, turn.at));
+        next.active.push(run);
     }
     let Turn { at, until, plan_before, .. } = *turn;
     next.decided = Some(Decided { at, until, fate, replaces, plan_before });
@@ -373,7 +386,7 @@ impl JobState {
     pub fn is_being_fired(&self, run: &RunId) -> bool {
         let job = run.job();
         let last = self.decided.as_ref().map(|decided| RunId::of_firing(&job, decided.at));
-        self.active.contains(run) || last.as_ref() == Some(run)
+        self.active.contains(run) || last.as_ref() == Some(run) && !self.knows_end_of(run)
     }
 
     /// Whether it is known that `run` has ended.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::clock::AHEAD;
 use super::records::Runs;
 use crate::adapter::process;
 use crate::domain::layout::Key;
@@ -93,6 +94,13 @@ pub async fn holds<S: Store>(runs: &Runs<S>, key: &Key, nonce: &str) -> Result<b
     Ok(runs.read::<Claim>(key).await?.is_some_and(|(held, _)| held.nonce == nonce))
 }
 
+/// Whether a lease, which its holder renews, holds no more: its holder is dead or, where that cannot be seen, it ends so far
+/// ahead that a clock has written it that was wrong.
+pub fn has_lapsed(lease: &Claim, now: Timestamp) -> bool {
+    is_dead(lease, now)
+        || lease.expires_at.duration_since(now) > AHEAD && !lease.holder.as_ref().is_some_and(process::is_at_work)
+}
+
 /// Whether the holder of a claim can no longer be at work: its process is gone or, where that cannot be seen, its time
 /// is over.
 ///
@@ -111,6 +119,7 @@ pub fn is_dead(claim: &Claim, now: Timestamp) -> bool {
 mod tests {
     use std::process::{Child, Command};
 
+    use jiff::SignedDuration;
     use rustix::process::{Pid, Signal, kill_process};
 
     use super::*;
@@ -164,5 +173,18 @@ mod tests {
         assert!(!is_dead(&claim(Some(holder.clone())), before) && is_dead(&claim(Some(holder.clone())), after));
         drop(idle);
         assert!(is_dead(&claim(Some(holder)), before));
+    }
+
+    /// Cause: what a scheduler held whose clock was days ahead was let go of days later.
+    #[test]
+    fn lease_that_ends_days_ahead_is_believed_only_of_a_process_that_is_seen_to_run() {
+        let idle = Idle::start();
+        let holder = Holder { pid: idle.0.id(), started: idle.stat()[19].parse().unwrap(), ..process::this().unwrap() };
+        let now: Timestamp = "2026-11-23T05:00:00Z".parse().unwrap();
+        let lease = |ahead, holder| Claim { nonce: "n".to_owned(), expires_at: now + ahead, holder, turn: 0 };
+        let (hour, days) = (SignedDuration::from_hours(1), SignedDuration::from_hours(72));
+        assert!(!has_lapsed(&lease(hour, None), now) && has_lapsed(&lease(days, None), now));
+        assert!(has_lapsed(&lease(-hour, None), now));
+        assert!(!has_lapsed(&lease(days, Some(holder)), now));
     }
 }

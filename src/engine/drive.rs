@@ -101,8 +101,9 @@ async fn follow<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, run: &RunRecord) -
             return Ok(Followed::TakenOver(lease));
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            biased;
             () = worker.gate.closed() => return Ok(Followed::GivenUp),
+            () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
 }
@@ -318,6 +319,7 @@ async fn wave_succeeded<S: Store, F: Fleet<S>>(
             return Ok(false);
         }
         tokio::select! {
+            biased;
             () = &mut looking, if !awaited.is_empty() => {}
             () = worker.batch_ended.notified() => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -360,7 +362,7 @@ async fn take_lease<S: Store, F: Fleet<S>>(
         if let Some(held) = driver {
             if ours == Some(held.nonce.as_str()) {
                 lease.nonce = held.nonce;
-            } else if ours.is_some() || !claim::is_dead(&held, now) {
+            } else if ours.is_some() || !claim::has_lapsed(&held, now) {
                 // A lease that was taken from us is not taken back: its taker may have closed what ran here.
                 return Ok(None);
             }

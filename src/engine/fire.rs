@@ -6,8 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use super::clock::AHEAD;
 use super::control;
 use super::reconcile::{Settled, reconcile, write_verdict};
 use super::records::{Runs, damaged};
@@ -21,11 +22,6 @@ use crate::domain::schedule::Calendar;
 use crate::domain::script::{ScriptRef, sha256_hex};
 use crate::domain::task::Counts;
 use crate::port::{Scripts, Store, StoreError, Version, Written};
-
-/// What is further ahead than this was written by a clock that was wrong, and is not believed.
-///
-/// Longer than any change of a clock for the sake of daylight or time zones.
-pub(super) const AHEAD: SignedDuration = SignedDuration::from_hours(26);
 
 /// How often others may change the state of a job while we decide.
 const TRIES: u32 = 20;

@@ -1,10 +1,10 @@
 //! How many tasks run at a time, and when no more are started.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::event::STOPPED_BY_ERRORS;
@@ -73,7 +73,9 @@ struct Inner {
     errors: AtomicU32,
     stop: OnceLock<Stop>,
     /// No task is started for now.
-    paused: watch::Sender<bool>,
+    paused: AtomicBool,
+    /// Wakes in the order of their coming those who wait for `paused` to change: a world that is simulated again is the same.
+    turned: Notify,
     /// No more tasks are started.
     closed: CancellationToken,
     /// Running tasks are to be ended.
@@ -91,7 +93,8 @@ impl Gate {
                 max_errors,
                 errors: AtomicU32::new(0),
                 stop: OnceLock::new(),
-                paused: watch::Sender::new(false),
+                paused: AtomicBool::new(false),
+                turned: Notify::new(),
                 closed: CancellationToken::new(),
                 ending: CancellationToken::new(),
             }),
@@ -114,12 +117,12 @@ impl Gate {
         let admitted = async {
             loop {
                 let permit = Arc::clone(&self.inner.permits).acquire_owned().await.ok()?;
-                if !*self.inner.paused.borrow() {
+                if !self.is_paused() {
                     return Some(permit);
                 }
                 // Whoever waits here takes nobody's place.
                 drop(permit);
-                self.inner.paused.subscribe().wait_for(|paused| !paused).await.ok()?;
+                self.until_paused_is(false).await;
             }
         };
         tokio::select! {
@@ -131,13 +134,29 @@ impl Gate {
 
     /// Starts no task until it is told otherwise; those that run go on. Returns whether that is a change.
     pub fn pause(&self, paused: bool) -> bool {
-        self.inner.paused.send_replace(paused) != paused
+        let is_change = self.inner.paused.swap(paused, Ordering::SeqCst) != paused;
+        self.inner.turned.notify_waiters();
+        is_change
+    }
+
+    fn is_paused(&self) -> bool {
+        self.inner.paused.load(Ordering::SeqCst)
+    }
+
+    async fn until_paused_is(&self, wanted: bool) {
+        loop {
+            // Before the look: what turns between the two is heard.
+            let turned = self.inner.turned.notified();
+            if self.is_paused() == wanted {
+                return;
+            }
+            turned.await;
+        }
     }
 
     /// Resolves when the gate is paused.
     pub async fn paused(&self) {
-        // Whoever holds the gate holds its sender, too: this does not fail.
-        let _ = self.inner.paused.subscribe().wait_for(|paused| *paused).await;
+        self.until_paused_is(true).await;
     }
 
     /// Counts a task that ended without success. Returns the reason to stop where this one is the last straw.

@@ -77,6 +77,10 @@ impl Ledger {
         let mut outcomes = Outcomes { owner: nonce.to_owned(), tasks: BTreeMap::new() };
         let version = loop {
             if let Written::Done(version) = runs.create(&key, &outcomes).await? {
+                // Where the run has ended and was pruned while this process slept, others have had its outcomes before.
+                if runs.store().get(&keys.run()).await?.is_none() {
+                    return Err(LedgerError::Fenced);
+                }
                 break version;
             }
             let Some((found, version)) = runs.read::<Outcomes>(&key).await? else { continue };

@@ -38,6 +38,9 @@ const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 /// Nobody wants to hear of it later than this.
 const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
+/// Nobody is given up before so many failures in a row, however old the entry looks: one sender's clock may be days ahead.
+const MIN_FAILURES: u32 = 5;
+
 /// More failures than a day has room for: where clocks were set, they tell that it is late.
 const MAX_FAILURES: u32 = 60;
 
@@ -183,8 +186,8 @@ pub async fn enqueue<S: Store>(
 /// Sixteen are sent from at a time, at most four of them to the same people: a server that is slow holds up nobody
 /// else's messages. Where more is due, `next` of what is returned has passed, and calling again goes on. Any number of
 /// processes may do this on one store. What cannot be sent is tried again after 30 s, then 1, 2, 4 … minutes, at most an
-/// hour, and given up after a day, with a warning. An entry that cannot be read is a trouble, not an error: it holds up
-/// no other.
+/// hour, and given up after a day and some failures, with a warning. An entry that cannot be read is a trouble, not an
+/// error: it holds up no other.
 ///
 /// # Errors
 /// Where the store does not list the outbox; what was sent until then stays sent.
@@ -385,7 +388,7 @@ impl<S: Store> Parcel<'_, S> {
             return self.runs.store().remove(&self.key).await.map(|()| None);
         }
         let age = self.now.duration_since(entry.since);
-        let is_late = age >= GIVE_UP_AFTER || entry.failures >= MAX_FAILURES;
+        let is_late = age >= GIVE_UP_AFTER && entry.failures >= MIN_FAILURES || entry.failures >= MAX_FAILURES;
         let (notice, rule) = (entry.notice.clone(), entry.rule.clone());
         let messages = entry.unsettled().into_iter().map(|channel| {
             let (notice, rule) = (&notice, &rule);
@@ -417,7 +420,8 @@ impl<S: Store> Parcel<'_, S> {
         entry.sender = None;
         if entry.unsettled().is_empty() {
             // Nobody replaces the notice of an end, so it may go as it is.
-            if notice.state.is_final() && self.runs.active(&self.run).await?.is_none() {
+            // That people were told is written down also where the store does not answer this.
+            if notice.state.is_final() && self.runs.active(&self.run).await.is_ok_and(|active| active.is_none()) {
                 return discard(self.runs, &self.key, entry, self.now).await.map(|()| None);
             }
             entry.due = self.now + LINGER;

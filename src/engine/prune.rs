@@ -3,6 +3,9 @@
 //! Of a run the mark `active/` goes first, so that no tick takes it for one that is being claimed; then the claim, and
 //! with it the run is gone from every list; then everything else, the verdict last. What a crash leaves has no claim,
 //! and the next pruning removes it.
+//!
+//! Meanwhile runs are created: each is marked before it looks whether its script is there. So the marks are listed again
+//! before scripts go and after they went, and a run that appeared between the two is given back its script.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -63,8 +66,6 @@ struct Survey {
     used: BTreeSet<String>,
     /// The scripts of runs that go.
     freed: BTreeSet<String>,
-    /// The runs that are marked as not finished.
-    active: BTreeSet<RunId>,
     /// Runs that are being claimed at this moment.
     claiming: bool,
 }
@@ -83,15 +84,54 @@ pub async fn prune<S: Store>(runs: &Runs<S>, policy: Policy, now: Timestamp, dry
     }
     survey.old.scripts = scripts(runs, &survey, now, dry).await?;
     if !dry {
-        // A run that came meanwhile may use any of them, and its mark comes before its script.
-        if active(runs.store()).await? != survey.active {
-            survey.old.scripts.clear();
-        }
-        for sha256 in &survey.old.scripts {
-            runs.store().remove(&layout::blob(sha256)).await?;
-        }
+        survey.old.scripts = remove_scripts(runs, &survey.old.scripts).await?;
     }
     Ok(survey.old)
+}
+
+/// Removes those of `scripts` that no run refers to even now; returns them.
+async fn remove_scripts<S: Store>(runs: &Runs<S>, scripts: &[String]) -> Result<Vec<String>, StoreError> {
+    let store = runs.store();
+    let mut removed = Vec::new();
+    // So few at a time because their bytes are kept until it is sure that they can go.
+    for some in scripts.chunks(REMOVALS) {
+        let before = active(store).await?;
+        let Some(used) = scripts_of(runs, &before).await? else { return Ok(removed) };
+        let mut taken = Vec::new();
+        for sha256 in some.iter().filter(|sha256| !used.contains(*sha256)) {
+            let key = layout::blob(sha256);
+            let Some(script) = store.get(&key).await? else { continue };
+            store.remove(&key).await?;
+            taken.push((sha256, key, script.bytes));
+        }
+        let appeared: BTreeSet<RunId> = active(store).await?.difference(&before).cloned().collect();
+        let used = scripts_of(runs, &appeared).await?;
+        for (sha256, key, script) in taken {
+            if used.as_ref().is_some_and(|used| !used.contains(sha256)) {
+                removed.push(sha256.clone());
+            } else {
+                store.create(&key, script).await?;
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// The scripts of the runs `marked`; none where one of them is just being claimed, or cannot be read, so that its script
+/// may be any.
+async fn scripts_of<S: Store>(
+    runs: &Runs<S>,
+    marked: &BTreeSet<RunId>,
+) -> Result<Option<BTreeSet<String>>, StoreError> {
+    let mut used = BTreeSet::new();
+    for run in marked {
+        match runs.run(run).await {
+            Ok(Some(record)) => used.insert(record.script.sha256),
+            Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(Some(used))
 }
 
 /// Looks at every run.
@@ -133,7 +173,6 @@ async fn survey<S: Store>(runs: &Runs<S>, policy: Policy, now: Timestamp) -> Res
             }
         }
     }
-    survey.active = active;
     Ok(survey)
 }
 

@@ -55,7 +55,7 @@ pub async fn reconcile<S: Store>(runs: &Runs<S>, run: &RunRecord, now: Timestamp
     }
     if let Some((active, _)) = runs.active(&run.run).await?
         && let Some(driver) = active.driver
-        && !claim::is_dead(&driver, now)
+        && !claim::has_lapsed(&driver, now)
     {
         return Ok(Settled::Driven);
     }

@@ -4,7 +4,7 @@
 //! looked at. One job's trouble, or one run's, holds up no other: a job that could not be decided is noted behind the
 //! cursor, and the next tick tries it again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use futures_util::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 
 use super::claim;
-use super::clock::Clock;
-use super::fire::{self, AHEAD, FireError, Fired, Firer, Scheduled, skip};
+use super::clock::{AHEAD, Clock};
+use super::fire::{self, FireError, Fired, Firer, Scheduled, skip};
 use super::notify;
 use super::reconcile::{self, Settled, conclude, reconcile, seal, write_verdict};
 use super::records::Runs;
@@ -23,7 +23,6 @@ use crate::domain::diagnostic::chain;
 use crate::domain::firing::Cursor;
 use crate::domain::id::{JobName, RunId};
 use crate::domain::instance::Instance;
-use crate::domain::job::Overlap;
 use crate::domain::layout::{self, Key};
 use crate::domain::notice::Notice;
 use crate::domain::plan::target;
@@ -120,10 +119,12 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         let (cursor, version) = self.cursor(now, until).await?;
         let mut ticked = Ticked::default();
         let mut failed: BTreeMap<JobName, Timestamp> = BTreeMap::new();
+        let mut tried: BTreeMap<&JobName, Timestamp> = BTreeMap::new();
         let mut due = Vec::new();
         for scheduled in jobs {
             // A job that nobody has ever looked at begins now.
             let after = cursor.of(&scheduled.job.name).unwrap_or_else(|| just_before(until));
+            tried.insert(&scheduled.job.name, after);
             if !scheduled.calendar.between(after, until, 1).is_empty() {
                 due.push(self.fire(scheduled, after, until, now));
             }
@@ -136,7 +137,7 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
                 failed.insert(job, after);
             }
         }
-        self.move_cursor((cursor, version), until, jobs, &failed).await?;
+        self.move_cursor((cursor, version), until, &tried, &failed).await?;
         Ok(ticked)
     }
 
@@ -157,26 +158,27 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
             None => (Cursor::at(just_before(until)), None),
             Some((cursor, version)) if cursor.ticked.duration_since(now) > AHEAD => {
                 tracing::warn!(cursor = %cursor.ticked, %now, "the clock that moved the cursor was wrong; it is set back");
-                (Cursor { ticked: just_before(until), ..cursor }, Some(version))
+                let ticked = just_before(until);
+                let behind = cursor.behind.into_iter().map(|(job, since)| (job, since.min(ticked))).collect();
+                (Cursor { ticked, behind, ..cursor }, Some(version))
             }
             Some((cursor, version)) => (cursor, Some(version)),
         })
     }
 
-    /// Moves the cursor over what was decided of `jobs` until `until`: all firings, but for those of the jobs in
-    /// `failed`.
+    /// Moves the cursor over what was decided of the jobs in `tried` until `until`: all firings since the time given
+    /// there, but for those of the jobs in `failed`.
     async fn move_cursor(
         &self,
         seen: (Cursor, Option<Version>),
         until: Timestamp,
-        jobs: &[Scheduled],
+        tried: &BTreeMap<&JobName, Timestamp>,
         failed: &BTreeMap<JobName, Timestamp>,
     ) -> Result<(), StoreError> {
         let key = layout::cursor();
         let (mut found, mut version) = seen;
-        let tried: BTreeSet<&JobName> = jobs.iter().map(|scheduled| &scheduled.job.name).collect();
         loop {
-            let next = found.moved(until, &tried, failed);
+            let next = found.moved(until, tried, failed);
             if version.is_some() && next == found {
                 return Ok(());
             }
@@ -245,7 +247,7 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
             return Ok(Some(Standing::Driven));
         }
         if let Some((active, _)) = runs.active(run).await?
-            && active.driver.is_some_and(|driver| !claim::is_dead(&driver, now))
+            && active.driver.is_some_and(|driver| !claim::has_lapsed(&driver, now))
         {
             return Ok(Some(Standing::Driven));
         }
@@ -294,8 +296,13 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
             return Ok(Err(format!("paused by {}", control.actor)));
         }
         // Who asks for a run now does not mean to wait for others.
-        if job.schedule.overlap != Overlap::Allow && record.scheduled_for.is_some() {
-            let (state, _) = fire::read(runs, &job.name).await?;
+        if record.scheduled_for.is_some() {
+            let (state, version) = fire::read(runs, &job.name).await?;
+            if version.is_some() && !state.active.contains(&record.run) {
+                // Somebody slept while others claimed it, ran it and pruned it, and has claimed it again since.
+                let reason = "it was over: it was claimed again after it had been removed".to_owned();
+                return Ok(Ok(seal_as(RunState::Skipped, reason).await?));
+            }
             if !state.is_turn_of(&record.run, job.schedule.overlap) {
                 let earlier = state.active.first().map_or_else(String::new, ToString::to_string);
                 if too_late {

@@ -239,8 +239,9 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
             // A host that waits for its next attempt takes nobody's place.
             drop(permit);
             let admitted = tokio::select! {
-                () = tokio::time::sleep(delay) => self.gate.admit().await,
+                biased;
                 () = self.gate.closed() => None,
+                () = tokio::time::sleep(delay) => self.gate.admit().await,
             };
             let Some(again) = admitted else {
                 if self.gate.is_leaving() {

@@ -51,8 +51,8 @@ def without(policy, index, action, place):
 class Probe:
     """Runs of a small job, to see what they lack."""
 
-    def __init__(self, cloud):
-        self.cloud, self.count = cloud, 0
+    def __init__(self, cloud, topic):
+        self.cloud, self.topic, self.count = cloud, topic, 0
         self.instance = next(iter(cloud.launch(["127.0.60.9"], dict(Environment="Probe"))))
         self.job("probe")
         self.job("keyless", key="absent.pem")
@@ -60,7 +60,7 @@ class Probe:
 
     def job(self, name, script="script: scripts/probe.sh", key="dev.pem"):
         where = f"key: {self.cloud.outputs['KeyPlace']}{key}\ntargets: {{ tags: {{ Environment: Probe }} }}\n"
-        tell = f"notify: {{ on: [success, failure], webhook: '{self.cloud.gate.url}/hook' }}\n"
+        tell = f"notify: {{ on: [success, failure], webhook: '{self.cloud.gate.url}/hook', sns: '{self.topic}' }}\n"
         self.cloud.put(f"jobs/{name}.yaml", f"{where}{tell}{script}\n")
 
     def run(self, job="probe"):
@@ -93,7 +93,7 @@ class Probe:
         act = self.run
         fresh = f"#!/bin/sh\necho {self.count} {time.time()}\n"
         last = place.rstrip("/*").rsplit("/", 1)[-1]
-        if action in ("ec2:DescribeInstances", "lambda:InvokeFunction"):
+        if action in ("ec2:DescribeInstances", "lambda:InvokeFunction", "sns:Publish"):
             wanted = [f"`{action}` on `"]
         elif action == "s3:PutObject" and last == "blobs":
             put("scripts/probe.sh", fresh)
@@ -118,13 +118,13 @@ class Probe:
         return wanted[0]
 
 
-def play_roles(cloud, folder, project):
+def play_roles(cloud, topic, project):
     """Takes each grant away in turn; then asks for what was never granted."""
     cloud.s3.delete_object(Bucket=cloud.store, Key="jobs/minute.yaml")
     cloud.put("scripts/probe.sh", "#!/bin/sh\ntrue\n")
     settings = (project / "sshjob.yaml").read_text()
     cloud.put("sshjob.yaml", settings)
-    probe = Probe(cloud)
+    probe = Probe(cloud, topic)
     probe.run()
     eventually("the probe's run is told of", lambda: cloud.trigger({}) and cloud.gate.told)
     for role in ("trigger", "worker"):

@@ -16,6 +16,7 @@
 //! | `hostile` | that a host that lies, floods or stalls ends in the right state, in bounded time and memory |
 //! | `program` | what the program itself does on real sshd hosts: documents and exit codes |
 //! | `project` | that the example jobs, their schema and the commands on them agree |
+//! | `prune` | that what is being created or is not settled yet is not pruned away |
 //! | `push` | that the command of this name uploads sound jobs, what they need and no more, and what is made of them |
 //! | `round_trips` | how often a task waits for its host's answer |
 //! | `host_ca` | which host certificates are believed, of whom and for whom |
@@ -90,6 +91,7 @@ mod output;
 mod overlap;
 mod program;
 mod project;
+mod prune;
 mod push;
 mod readme;
 mod retries;

@@ -1,7 +1,10 @@
 //! Schedulers in a world where everything goes wrong that can: whatever a seed makes of it, a firing is one run, an
 //! attempt starts at most once, and every run ends with every task in one final state.
 //!
-//! A test binary of its own, for it keeps every core busy. A failing seed is printed; `SSHJOB_SEED=n` replays it alone, and `SSHJOB_SEEDS=n` runs that many.
+//! A test binary of its own, for it keeps every core busy. A failing seed is printed; `SSHJOB_SEED=n` replays it alone and
+//! tells everything that is written and goes wrong in it, and `SSHJOB_SEEDS=n` runs that many. For thousands there is the
+//! package `sshjob-simulation`, which is this file built with optimization:
+//! `SSHJOB_SEEDS=10000 cargo test --no-default-features -p sshjob -p sshjob-simulation --test worlds -- --nocapture`.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,220 +19,40 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use sshjob::domain::firing::{Decision, Ended, Fate, JobState, decide, turns};
 use sshjob::domain::id::{JobName, RunId};
 use sshjob::domain::instance::{Addresses, Instance, InstanceState};
-use sshjob::domain::job::Job;
 use sshjob::domain::job::file::JobFile;
 use sshjob::domain::job::resolve::Layers;
 use sshjob::domain::plan;
 use sshjob::domain::run::{Carrier, RunState, Target};
 use sshjob::domain::schedule::Calendar;
 use sshjob::domain::task::{Counts, TaskState};
-use sshjob::engine::clock::Clock;
-use sshjob::engine::drive::drive;
-use sshjob::engine::fire::{Firer, Scheduled};
-use sshjob::engine::gate::Gate;
-use sshjob::engine::records::Runs;
-use sshjob::engine::start::Started;
-use sshjob::engine::tick::{Standing, Ticker};
-use sshjob::engine::worker::Worker;
-use tokio::sync::{Notify, mpsc};
 
 use crate::world::check::{check, check_reach};
-use crate::world::fleet::SimFleet;
+use crate::world::jobs::{Edited, jobs};
+use crate::world::people::{ask, change_hosts, keep_pruning};
 use crate::world::rng::Rng;
-use crate::world::store::SimStore;
-use crate::world::{Process, World};
+use crate::world::scheduler::keep_scheduling;
+use crate::world::{World, is_on_demand};
 
 const SCHEDULERS: usize = 3;
 const JOBS: usize = 5;
 const HOSTS: usize = 50;
 
 /// How long things go wrong.
-const TROUBLE: Duration = Duration::from_mins(4);
+const TROUBLE: Duration = Duration::from_secs(150);
 
 /// How long it may take then until every run has ended.
 const SETTLED_WITHIN: Duration = Duration::from_hours(3);
 
-/// Just before a minute that daylight saving skips, one that it repeats, and one that it leaves alone.
+/// A minute before a minute that daylight saving skips, before one that it repeats, and before one that it leaves alone.
 const EPOCHS: [&str; 4] =
-    ["2026-03-29T00:56:10Z", "2026-10-25T00:55:30Z", "2026-10-03T15:26:00Z", "2026-11-22T12:00:20Z"];
-
-/// The settings that a job of the simulation is made of.
-static KINDS: LazyLock<Vec<Job>> = LazyLock::new(|| {
-    let mut rng = Rng::new(1);
-    let mut pick = |from: &[&'static str]| from[rng.below(from.len())];
-    let kinds = (0..100).map(|_| {
-        let text = format!(
-            "targets: {{ tags: {{ Group: {} }} }}\nrun: x\nschedule: '{}'\ntimezone: {}\noverlap: {}\nmissed: {}\n\
-             deadline: {}\nmode: {}\nretries: {{ attempts: {}, delay: 5s, on: [unreachable, failed] }}\n\
-             rollout: {{ max_concurrency: {}, canary: {}{} }}\nhosts_per_worker: {}\n{}",
-            pick(&["'0'", "'1'", "'2'", "['1', '2']", "['0', '1', '2', '3']"]),
-            pick(&["* * * * *", "*/2 * * * *", "*/3 * * * *", "rate(2 minutes)", "rate(4 minutes)", "0-59/5 * * * *"]),
-            pick(&["UTC", "Europe/Berlin", "Australia/Lord_Howe"]),
-            pick(&["skip", "queue", "replace", "allow"]),
-            pick(&["skip", "latest", "all"]),
-            pick(&["1m", "3m", "10m"]),
-            pick(&["attached", "attached", "detached"]),
-            pick(&["1", "2", "3"]),
-            pick(&["3", "10", "25%", "100%"]),
-            pick(&["0", "0", "1"]),
-            pick(&["", "", ", max_errors: 1", ", max_errors: 20%"]),
-            pick(&["3", "10", "50"]),
-            pick(&["", "", "", "paused: true\n"]),
-        );
-        Layers::default().resolve(JobFile::parse(&text, "sim.yaml", "sim").unwrap()).unwrap()
-    });
-    kinds.collect()
-});
-
-fn jobs(rng: &mut Rng) -> Vec<Scheduled> {
-    let one = |n| {
-        let mut job = KINDS[rng.below(KINDS.len())].clone();
-        job.name = format!("job-{n}").parse().unwrap();
-        let calendar = Calendar::new(&job.name, &job.schedule).unwrap();
-        Scheduled { job, calendar }
-    };
-    (0..JOBS).map(one).collect()
-}
-
-/// A scheduler's process: ticks until it dies, or for ever.
-struct Scheduler {
-    process: Process,
-    clock: Clock,
-    jobs: Arc<Vec<Scheduled>>,
-    driving: Arc<Mutex<BTreeSet<RunId>>>,
-}
-
-impl Scheduler {
-    fn ticker(&self) -> Ticker<SimStore, SimFleet, SimFleet> {
-        let runs = Runs::new(SimStore(self.process.clone()));
-        let fleet = SimFleet(self.process.clone());
-        let (scripts, actor, carrier) = (fleet.clone(), "simulation".to_owned(), Carrier::Scheduler);
-        let firer = Firer { runs, scripts, actor, carrier, driven: BTreeSet::new() };
-        Ticker { firer, inventory: fleet, clock: self.clock }
-    }
-
-    async fn live(&self) {
-        let world = &self.process.world;
-        loop {
-            let rest = if world.state().is_calm { 30_000 } else { 70_000 };
-            world.pause(rest).await;
-            self.process.live_on().await;
-            let (is_late, is_twice, is_dropped) = {
-                let mut state = world.state();
-                let mut strikes = |percent: usize, name: &str| state.strikes(percent * 10, || name.to_owned());
-                (strikes(8, "a tick was late"), strikes(8, "a tick came twice"), strikes(8, "a tick was dropped"))
-            };
-            if is_dropped {
-                continue;
-            }
-            let now = self.clock.now();
-            let at = if is_late { now - SignedDuration::from_secs(150) } else { now };
-            if is_twice {
-                tokio::join!(self.tick(at), self.tick(at));
-            } else {
-                self.tick(at).await;
-            }
-        }
-    }
-
-    async fn tick(&self, at: Timestamp) {
-        let Ok(ticked) = self.ticker().tick(&self.jobs, at).await else { return };
-        for (run, standing) in ticked.runs {
-            match standing {
-                Standing::Ready(started) => {
-                    if self.driving.lock().unwrap().insert(run.clone()) {
-                        tokio::spawn(self.drive(started));
-                    }
-                }
-                Standing::Detached(record) => {
-                    let runs = Runs::new(SimStore(self.process.clone()));
-                    let control = runs.control(&run).await.ok().flatten();
-                    let is_cancelled = control.is_some_and(|(control, _)| control.cancelled);
-                    SimFleet(self.process.clone()).collect(&runs, &record, is_cancelled).await;
-                }
-                Standing::Finished(..) | Standing::Driven | Standing::Waiting(_) => {}
-            }
-        }
-    }
-
-    fn drive(&self, started: Started) -> impl Future<Output = ()> + Send + 'static {
-        let (events, mut heard) = mpsc::channel(64);
-        let worker = Worker {
-            runs: Runs::new(SimStore(self.process.clone())),
-            clock: self.clock,
-            events,
-            access: SimFleet(self.process.clone()),
-            secrets: Arc::default(),
-            gate: Gate::new(started.plan.max_concurrency, started.plan.max_errors),
-            batch_ended: Arc::new(Notify::new()),
-        };
-        let driving = Arc::clone(&self.driving);
-        async move {
-            let listening = tokio::spawn(async move { while heard.recv().await.is_some() {} });
-            let _ = drive(&worker, &started).await;
-            drop(worker);
-            let _ = listening.await;
-            driving.lock().unwrap().remove(&started.run.run);
-        }
-    }
-}
-
-/// One scheduler after the other: where one dies the next is started.
-async fn keep_scheduling(world: Arc<World>, jobs: Arc<Vec<Scheduled>>) {
-    loop {
-        let process = Process::new(&world);
-        let ahead = {
-            let mut state = world.state();
-            let skew = i64::try_from(state.rng.below(4_000)).unwrap() - 2_000;
-            let jump = if state.strikes(30, || "a clock was an hour ahead".to_owned()) { 3_600_000 } else { 0 };
-            SignedDuration::from_millis(skew + jump)
-        };
-        let clock = world.clock(ahead);
-        let scheduler = Scheduler { process: process.clone(), clock, jobs: Arc::clone(&jobs), driving: Arc::default() };
-        let living = tokio::spawn(async move { scheduler.live().await });
-        let life = Duration::from_millis(u64::try_from(world.state().rng.below(600_000)).unwrap());
-        tokio::select! {
-            biased;
-            () = process.death() => {}
-            () = tokio::time::sleep(life) => {
-                let is_calm = world.state().is_calm;
-                if is_calm && ahead.as_secs() < 60 {
-                    process.death().await;
-                }
-                world.state().hit("died at any moment".to_owned());
-                process.kill();
-            }
-        }
-        living.abort();
-        world.pause(20_000).await;
-    }
-}
-
-/// Hosts come and go, and are up and down.
-async fn change_hosts(world: Arc<World>) {
-    loop {
-        world.pause(20_000).await;
-        let mut state = world.state();
-        if state.is_calm {
-            return;
-        }
-        let n = state.rng.below(HOSTS);
-        if state.rng.below(3) == 0 {
-            state.hosts[n].is_listed ^= true;
-            state.hit("a host came or went".to_owned());
-        } else {
-            state.hosts[n].is_up ^= true;
-            state.hit("a host went down or up".to_owned());
-        }
-    }
-}
+    ["2026-03-29T00:58:50Z", "2026-10-25T00:58:50Z", "2026-10-03T15:28:50Z", "2026-11-22T12:00:20Z"];
 
 /// Lives through a seed and tells what must not have been, and what went wrong by design.
 fn simulate(seed: u64) -> (Vec<String>, BTreeMap<String, u64>, [u64; 3]) {
@@ -237,21 +60,24 @@ fn simulate(seed: u64) -> (Vec<String>, BTreeMap<String, u64>, [u64; 3]) {
     runtime.block_on(async {
         let mut rng = Rng::new(seed ^ 0x5eed);
         let epoch: Timestamp = EPOCHS[rng.below(EPOCHS.len())].parse().unwrap();
-        let jobs = Arc::new(jobs(&mut rng));
-        let world = World::new(seed, epoch, HOSTS);
+        let jobs = Arc::new(jobs(JOBS, &mut rng));
+        let world = World::new(seed, epoch, HOSTS, seed.is_multiple_of(4));
         for _ in 0..SCHEDULERS {
             tokio::spawn(keep_scheduling(Arc::clone(&world), Arc::clone(&jobs)));
         }
         tokio::spawn(change_hosts(Arc::clone(&world)));
+        tokio::spawn(ask(Arc::clone(&world), Arc::clone(&jobs)));
+        tokio::spawn(keep_pruning(Arc::clone(&world)));
         tokio::time::sleep(TROUBLE).await;
-        world.state().is_calm = true;
-        // From now on nothing new is looked at: what has fired must end.
-        let settled = tokio::time::timeout(SETTLED_WITHIN, until_settled(&world)).await.is_ok();
+        // From now on nothing fires and nothing goes wrong: what has fired must end.
+        world.calm_down();
+        let settled = tokio::time::timeout(SETTLED_WITHIN, until_settled(&world, &jobs)).await.is_ok();
         let mut state = world.state();
         let mut wrong = std::mem::take(&mut state.violations);
         if !settled {
-            let active: Vec<_> = state.objects.keys().filter(|key| key.starts_with("active/")).take(3).collect();
-            wrong.push(format!("these never ended: {active:?}"));
+            let left = state.objects.keys().filter(|key| key.starts_with("active/") || key.starts_with("outbox/"));
+            let left: Vec<_> = left.take(3).collect();
+            wrong.push(format!("these never ended: {left:?}"));
         }
         check(&state, &jobs, &mut wrong);
         let runs = u64::try_from(state.verdicts.len()).unwrap();
@@ -260,14 +86,25 @@ fn simulate(seed: u64) -> (Vec<String>, BTreeMap<String, u64>, [u64; 3]) {
     })
 }
 
-/// Waits until no run is active; jobs fire on meanwhile, so that it is a moment that is waited for.
-async fn until_settled(world: &World) {
-    let since = world.now();
-    let is_old = |key: &String| {
-        let run: RunId = key.rsplit('/').next().unwrap().parse().unwrap();
-        run.time() < since.strftime("%Y%m%dT%H%M%SZ").to_string().as_str()
+/// Waits until no run is active whose time has come, and people were told.
+async fn until_settled(world: &World, jobs: &[Edited]) {
+    let is_due = |run: &RunId, until: Timestamp| {
+        let job = jobs.iter().find(|job| job.now.job.name == run.job()).unwrap();
+        is_on_demand(run) || job.now.calendar.due(run.time().parse().unwrap()) <= until
     };
-    while world.state().objects.keys().any(|key| key.starts_with("active/") && is_old(key)) {
+    let is_open = || {
+        let state = world.state();
+        // A mark that somebody made who slept while its run was pruned goes after a day.
+        let is_left = |run: &RunId| {
+            let claim = format!("runs/{}/{run}/run.json", run.job());
+            state.pruned.contains_key(&claim) && !state.objects.contains_key(&claim)
+        };
+        let waits = state.active().any(|run| is_due(&run, state.fires_until) && !is_left(&run));
+        // What a clock that was days ahead has done to the cursor the next tick mends, or nothing fires for days.
+        let is_ahead = state.has_mad_clock() && state.cursor().is_some_and(|cursor| world.is_days_ahead(cursor.ticked));
+        waits || is_ahead || state.objects.keys().any(|key| key.starts_with("outbox/"))
+    };
+    while is_open() {
         tokio::time::sleep(Duration::from_secs(20)).await;
     }
 }
@@ -277,6 +114,8 @@ fn whatever_goes_wrong_a_firing_is_one_run_and_every_task_ends_once() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let one = number("SSHJOB_SEED");
     let seeds = one.map_or(0..number("SSHJOB_SEEDS").unwrap_or(10), |seed| seed..seed + 1);
+    // So many that fail tell enough.
+    let enough = number("SSHJOB_FAILURES").unwrap_or(5).try_into().unwrap();
     let next = AtomicU64::new(seeds.start);
     let (failed, total) = (Mutex::new(Vec::new()), Mutex::new((BTreeMap::<String, u64>::new(), [0; 3])));
     let began = std::time::Instant::now();
@@ -285,7 +124,7 @@ fn whatever_goes_wrong_a_firing_is_one_run_and_every_task_ends_once() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::SeqCst);
-                    if seed >= seeds.end || failed.lock().unwrap().len() >= 5 {
+                    if seed >= seeds.end || failed.lock().unwrap().len() >= enough {
                         return;
                     }
                     let (wrong, faults, figures) = simulate(seed);
@@ -304,16 +143,10 @@ fn whatever_goes_wrong_a_firing_is_one_run_and_every_task_ends_once() {
         }
     });
     let (faults, [runs, starts, writes]) = total.into_inner().unwrap();
-    eprintln!(
-        "{} seeds in {:.1?}: {runs} runs, {starts} starts, {writes} writes",
-        seeds.end - seeds.start,
-        began.elapsed()
-    );
+    let lived = next.into_inner().min(seeds.end) - seeds.start;
+    eprintln!("{lived} seeds in {:.1?}: {runs} runs, {starts} starts, {writes} writes", began.elapsed());
     for (name, count) in &faults {
         eprintln!("{count:>9} {name}");
-    }
-    if seeds.end - seeds.start >= 5000 {
-        check_reach(&faults);
     }
     let failed = failed.into_inner().unwrap();
     for (seed, wrong) in &failed {
@@ -322,7 +155,20 @@ fn whatever_goes_wrong_a_firing_is_one_run_and_every_task_ends_once() {
             eprintln!("  {wrong}");
         }
     }
-    assert!(failed.is_empty(), "seeds failed: {:?}", failed.iter().map(|(seed, _)| seed).collect::<Vec<_>>());
+    let failed: Vec<u64> = failed.into_iter().map(|(seed, _)| seed).collect();
+    assert!(failed.is_empty(), "seeds failed: {failed:?}");
+    // What happens seldom needs so many worlds to happen in.
+    if lived >= 3000 {
+        check_reach(&faults);
+    }
+}
+
+/// Where this fails, something but the seed decides what happens: a failing seed could not be looked at again.
+#[test]
+fn seed_that_is_lived_through_again_is_the_same_world() {
+    for seed in 0..5 {
+        assert_eq!(simulate(seed), simulate(seed), "seed {seed}");
+    }
 }
 
 /// A year, or a week where nobody asks for many worlds.

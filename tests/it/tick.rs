@@ -1,20 +1,24 @@
+mod clocks;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
-use sshjob::domain::firing::Cursor;
-use sshjob::domain::id::RunId;
+use sshjob::domain::firing::{Cursor, Decided, Ended, Fate, JobState, Why};
+use sshjob::domain::id::{JobName, RunId};
 use sshjob::domain::instance::{Addresses, Instance, InstanceState};
 use sshjob::domain::job::Job;
 use sshjob::domain::job::file::JobFile;
 use sshjob::domain::job::resolve::Layers;
-use sshjob::domain::layout;
+use sshjob::domain::layout::{self, RunKeys};
 use sshjob::domain::run::{Active, Carrier, Outcomes, RunState};
 use sshjob::domain::schedule::Calendar;
 use sshjob::domain::task::{TaskRecord, TaskState};
 use sshjob::engine::clock::{Clock, Simulated};
-use sshjob::engine::fire::{Fired, Firer, Scheduled};
+use sshjob::engine::fire::{self, Fired, Firer, Scheduled, skip};
 use sshjob::engine::history;
+use sshjob::engine::prune::{Policy, prune};
+use sshjob::engine::reconcile::write_verdict;
 use sshjob::engine::records::Runs;
 use sshjob::engine::start::driver;
 use sshjob::engine::tick::{Standing, Ticked, Ticker};
@@ -27,10 +31,16 @@ use crate::support::memory::Memory;
 pub struct Around {
     inventory_down: Arc<Mutex<bool>>,
     unreadable: Arc<Mutex<Option<String>>>,
+    /// The job for which the inventory never answers.
+    silent: Arc<Mutex<Option<String>>>,
 }
 
 impl Inventory for Around {
     async fn select(&self, job: &Job) -> Result<Vec<Instance>, InventoryError> {
+        let is_silent = self.silent.lock().unwrap().as_deref() == Some(job.name.as_str());
+        if is_silent {
+            std::future::pending::<()>().await;
+        }
         if *self.inventory_down.lock().unwrap() {
             return Err(InventoryError::Unavailable { at: "ec2".to_owned(), why: "throttled".to_owned() });
         }
@@ -77,13 +87,34 @@ fn scheduled(name: &str, settings: &str) -> Scheduled {
 
 impl Rig {
     pub fn new(jobs: &[(&str, &str)]) -> Self {
+        Self::on(&Runs::new(Memory::default()), jobs)
+    }
+
+    /// A scheduler of these jobs on a store that there is.
+    fn on(runs: &Runs<Memory>, jobs: &[(&str, &str)]) -> Self {
         let jobs = jobs.iter().map(|(name, settings)| scheduled(name, settings)).collect();
-        Self { runs: Runs::new(Memory::default()), around: Around::default(), jobs, driven: BTreeSet::new() }
+        Self { runs: runs.clone(), around: Around::default(), jobs, driven: BTreeSet::new() }
+    }
+
+    fn is_marked(&self, run: &str) -> bool {
+        let mark = layout::active(&run.parse().unwrap()).to_string();
+        self.runs.store().objects().iter().any(|(key, _)| *key == mark)
+    }
+
+    /// What has become of the firings of a job.
+    async fn state(&self, job: &str) -> JobState {
+        fire::read(&self.runs, &job.parse().unwrap()).await.unwrap().0
+    }
+
+    async fn set_state(&self, job: &str, state: &JobState) {
+        let key = layout::job_state(&job.parse().unwrap());
+        self.runs.store().remove(&key).await.unwrap();
+        let _ = self.runs.create(&key, state).await.unwrap();
     }
 
     /// Ticks at this time of the day.
     pub async fn tick(&self, time: &str) -> Ticked {
-        let epoch: Timestamp = format!("2026-11-22T{time}Z").parse().unwrap();
+        let epoch = at(time);
         let since = tokio::time::Instant::now();
         let clock = Clock::Simulated(Simulated { epoch, since, ahead: SignedDuration::ZERO });
         let firer = Firer {
@@ -109,6 +140,11 @@ impl Rig {
         told.sort();
         told
     }
+}
+
+/// This time of the day of all these tests.
+fn at(time: &str) -> Timestamp {
+    format!("2026-11-22T{time}Z").parse().unwrap()
 }
 
 /// What came of firings, in short.
@@ -198,12 +234,74 @@ async fn firings_of_a_long_sleep_are_capped_and_the_rest_is_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cursor_of_a_clock_that_was_wrong_is_set_back() {
+async fn job_whose_first_firing_failed_begins_when_it_was_first_seen() {
     let rig = Rig::new(&[("a", EVERY_MINUTE)]);
-    let wrong = Cursor { known: ["a".parse().unwrap()].into(), ..Cursor::at("2030-01-01T00:00:00Z".parse().unwrap()) };
-    let _ = rig.runs.create(&layout::cursor(), &wrong).await.unwrap();
-    assert_eq!(fired(&rig.tick("12:00:00").await), ["a-20261122T120000Z"]);
-    assert_eq!(fired(&rig.tick("12:01:00").await), ["a-20261122T120100Z"]);
+    *rig.around.unreadable.lock().unwrap() = Some("a".to_owned());
+    assert!(fired(&rig.tick("12:00:00").await).is_empty());
+    *rig.around.unreadable.lock().unwrap() = None;
+    let all = ["00", "01", "02", "03", "04", "05"].map(|minute| format!("a-20261122T12{minute}00Z"));
+    assert_eq!(fired(&rig.tick("12:05:00").await), all);
+}
+
+#[tokio::test(start_paused = true)]
+async fn run_whose_mark_was_lost_is_marked_again() {
+    let rig = Rig::new(&[("a", EVERY_MINUTE)]);
+    rig.tick("12:00:00").await;
+    rig.runs.store().remove(&layout::active(&"a-20261122T120000Z".parse().unwrap())).await.unwrap();
+    rig.tick("12:01:00").await;
+    assert!(rig.is_marked("a-20261122T120000Z"));
+}
+
+/// Cause: who slept between deciding and claiming ran what had ended and was pruned in between.
+#[tokio::test(start_paused = true)]
+async fn run_that_is_claimed_again_after_it_was_pruned_does_not_run() {
+    let rig = Rig::new(&[("a", EVERY_MINUTE)]);
+    rig.tick("12:00:00").await;
+    let run: RunId = "a-20261122T120000Z".parse().unwrap();
+    let record = rig.runs.run(&run).await.unwrap().unwrap();
+    write_verdict(&rig.runs, &record, skip("enough".to_owned(), at("12:00:10"))).await.unwrap();
+    prune(&rig.runs, Policy { older_than: None, keep: 0 }, at("12:00:20"), false).await.unwrap();
+    assert!(rig.told().await.is_empty());
+    let _ = rig.runs.create(&layout::active(&run), &Active { driver: None, wave: None }).await.unwrap();
+    let _ = rig.runs.create(&RunKeys::new(&run).run(), &record).await.unwrap();
+    rig.tick("12:00:30").await;
+    let why = "it was over: it was claimed again after it had been removed";
+    assert_eq!(rig.told().await, [format!("{run} skipped: {why}")]);
+    assert!(!rig.is_marked(run.as_str()));
+}
+
+/// Cause: while a job was paused, the mark of its skipped firing stayed for as long, and with it every script.
+#[tokio::test(start_paused = true)]
+async fn mark_of_a_skipped_firing_that_has_ended_goes_though_its_job_is_still_paused() {
+    let rig = Rig::new(&[("a", "schedule: '* * * * *'\npaused: true\n")]);
+    let run = "a-20261120T120000Z";
+    let why = Fate::Skip(Why::Paused);
+    let (first, last) = ("2026-11-20T12:00:00Z".parse().unwrap(), at("11:59:00"));
+    let decided = Decided { at: first, until: last, fate: why, replaces: Vec::new(), plan_before: first };
+    let ended = Ended { run: run.parse().unwrap(), state: RunState::Skipped, took_ms: 0 };
+    rig.set_state("a", &JobState { decided: Some(decided), ended: [ended].into(), ..JobState::default() }).await;
+    let _ =
+        rig.runs.create(&layout::active(&run.parse().unwrap()), &Active { driver: None, wave: None }).await.unwrap();
+    rig.tick("12:00:00").await;
+    assert!(!rig.is_marked(run));
+}
+
+#[tokio::test(start_paused = true)]
+async fn inventory_that_hangs_holds_up_its_own_run_alone() {
+    let rig = Rig::new(&[("a", EVERY_MINUTE), ("b", EVERY_MINUTE), ("c", EVERY_MINUTE)]);
+    *rig.around.silent.lock().unwrap() = Some("b".to_owned());
+    let ticked = rig.tick("12:00:00").await;
+    let told = ticked.runs.iter().map(|(run, standing)| match standing {
+        Standing::Ready(_) => format!("{run} ready"),
+        Standing::Waiting(why) => format!("{run} waiting: {why}"),
+        other => format!("{run} {other:?}"),
+    });
+    let silent = "cannot read the inventory `of the job`: it has not answered within 60 s";
+    let b = format!("b-20261122T120000Z waiting: {silent}");
+    assert_eq!(told.collect::<Vec<_>>(), ["a-20261122T120000Z ready", &b, "c-20261122T120000Z ready"]);
+    rig.tick("12:10:01").await;
+    let all = rig.told().await;
+    assert!(all.contains(&format!("b-20261122T120000Z failed: {silent}")), "{all:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -302,21 +400,6 @@ async fn job_that_is_new_fires_nothing_of_the_time_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn clock_that_was_years_ahead_once_stops_no_job() {
-    let rig = Rig::new(&[("a", EVERY_MINUTE)]);
-    rig.tick("12:00:00").await;
-    // What a scheduler decided whose clock was wrong.
-    let (state, version) = sshjob::engine::fire::read(&rig.runs, &"a".parse().unwrap()).await.unwrap();
-    let mut wrong = state;
-    let at: Timestamp = "2031-01-01T00:00:00Z".parse().unwrap();
-    let decided = wrong.decided.as_mut().unwrap();
-    (decided.at, decided.until, decided.plan_before) = (at, at, at);
-    rig.runs.swap(&layout::job_state(&"a".parse().unwrap()), &version.unwrap(), &wrong).await.unwrap();
-    assert!(fired(&rig.tick("12:01:00").await).contains(&"a-20261122T120100Z".to_owned()));
-    assert_eq!(fired(&rig.tick("12:02:00").await), ["a-20261122T120200Z"]);
-}
-
-#[tokio::test(start_paused = true)]
 async fn firing_that_is_delayed_is_decided_once_though_its_record_is_gone() {
     let rig = Rig::new(&[("delayed", "schedule: '*/30 * * * *'\njitter: 20m\noverlap: allow\n")]);
     let mut first = fired(&rig.tick("12:00:00").await);
@@ -328,9 +411,9 @@ async fn firing_that_is_delayed_is_decided_once_though_its_record_is_gone() {
     for key in [layout::active(&run), keys.run(), keys.plan(), layout::cursor()] {
         rig.runs.store().remove(&key).await.unwrap();
     }
-    let (mut state, version) = sshjob::engine::fire::read(&rig.runs, &"delayed".parse().unwrap()).await.unwrap();
+    let mut state = rig.state("delayed").await;
     state.active.clear();
-    rig.runs.swap(&layout::job_state(&"delayed".parse().unwrap()), &version.unwrap(), &state).await.unwrap();
+    rig.set_state("delayed", &state).await;
     let before =
         Cursor { known: ["delayed".parse().unwrap()].into(), ..Cursor::at("2026-11-22T12:00:00Z".parse().unwrap()) };
     rig.runs.create(&layout::cursor(), &before).await.unwrap();
@@ -342,10 +425,10 @@ async fn mark_of_an_old_firing_that_is_just_being_claimed_stays() {
     let rig = Rig::new(&[("a", EVERY_MINUTE)]);
     rig.tick("12:00:00").await;
     let run: RunId = "a-20261120T120000Z".parse().unwrap();
-    let (mut state, version) = sshjob::engine::fire::read(&rig.runs, &"a".parse().unwrap()).await.unwrap();
+    let mut state = rig.state("a").await;
     state.active.push(run.clone());
-    rig.runs.swap(&layout::job_state(&"a".parse().unwrap()), &version.unwrap(), &state).await.unwrap();
-    let mark = sshjob::domain::run::Active { driver: None, wave: None };
+    rig.set_state("a", &state).await;
+    let mark = Active { driver: None, wave: None };
     rig.runs.create(&layout::active(&run), &mark).await.unwrap();
     let orphan: RunId = "a-20261119T120000Z".parse().unwrap();
     rig.runs.create(&layout::active(&orphan), &mark).await.unwrap();

@@ -1,7 +1,7 @@
 //! A line on which bytes travel in flights, so that round trips can be counted instead of timed.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::loopback;
 ///
 /// `client` is given the address to connect to, which takes one connection.
 pub(crate) fn round_trips(to: SocketAddr, silence: Duration, client: impl FnOnce(SocketAddr)) -> usize {
-    let listener = TcpListener::bind(loopback::free(1).remove(0)).unwrap();
+    let listener = loopback::listen();
     let address = listener.local_addr().unwrap();
     std::thread::scope(|scope| {
         let line = scope.spawn(|| carry(&listener.accept().unwrap().0, to, silence));

@@ -8,9 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 /// The row starts at a random place, so that fleets of tests that run side by side do not meet.
 pub(crate) fn free(count: usize) -> Vec<SocketAddr> {
     let count = u32::try_from(count).unwrap();
-    // From 127.0.1.0 up to 127.0.254.255: below is where everybody else's servers are.
-    let room = 254 * 256 - count;
-    let first = u32::from(Ipv4Addr::new(127, 0, 1, 0)) + getrandom::u32().unwrap() % room;
+    let first = first(count);
     let row = |port| (0..count).map(move |n| SocketAddr::new(IpAddr::V4(Ipv4Addr::from(first + n)), port));
     loop {
         // Bound on ours alone: on all addresses at once it would be in the way of others that look for theirs.
@@ -20,6 +18,18 @@ pub(crate) fn free(count: usize) -> Vec<SocketAddr> {
             return row(port).collect();
         }
     }
+}
+
+/// Listens at such an address: nobody can take it between being found and being used.
+pub(crate) fn listen() -> TcpListener {
+    TcpListener::bind((Ipv4Addr::from(first(1)), 0)).unwrap()
+}
+
+/// Where a row of `count` addresses starts.
+fn first(count: u32) -> u32 {
+    // From 127.0.1.0 up to 127.0.254.255: below is where everybody else's servers are.
+    let room = 254 * 256 - count;
+    u32::from(Ipv4Addr::new(127, 0, 1, 0)) + getrandom::u32().unwrap() % room
 }
 
 /// Writes an inventory file of hosts: id, address and tags as `Role: web`.

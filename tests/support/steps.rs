@@ -1,7 +1,7 @@
 //! A way to a host on which something happens exactly before or after one SSH packet.
 
 use std::io::{BufRead as _, BufReader, Read as _, Result, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -44,7 +44,7 @@ impl Steps {
     /// Opens a way to `host`, on whose first connection `deed` is done at `step`; then that connection ends. After a
     /// packet means when its receiver has read it. A thread serves the way for as long as the test lives.
     pub(crate) fn to(host: SocketAddr, step: Option<Step>, deed: impl Fn() + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(loopback::free(1).remove(0)).unwrap();
+        let listener = loopback::listen();
         let (address, seen) = (listener.local_addr().unwrap(), Arc::<Seen>::default());
         let told = Arc::clone(&seen);
         std::thread::spawn(move || {

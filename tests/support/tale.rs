@@ -14,6 +14,7 @@ use sshjob::domain::run::{
 };
 use sshjob::domain::script::{ScriptRef, sha256_hex};
 use sshjob::domain::task::{TaskRecord, TaskState};
+use sshjob::engine::clock::Clock;
 use sshjob::engine::event::{Event, Head};
 use sshjob::engine::records::Runs;
 use sshjob::port::{Store, Written};
@@ -79,7 +80,13 @@ impl Tale {
         let targets = hosts.iter().map(|host| Arc::new(target(host))).collect();
         let tale = Self { runs: Runs::new(store.clone()), run: Arc::new(record), targets };
         let _ = store.create(&layout::blob(&tale.run.script.sha256), script.to_vec()).await.unwrap();
-        let driver = Claim { nonce: "n".to_owned(), expires_at: Timestamp::MAX, holder: None, turn: 0 };
+        // As far ahead as a clock that is right could have set it: further is not believed.
+        let driver = Claim {
+            nonce: "n".to_owned(),
+            expires_at: Clock::System.now() + SignedDuration::from_hours(1),
+            holder: None,
+            turn: 0,
+        };
         tale.write(&layout::active(&run), &Active { driver: Some(driver), wave: None }).await;
         tale.write(&RunKeys::new(&run).run(), &*tale.run).await;
         tale

@@ -37,8 +37,10 @@ impl Wire {
     pub(crate) fn to(end: SocketAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (way, ways) = watch::channel(Way::Open);
-        let address = loopback::free(1)[0];
-        let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
+        let listener = loopback::listen();
+        let address = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = runtime.block_on(async { TcpListener::from_std(listener) }).unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
         runtime.spawn(async move {

@@ -50,7 +50,7 @@ use futures_util::future::BoxFuture;
 use russh::SshId;
 use russh::client::{self, Handle};
 use russh::keys::Algorithm;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::DropGuard;
@@ -79,6 +79,10 @@ const CHANNEL_PACKETS: usize = 16;
 /// others on the same connection. The window bounds its bytes; this is enough for them in packets of 32 bytes, and a
 /// jump host gathers more than that from a host that sends faster than it is read from.
 const FORWARDED_PACKETS: usize = WINDOW_BYTES as usize / 32;
+
+/// Bytes that are read ahead: the library asks for the length of each packet and then for the rest. The packets of a
+/// handshake fit; the large ones of output are read past it.
+const READ_BYTES: usize = 4 * 1024;
 
 /// A silent connection is asked for a sign of life this often, and given up after three unanswered questions.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -224,6 +228,7 @@ async fn direct(host: &Stop, within: Duration, steps: &Arc<Steps>, packets: usiz
     // Without it small packets wait for the acknowledgement of the one before.
     let _ = tcp.set_nodelay(true);
     steps.mark(Stage::Connect);
+    let tcp = BufReader::with_capacity(READ_BYTES, tcp);
     log_in(tcp, host, deadline, within, steps, packets, None).await
 }
 

@@ -253,13 +253,15 @@ enum Word {
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "it is there for its schema")]
 #[schemars(example = "90s", example = "1h30m")]
-struct Duration(#[schemars(regex(pattern = "^[0-9]+(ms|s|m|h|d|w)"))] String);
+struct Duration(
+    #[schemars(regex(pattern = "^(0|(?=[0-9])([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$"))] String,
+);
 
 /// A size: `512B`, `64KiB`, `1GiB`, `10MB`.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "it is there for its schema")]
 #[schemars(example = "64KiB", example = "1GiB")]
-struct Size(#[schemars(regex(pattern = "^[0-9]"))] String);
+struct Size(#[schemars(regex(pattern = "^[0-9]+(B|KiB|MiB|GiB|TiB|KB|MB|GB)?$"))] String);
 
 /// A number of hosts, or a share of them: `5` or `10%`.
 #[derive(JsonSchema)]

@@ -1,43 +1,53 @@
-//! What must be true of every world once it has come to rest, whatever went wrong in it.
+//! What must be true of every world once its time of trouble is over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sshjob::domain::firing::{Cursor, Decided, Fate, Why};
+use sshjob::domain::firing::{Fate, Why};
 use sshjob::domain::id::{JobName, RunId};
-use sshjob::domain::job::Overlap;
+use sshjob::domain::job::notify::Channel;
+use sshjob::domain::job::{Job, Overlap};
 use sshjob::domain::run::{Outcomes, Plan, RunRecord, RunState, Verdict};
 use sshjob::domain::task::{Counts, TaskState};
 use sshjob::engine::fire::Scheduled;
 
-use super::State;
+use super::jobs::Edited;
+use super::{Decision, State, Told, is_on_demand};
 
-/// What must be true of every world.
-pub(crate) fn check(state: &State, jobs: &[Scheduled], wrong: &mut Vec<String>) {
-    let read = |key: &str| state.objects.get(key).map(|(bytes, _)| bytes.as_slice());
-    let Some(first) = state.first_cursor else { return };
-    let cursor: Cursor = serde_json::from_slice(read("state/cursor.json").unwrap()).unwrap();
-    for scheduled in jobs {
-        let name = &scheduled.job.name;
+/// What is wrong with the world.
+pub(crate) fn check(state: &State, jobs: &[Edited], wrong: &mut Vec<String>) {
+    let Some(cursor) = state.cursor() else { return };
+    let is_mad = state.decisions.values().flatten().any(|decision| decision.is_mad);
+    let mut asked = 0;
+    for job in jobs {
+        let name = &job.now.job.name;
         let decisions = state.decisions.get(name).map(Vec::as_slice).unwrap_or_default();
-        let until = cursor.behind.get(name).copied().unwrap_or(cursor.ticked);
-        check_firings(scheduled, decisions, (first, until), wrong);
-        let prefix = format!("runs/{name}/");
-        let claims = state.objects.keys().filter(|key| key.starts_with(&prefix) && key.ends_with("/run.json"));
-        let claimed: BTreeSet<&str> = claims.map(|key| key.split('/').nth(2).unwrap()).collect();
-        let decided: BTreeSet<String> =
-            decisions.iter().map(|decided| RunId::of_firing(name, decided.at).to_string()).collect();
-        for run in &claimed {
-            if !decided.contains(*run) {
-                wrong.push(format!("{run} was decided by nobody"));
-            }
+        if let (Some(first), Some(until)) = (state.known_since.get(name), cursor.of(name)) {
+            check_firings(job, decisions, (*first, until), state.has_mad_clock(), wrong);
         }
-        let mut ends: Vec<(Timestamp, &str)> = Vec::new();
+        let claimed = state.claimed(name);
+        let decided: Vec<RunId> = decisions.iter().map(|it| RunId::of_firing(name, it.decided.at)).collect();
+        // The last may be under way.
+        for run in decided.iter().rev().skip(1).filter(|run| !claimed.contains(*run)) {
+            wrong.push(format!("{run} was decided, and there is no record of it"));
+        }
+        let mut ends: Vec<(Timestamp, &RunId)> = Vec::new();
         for run in &claimed {
             check_run(state, name, run, wrong);
-            let verdict = state.verdicts.get(&run.parse::<RunId>().unwrap()).copied();
-            let first_start = state.log.iter().filter(|start| start.run.as_str() == *run).map(|start| start.at).min();
-            if let (Some(start), true) = (first_start, scheduled.job.schedule.overlap != Overlap::Allow) {
+            check_notice(state, run, wrong);
+            if is_on_demand(run) {
+                asked += 1;
+                continue;
+            }
+            if state.ghosts.contains(run) {
+                continue;
+            }
+            if !decided.contains(run) {
+                wrong.push(format!("{run} was decided by nobody"));
+            }
+            let verdict = state.verdicts.get(run).copied();
+            let first_start = state.log.iter().filter(|start| start.run == *run).map(|start| start.at).min();
+            if let (Some(start), false, false) = (first_start, job.may_overlap(), is_mad) {
                 for (end, earlier) in &ends {
                     if *end > start {
                         wrong.push(format!("{run} started before {earlier} had ended"));
@@ -47,59 +57,80 @@ pub(crate) fn check(state: &State, jobs: &[Scheduled], wrong: &mut Vec<String>) 
             ends.push((verdict.unwrap_or(Timestamp::MAX), run));
         }
     }
+    if asked > state.asked {
+        wrong.push(format!("people asked for {} runs, and there are {asked}", state.asked));
+    }
 }
 
 /// Every firing is decided exactly once, and nothing else is.
 fn check_firings(
-    scheduled: &Scheduled,
-    decisions: &[Decided],
+    job: &Edited,
+    decisions: &[Decision],
     (first, until): (Timestamp, Timestamp),
+    was_set_back: bool,
     wrong: &mut Vec<String>,
 ) {
-    let name = &scheduled.job.name;
-    let firings = scheduled.calendar.between(first, until, 10_000);
+    let Scheduled { job: Job { name, schedule, .. }, calendar } = &job.now;
+    let firings = calendar.between(first, until, 10_000);
+    let is_mad = decisions.iter().any(|decision| decision.is_mad);
     for firing in &firings {
-        let covering = decisions.iter().filter(|decided| match decided.fate {
-            Fate::Run => decided.at == firing.at,
-            Fate::Skip(_) => decided.at <= firing.at && firing.at <= decided.until,
-        });
-        let covering: Vec<&Decided> = covering.collect();
-        if covering.len() != 1 {
+        let covers = |decision: &&Decision| match decision.decided.fate {
+            Fate::Run => decision.decided.at == firing.at,
+            Fate::Skip(_) => decision.decided.at <= firing.at && firing.at <= decision.decided.until,
+        };
+        let (mad, covering): (Vec<&Decision>, Vec<&Decision>) =
+            decisions.iter().filter(covers).partition(|decision| decision.is_mad);
+        // What a clock that was wrong has decided may be decided again, and so may what it has overwritten.
+        if covering.len() != 1 && !(is_mad && covering.len() + mad.len() > 0) {
             wrong.push(format!("the firing of {name} at {} was decided {} times", firing.at, covering.len()));
         }
-        let Some(Decided { fate: Fate::Skip(why), .. }) = covering.first() else { continue };
-        let schedule = &scheduled.job.schedule;
-        let is_allowed = match why {
-            Why::Paused => schedule.paused,
-            Why::Overlap(_) => schedule.overlap == Overlap::Skip,
-            Why::Missed(_) => true,
-            Why::Blackout(_) | Why::Crowded => false,
+        let Some(decision) = covering.first() else { continue };
+        let is_allowed = match &decision.decided.fate {
+            Fate::Run => {
+                let may_run = decision.is_alone || job.either(|job| job.schedule.overlap != Overlap::Skip);
+                may_run && firing.blackout.is_none() && job.either(|job| !job.schedule.paused)
+            }
+            Fate::Skip(Why::Paused) => job.either(|job| job.schedule.paused),
+            Fate::Skip(Why::Overlap(_)) => job.either(|job| job.schedule.overlap == Overlap::Skip),
+            Fate::Skip(Why::Missed(_)) => true,
+            Fate::Skip(Why::Blackout(_)) => firing.blackout.is_some(),
+            Fate::Skip(Why::Crowded) => is_mad,
         };
         if !is_allowed {
-            wrong.push(format!("the firing of {name} at {} was skipped by no policy of it: {why:?}", firing.at));
+            let fate = &decision.decided.fate;
+            wrong.push(format!("the firing of {name} at {} is {fate:?}, by no policy of {schedule:?}", firing.at));
         }
     }
-    for decided in decisions {
+    for Decision { decided, is_mad: by_mad, .. } in decisions {
         let is_one = firings.iter().any(|firing| firing.at == decided.at);
-        if !is_one && decided.at <= until {
+        // Where the cursor was set back, that may be to before the job was known.
+        let is_before = was_set_back && decided.at <= first;
+        if !is_one && !by_mad && !is_before && calendar.due(decided.at) <= until {
             wrong.push(format!("{name} does not fire at {}, and yet that was decided", decided.at));
         }
     }
 }
 
 /// A run has ended, its tasks add up, and what they say is what their hosts know.
-fn check_run(state: &State, name: &JobName, run: &str, wrong: &mut Vec<String>) {
-    let read = |what: &str| state.objects.get(&format!("runs/{name}/{run}/{what}")).map(|(bytes, _)| bytes.as_slice());
+fn check_run(state: &State, name: &JobName, run: &RunId, wrong: &mut Vec<String>) {
+    let read = |what: &str| state.stored(&format!("runs/{name}/{run}/{what}"));
     let record: RunRecord = serde_json::from_slice(read("run.json").unwrap()).unwrap();
     let Some(verdict) = read("result.json") else {
         // One that fired in the last moments may be under way.
         if !state.objects.contains_key(&format!("active/{name}/{run}")) {
             wrong.push(format!("{run} is not active, and has no verdict"));
         }
+        if record.skipped.is_none() && !state.objects.contains_key(&format!("blobs/{}", record.script.sha256)) {
+            wrong.push(format!("{run} has lost its script"));
+        }
         return;
     };
     let verdict: Verdict = serde_json::from_slice(verdict).unwrap();
-    let starts: Vec<_> = state.log.iter().filter(|start| start.run.as_str() == run).collect();
+    if state.ghosts.contains(run) {
+        // That nothing started twice is looked at when it starts.
+        return;
+    }
+    let starts: Vec<_> = state.log.iter().filter(|start| start.run == *run).collect();
     let Some(plan) = read("plan.json") else {
         if verdict.state != RunState::Skipped || !starts.is_empty() || record.skipped.is_none() {
             wrong.push(format!("{run} is {:?} without a plan", verdict.state));
@@ -133,11 +164,17 @@ fn check_run(state: &State, name: &JobName, run: &str, wrong: &mut Vec<String>) 
                 TaskState::Failed => last.is_some_and(|start| start.code != 0),
                 TaskState::Unreachable | TaskState::AuthFailed => last.is_none(),
                 TaskState::Skipped => mine().count() == 0 || task.attempt > 0,
-                TaskState::Lost | TaskState::Cancelled => true,
+                TaskState::Cancelled => task.started_at.is_some() || last.is_none(),
+                TaskState::Lost => true,
                 _ => false,
             };
-            if !is_true {
+            if !is_true || mine().any(|start| start.attempt > task.attempt) {
                 wrong.push(format!("{run} on {instance} is {:?}, and its host knows {last:?}", task.state));
+            }
+            // Nobody may have lost the script, and who leaves leaves its work to another.
+            let reason = task.reason.as_deref().unwrap_or_default();
+            if reason.starts_with("nothing could be started") || reason.starts_with("the scheduler is going") {
+                wrong.push(format!("{run} on {instance} is {:?}: {reason}", task.state));
             }
             if task.attempt > record.job.retries.attempts {
                 wrong.push(format!("{run} on {instance} had {} attempts", task.attempt));
@@ -149,30 +186,80 @@ fn check_run(state: &State, name: &JobName, run: &str, wrong: &mut Vec<String>) 
     }
 }
 
+/// People were told of the end of a run, and once, but for what went wrong in who told them.
+fn check_notice(state: &State, run: &RunId, wrong: &mut Vec<String>) {
+    let record: RunRecord =
+        serde_json::from_slice(state.stored(&format!("runs/{}/{run}/run.json", run.job())).unwrap()).unwrap();
+    let told = state.told.get(run).map(Vec::as_slice).unwrap_or_default();
+    let Some(rule) = record.job.notify.as_deref() else {
+        if !told.is_empty() {
+            wrong.push(format!("people were told of {run}, which nobody wanted to hear"));
+        }
+        return;
+    };
+    let is_left = |key: &str| state.objects.contains_key(key);
+    let is_settled = state.verdicts.contains_key(run) && !is_left(&format!("active/{}/{run}", run.job()));
+    let is_skipped = state
+        .stored(&format!("runs/{}/{run}/result.json", run.job()))
+        .is_some_and(|verdict| serde_json::from_slice::<Verdict>(verdict).unwrap().state == RunState::Skipped);
+    let is_excused = state.faults.keys().any(|fault| fault.starts_with("a clock was")) || state.ghosts.contains(run);
+    for channel in rule.channels() {
+        let heard: Vec<&Told> = told.iter().filter(|told| told.channel == channel).collect();
+        let ends: Vec<&&Told> = heard.iter().filter(|told| told.is_end).collect();
+        let concerns = channel != Channel::Ping || !is_skipped;
+        if is_settled && concerns && ends.is_empty() && !is_left(&format!("outbox/{run}.json")) {
+            wrong.push(format!("nobody was told by {channel} of the end of {run}"));
+        }
+        let is_sure = |told: &&Told| !is_excused && told.process.faults() == told.faults;
+        if !is_excused && ends.len() > 1 + ends.iter().filter(|told| !is_sure(told)).count() {
+            wrong.push(format!("people were told {} times by {channel} of the end of {run}", ends.len()));
+        }
+        if heard.iter().skip_while(|told| !told.is_end).any(|told| !told.is_end && is_sure(told)) {
+            wrong.push(format!("people were told by {channel} of the start of {run} after its end"));
+        }
+    }
+}
+
 /// Every write of the engine was cut off before and after it, and everything else went wrong, too.
 pub(crate) fn check_reach(faults: &BTreeMap<String, u64>) {
     let creates = ["active", "blobs", "run.json", "state", "cursor", "targets", "plan.json", "claim", "outcomes"];
-    let creates = creates.into_iter().chain(["control.json", "result.json"]).map(|kind| format!("create {kind}"));
-    let swaps = ["active", "state", "cursor", "claim", "outcomes"].map(|kind| format!("swap {kind}"));
-    for step in creates.chain(swaps).chain(["remove active".to_owned()]) {
+    let creates = creates
+        .into_iter()
+        .chain(["control.json", "result.json", "outbox", "told.json"])
+        .map(|kind| format!("create {kind}"));
+    let swaps = ["active", "state", "cursor", "claim", "outcomes", "control.json", "outbox"];
+    let swaps = swaps.map(|kind| format!("swap {kind}"));
+    let removes = ["active", "run.json", "plan.json", "result.json", "outbox"].map(|kind| format!("remove {kind}"));
+    for step in creates.chain(swaps).chain(removes) {
         for fault in ["died before", "died after", "failed before", "failed after"] {
             assert!(faults.contains_key(&format!("{fault} {step}")), "nothing {fault} {step}");
         }
     }
     for fault in [
         "a clock was an hour ahead",
+        "a clock was days ahead",
         "a connection was lost",
         "a host came or went",
         "a host went down or up",
+        "a job file was broken",
+        "a job file was older",
+        "a notifier was down",
+        "a run was asked for",
+        "a run was cancelled",
+        "a run was paused",
+        "a run was resumed",
         "a script could not be read",
         "a tick came twice",
         "a tick was dropped",
         "a tick was late",
         "delivery broke off",
         "died after a start",
+        "died after telling",
         "died at any moment",
         "died before a start",
         "failed to read",
+        "left",
+        "stalled",
         "the answer to a start was lost",
         "the inventory was throttled",
     ] {

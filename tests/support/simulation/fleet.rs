@@ -15,6 +15,14 @@ use sshjob::port::{Inventory, InventoryError, Scripts, Store as _, Written};
 use super::store::SimStore;
 use super::{Process, Start};
 
+/// What `job` runs.
+pub(crate) fn script(job: &Job) -> Vec<u8> {
+    format!("#!/bin/sh\necho {}\n", job.name).into_bytes()
+}
+
+/// How long after its timeout a detached script is waited for whose host does not answer.
+const GONE_AFTER: SignedDuration = SignedDuration::from_mins(1);
+
 /// The hosts, their inventory and the scripts, as one process sees them.
 #[derive(Clone)]
 pub(crate) struct SimFleet(pub(crate) Process);
@@ -84,7 +92,7 @@ impl Fleet<SimStore> for SimFleet {
         loop {
             self.0.live_on().await;
             self.collect(runs, run, false).await;
-            self.0.world.pause(5_000).await;
+            self.0.world.pause(20_000).await;
         }
     }
 }
@@ -147,12 +155,24 @@ impl SimFleet {
                 if record.state != TaskState::Running {
                     continue;
                 }
+                let since = record.started_at.unwrap_or(run.started_at);
+                if since.duration_since(now) > GONE_AFTER * 1440 {
+                    // Its clock was days ahead: what is left to wait counts from now.
+                    (record.started_at, is_news) = (Some(now), true);
+                    continue;
+                }
+                let since = since.min(now);
                 let state = self.0.world.state();
                 let started = state.log.iter().find(|start| {
                     start.run == run.run && start.instance == *instance && start.attempt == record.attempt
                 });
-                let since = record.started_at.unwrap_or(now);
+                let is_up = state.hosts.iter().any(|host| host.id == *instance && host.is_up);
+                let gone_after = SignedDuration::try_from(run.job.timeout.0).unwrap() + GONE_AFTER;
                 let told = match started.cloned() {
+                    _ if !is_up && now.duration_since(since) > gone_after => {
+                        record.clone().ended(TaskState::Lost, "vanished", now)
+                    }
+                    _ if !is_up => continue,
                     Some(start) if start.ends <= now => exited(record.clone(), start.code, now),
                     Some(_) if is_cancelled => record.clone().ended(TaskState::Cancelled, "cancelled", now),
                     None if now.duration_since(since) > SignedDuration::from_mins(3) => {
@@ -198,11 +218,11 @@ impl Inventory for SimFleet {
 }
 
 impl Scripts for SimFleet {
-    async fn script(&self, _job: &Job) -> Result<Vec<u8>, String> {
+    async fn script(&self, job: &Job) -> Result<Vec<u8>, String> {
         self.0.live_on().await;
         if self.0.world.state().strikes(5, || "a script could not be read".to_owned()) {
             return Err("it cannot be read".to_owned());
         }
-        Ok(b"#!/bin/sh\ntrue\n".to_vec())
+        Ok(script(job))
     }
 }

@@ -4,24 +4,31 @@
 
 pub(crate) mod check;
 pub(crate) mod fleet;
+pub(crate) mod jobs;
+pub(crate) mod people;
 pub(crate) mod rng;
+pub(crate) mod scheduler;
 pub(crate) mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use sshjob::domain::firing::Decided;
+use sshjob::domain::firing::{Cursor, Decided, JobState};
 use sshjob::domain::id::{InstanceId, JobName, RunId};
+use sshjob::domain::job::notify::Channel;
 use sshjob::domain::run::Outcomes;
 use sshjob::engine::clock::{Clock, Simulated};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::rng::Rng;
+
+/// Whether a single world is looked at.
+static TELLS: LazyLock<bool> = LazyLock::new(|| std::env::var_os("SSHJOB_SEED").is_some());
 
 /// Everything that is, and everything that has happened.
 pub(crate) struct World {
@@ -35,23 +42,58 @@ pub(crate) struct State {
     pub(crate) rng: Rng,
     /// Whether nothing goes wrong any more.
     pub(crate) is_calm: bool,
+    /// Up to when jobs fire.
+    pub(crate) fires_until: Timestamp,
+    /// Whether every record of a task is looked at: that is slow, and some worlds are enough.
+    pub(crate) watches_tasks: bool,
     pub(crate) objects: BTreeMap<String, (Vec<u8>, u64)>,
     pub(crate) last_version: u64,
     pub(crate) hosts: Vec<Host>,
     /// What the hosts themselves know: every start, and how it ended.
     pub(crate) log: Vec<Start>,
+    /// What became of the firings of each job, as it was written last.
+    pub(crate) job_states: BTreeMap<JobName, JobState>,
     /// Every decision that was ever written, in order.
-    pub(crate) decisions: BTreeMap<JobName, Vec<Decided>>,
+    pub(crate) decisions: BTreeMap<JobName, Vec<Decision>>,
+    /// Since when each job is known.
+    pub(crate) known_since: BTreeMap<JobName, Timestamp>,
+    /// What was stored of runs when they were pruned.
+    pub(crate) pruned: BTreeMap<String, Vec<u8>>,
+    /// The runs that were claimed again after they were pruned: by somebody who had stalled in between.
+    pub(crate) ghosts: BTreeSet<RunId>,
+    /// What people were told of each run.
+    pub(crate) told: BTreeMap<RunId, Vec<Told>>,
+    /// How many runs people have asked for.
+    pub(crate) asked: usize,
     /// The outcomes of each batch as they were written last.
     pub(crate) outcomes: BTreeMap<String, Outcomes>,
     /// When each verdict was written.
     pub(crate) verdicts: BTreeMap<RunId, Timestamp>,
-    /// Where the first cursor stood.
-    pub(crate) first_cursor: Option<Timestamp>,
     /// What went wrong, and how often.
     pub(crate) faults: BTreeMap<String, u64>,
     /// What must never be.
     pub(crate) violations: Vec<String>,
+}
+
+/// A decision, and by whom.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    pub(crate) decided: Decided,
+    /// Whether no other run of the job was active.
+    pub(crate) is_alone: bool,
+    /// Whether a scheduler wrote it whose clock is wrong by days.
+    pub(crate) is_mad: bool,
+}
+
+/// A message that arrived.
+pub(crate) struct Told {
+    pub(crate) channel: Channel,
+    /// Whether it tells of the end of its run.
+    pub(crate) is_end: bool,
+    /// Who sent it.
+    pub(crate) process: Process,
+    /// What had gone wrong in that process before.
+    pub(crate) faults: u64,
 }
 
 /// A host.
@@ -79,7 +121,7 @@ pub(crate) struct Start {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, epoch: Timestamp, hosts: usize) -> Arc<Self> {
+    pub(crate) fn new(seed: u64, epoch: Timestamp, hosts: usize, watches_tasks: bool) -> Arc<Self> {
         let mut rng = Rng::new(seed);
         let hosts = (0..hosts).map(|n| Host {
             id: format!("i-{n:03}").parse().unwrap(),
@@ -92,14 +134,21 @@ impl World {
         let state = State {
             rng,
             is_calm: false,
+            fires_until: Timestamp::MAX,
+            watches_tasks,
             objects: BTreeMap::new(),
             last_version: 0,
             hosts,
             log: Vec::new(),
+            job_states: BTreeMap::new(),
             decisions: BTreeMap::new(),
+            known_since: BTreeMap::new(),
+            pruned: BTreeMap::new(),
+            ghosts: BTreeSet::new(),
+            told: BTreeMap::new(),
+            asked: 0,
             outcomes: BTreeMap::new(),
             verdicts: BTreeMap::new(),
-            first_cursor: None,
             faults: BTreeMap::new(),
             violations: Vec::new(),
         };
@@ -110,6 +159,13 @@ impl World {
         self.state.lock().unwrap()
     }
 
+    /// Has everything be well from now on, and nothing fire any more.
+    pub(crate) fn calm_down(&self) {
+        let now = self.now();
+        let mut state = self.state();
+        (state.is_calm, state.fires_until) = (true, now);
+    }
+
     /// A clock that is ahead of true time by so much.
     pub(crate) fn clock(&self, ahead: SignedDuration) -> Clock {
         Clock::Simulated(Simulated { epoch: self.epoch, since: self.since, ahead })
@@ -118,6 +174,18 @@ impl World {
     /// True time.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock(SignedDuration::ZERO).now()
+    }
+
+    /// Whether only a clock that is wrong by days can have told this time.
+    pub(crate) fn is_days_ahead(&self, time: Timestamp) -> bool {
+        time.duration_since(self.now()) > SignedDuration::from_hours(26)
+    }
+
+    /// Tells what happens, where a single world is looked at.
+    pub(crate) fn tell(&self, what: impl FnOnce() -> String) {
+        if *TELLS {
+            eprintln!("{} {}", self.now(), what());
+        }
     }
 
     /// Lets up to `most` milliseconds pass.
@@ -137,33 +205,110 @@ impl State {
         strikes
     }
 
+    /// The runs that are marked as unfinished.
+    pub(crate) fn active(&self) -> impl Iterator<Item = RunId> {
+        let keys = self.objects.range("active/".to_owned()..).map(|(key, _)| key);
+        keys.take_while(|key| key.starts_with("active/")).map(|key| key.rsplit('/').next().unwrap().parse().unwrap())
+    }
+
+    /// What was stored when its run was pruned, or is.
+    pub(crate) fn stored(&self, key: &str) -> Option<&[u8]> {
+        let pruned = self.pruned.get(key);
+        pruned.or_else(|| self.objects.get(key).map(|(bytes, _)| bytes)).map(Vec::as_slice)
+    }
+
+    /// The runs of `job` that are claimed or were, in the order of their times.
+    pub(crate) fn claimed(&self, job: &JobName) -> BTreeSet<RunId> {
+        let prefix = format!("runs/{job}/");
+        let is_claim = |key: &&String| key.starts_with(&prefix) && key.ends_with("/run.json");
+        let keys = self.objects.keys().filter(is_claim).chain(self.pruned.keys().filter(is_claim));
+        keys.map(|key| key.split('/').nth(2).unwrap().parse().unwrap()).collect()
+    }
+
+    /// Up to when firings are decided.
+    pub(crate) fn cursor(&self) -> Option<Cursor> {
+        self.stored("state/cursor.json").map(|cursor| serde_json::from_slice(cursor).unwrap())
+    }
+
+    /// Whether some clock was wrong by days.
+    pub(crate) fn has_mad_clock(&self) -> bool {
+        self.faults.contains_key("a clock was days ahead")
+    }
+
     /// Counts something that went wrong.
     pub(crate) fn hit(&mut self, name: String) {
+        if *TELLS {
+            eprintln!("  {name}");
+        }
         *self.faults.entry(name).or_default() += 1;
     }
+}
+
+/// Whether people asked for `run`, and it is no firing.
+pub(crate) fn is_on_demand(run: &RunId) -> bool {
+    run.as_str().len() > run.job().as_str().len() + 1 + run.time().len()
 }
 
 /// A process: once it is dead, nothing that it does ever returns.
 #[derive(Clone)]
 pub(crate) struct Process {
     pub(crate) world: Arc<World>,
+    /// Whether its clock is wrong by days.
+    pub(crate) is_mad: bool,
+    /// Whether it never stalls.
+    is_steady: bool,
     alive: Arc<AtomicBool>,
     died: Arc<Notify>,
+    stalled_until: Arc<Mutex<Option<Instant>>>,
+    faults: Arc<AtomicU64>,
 }
 
 impl Process {
     pub(crate) fn new(world: &Arc<World>) -> Self {
-        Self { world: Arc::clone(world), alive: Arc::new(AtomicBool::new(true)), died: Arc::default() }
+        Self {
+            world: Arc::clone(world),
+            is_mad: false,
+            is_steady: false,
+            alive: Arc::new(AtomicBool::new(true)),
+            died: Arc::default(),
+            stalled_until: Arc::default(),
+            faults: Arc::default(),
+        }
+    }
+
+    /// A process that never stalls.
+    pub(crate) fn steady(world: &Arc<World>) -> Self {
+        Self { is_steady: true, ..Self::new(world) }
     }
 
     pub(crate) fn is_alive(&self) -> bool {
         self.alive.load(Ordering::SeqCst)
     }
 
+    /// How many things went wrong in it.
+    pub(crate) fn faults(&self) -> u64 {
+        self.faults.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn fault(&self) {
+        self.faults.fetch_add(1, Ordering::SeqCst);
+    }
+
     pub(crate) fn kill(&self) {
+        self.fault();
         self.alive.store(false, Ordering::SeqCst);
         self.died.notify_waiters();
         self.died.notify_one();
+    }
+
+    /// Does nothing for a while, as a machine that sleeps.
+    pub(crate) fn stall(&self, millis: usize) {
+        if self.is_steady {
+            return;
+        }
+        self.fault();
+        let span = Duration::from_millis(u64::try_from(millis).unwrap());
+        *self.stalled_until.lock().unwrap() = Some(Instant::now() + span);
     }
 
     /// Resolves when the process dies.
@@ -173,10 +318,17 @@ impl Process {
         }
     }
 
-    /// Never returns in a dead process.
+    /// Never returns in a dead process, and in one that is stalled when it goes on.
     pub(crate) async fn live_on(&self) {
-        if !self.is_alive() {
-            pending::<()>().await;
+        loop {
+            if !self.is_alive() {
+                pending::<()>().await;
+            }
+            let stalled = *self.stalled_until.lock().unwrap();
+            match stalled {
+                Some(until) if until > Instant::now() => tokio::time::sleep_until(until).await,
+                _ => return,
+            }
         }
     }
 }

@@ -1,29 +1,30 @@
 //! The store of a simulated world: one for all of its processes, slow, and unreliable towards each of them.
 
+use std::collections::BTreeSet;
 use std::io;
 
-use sshjob::domain::firing::{Cursor, JobState};
-use sshjob::domain::id::RunId;
+use sshjob::domain::firing::{Cursor, Decided, Fate, JobState};
+use sshjob::domain::id::{JobName, RunId};
 use sshjob::domain::layout::Key;
 use sshjob::domain::run::Outcomes;
 use sshjob::port::{Object, Store, StoreError, Version, Written};
 
-use super::{Process, State};
+use super::{Decision, Process, State};
 
 /// The store as one process sees it.
 #[derive(Clone)]
 pub(crate) struct SimStore(pub(crate) Process);
 
 /// What kind of object a key names: the steps between which a process may die.
-fn kind(key: &Key) -> String {
-    let last = key.as_str().rsplit('/').next().unwrap_or_default();
-    match key.as_str().split('/').next().unwrap_or_default() {
-        "runs" if last.ends_with(".targets.json") => "targets".to_owned(),
-        "runs" if last.rsplit('.').next() == Some("claim") => "claim".to_owned(),
-        "runs" if last.starts_with(|c: char| c.is_ascii_digit()) => "outcomes".to_owned(),
-        "runs" => last.to_owned(),
-        "state" if last == "cursor.json" => "cursor".to_owned(),
-        other => other.to_owned(),
+fn kind(key: &str) -> &str {
+    let last = key.rsplit('/').next().unwrap_or_default();
+    match key.split('/').next().unwrap_or_default() {
+        "runs" if last.ends_with(".targets.json") => "targets",
+        "runs" if last.rsplit('.').next() == Some("claim") => "claim",
+        "runs" if last.starts_with(|c: char| c.is_ascii_digit()) => "outcomes",
+        "runs" => last,
+        "state" if last == "cursor.json" => "cursor",
+        other => other,
     }
 }
 
@@ -47,14 +48,17 @@ impl SimStore {
 
     fn luck(&self, step: &str, key: &Key) -> Luck {
         let mut state = self.0.world.state();
-        let name = |what: &str| format!("{what} {step} {}", kind(key));
-        if state.strikes(3, || name("died before")) {
+        let kind = kind(key.as_str());
+        let name = |what: &str| format!("{what} {step} {kind}");
+        // What is written seldom fails the more often, so that every write is cut off in some world.
+        let often = if matches!(kind, "active" | "claim" | "outcomes" | "targets") { 1 } else { 4 };
+        if state.strikes(3 * often, || name("died before")) {
             Luck::DiesBefore
-        } else if state.strikes(3, || name("died after")) {
+        } else if state.strikes(3 * often, || name("died after")) {
             Luck::DiesAfter
-        } else if state.strikes(2, || name("failed before")) {
+        } else if state.strikes(2 * often, || name("failed before")) {
             Luck::FailsBefore
-        } else if state.strikes(2, || name("failed after")) {
+        } else if state.strikes(2 * often, || name("failed after")) {
             Luck::FailsAfter
         } else {
             Luck::Good
@@ -68,12 +72,22 @@ impl SimStore {
         apply: impl FnOnce(&mut State) -> Written,
     ) -> Result<Written, StoreError> {
         self.begin().await;
+        let stall = {
+            let mut state = self.0.world.state();
+            state.strikes(1, || "stalled".to_owned()).then(|| state.rng.below(300_000))
+        };
+        if let Some(stall) = stall {
+            self.0.stall(stall);
+        }
         let failed = || StoreError::Unavailable {
             action: step,
             at: key.to_string(),
             source: io::Error::other("a fault of the simulation"),
         };
         let luck = self.luck(step, key);
+        if !matches!(luck, Luck::Good) {
+            self.0.fault();
+        }
         match luck {
             Luck::DiesBefore => self.0.kill(),
             Luck::FailsBefore => return Err(failed()),
@@ -81,6 +95,11 @@ impl SimStore {
         }
         self.0.live_on().await;
         let written = apply(&mut self.0.world.state());
+        self.0.world.tell(|| {
+            let object =
+                self.0.world.state().objects.get(key.as_str()).map(|(bytes, _)| bytes.clone()).unwrap_or_default();
+            format!("{step} {key}: {written:?} {}", String::from_utf8_lossy(&object).trim_end())
+        });
         if matches!(luck, Luck::DiesAfter) {
             self.0.kill();
         }
@@ -91,8 +110,8 @@ impl SimStore {
 }
 
 impl State {
-    fn put(&mut self, key: &Key, bytes: Vec<u8>, now: jiff::Timestamp) -> Written {
-        self.watch(key, &bytes, now);
+    fn put(&mut self, key: &Key, bytes: Vec<u8>, writer: &Process) -> Written {
+        self.watch(key, &bytes, writer);
         self.last_version += 1;
         let version = self.last_version;
         self.objects.insert(key.to_string(), (bytes, version));
@@ -100,30 +119,36 @@ impl State {
     }
 
     /// Looks at what is written: what was decided, and whether anything is that must never be.
-    fn watch(&mut self, key: &Key, bytes: &[u8], now: jiff::Timestamp) {
-        match kind(key).as_str() {
+    fn watch(&mut self, key: &Key, bytes: &[u8], writer: &Process) {
+        match kind(key.as_str()) {
             "state" => {
-                let Ok(state) = serde_json::from_slice::<JobState>(bytes) else { return };
-                let Some(decided) = state.decided else { return };
-                let job = key.as_str().rsplit('/').next().unwrap().trim_end_matches(".json").parse().unwrap();
-                let known = self.decisions.entry(job).or_default();
-                if known.last().is_some_and(|last| decided.until < last.until) {
-                    self.violations.push(format!("{key}: {} was decided after {:?}", decided.at, known.last()));
-                }
-                match known.last_mut() {
-                    Some(last) if last.at == decided.at => *last = decided,
-                    _ => known.push(decided),
-                }
+                let job = key.as_str().strip_prefix("state/jobs/").and_then(|name| name.strip_suffix(".json"));
+                let Some(job) = job.map(|job| job.parse::<JobName>().unwrap()) else { return };
+                self.watch_decisions(&job, serde_json::from_slice(bytes).unwrap(), writer.is_mad);
             }
             "cursor" => {
                 let cursor: Cursor = serde_json::from_slice(bytes).unwrap();
-                self.first_cursor.get_or_insert(cursor.ticked);
+                let may_be_set_back = self.has_mad_clock();
+                for job in cursor.known.iter().chain(cursor.behind.keys()) {
+                    let since = cursor.of(job).unwrap();
+                    let first = self.known_since.entry(job.clone()).or_insert(since);
+                    // Of what a clock that was days ahead found first the cursor is set back. What one found first that was
+                    // an hour ahead is decided from there on, although the cursor may be set back for the other's sake.
+                    if writer.world.is_days_ahead(*first) || !may_be_set_back {
+                        *first = since.min(*first);
+                    }
+                }
+            }
+            "run.json" if self.pruned.contains_key(key.as_str()) => {
+                self.ghosts.insert(key.as_str().split('/').nth(2).unwrap().parse().unwrap());
+                self.hit("claimed again after it was pruned".to_owned());
             }
             "result.json" => {
                 let run: RunId = key.as_str().split('/').nth(2).unwrap().parse().unwrap();
-                self.verdicts.insert(run, now);
+                // Of one that was pruned, who slept may write it again.
+                self.verdicts.entry(run).or_insert_with(|| writer.world.now());
             }
-            "outcomes" => {
+            "outcomes" if self.watches_tasks => {
                 let new: Outcomes = serde_json::from_slice(bytes).unwrap();
                 let old = self.outcomes.get(key.as_str()).map(|old| &old.tasks).into_iter().flatten();
                 for (instance, record) in old.filter(|(_, record)| record.state.is_final()) {
@@ -135,6 +160,46 @@ impl State {
             }
             _ => {}
         }
+    }
+}
+
+impl State {
+    /// Looks at what was decided of a job.
+    fn watch_decisions(&mut self, job: &JobName, state: JobState, is_mad: bool) {
+        let before = self.job_states.insert(job.clone(), state.clone()).unwrap_or_default();
+        let Some(decided) = state.decided else { return };
+        // A run that somebody asks for joins those of the firings, and decides nothing.
+        let of_firing = RunId::of_firing(job, decided.at);
+        let is_new = |run: &RunId| *run == of_firing && !before.active.contains(run);
+        if state.active.iter().collect::<BTreeSet<_>>().len() < state.active.len() {
+            self.violations.push(format!("{job}: a run is active twice: {:?}", state.active));
+        }
+        let known = self.decisions.entry(job.clone()).or_default();
+        if let Some(last) = &before.decided {
+            if *last == decided && !state.active.iter().any(is_new) {
+                return;
+            }
+            let is_same = Decided { until: decided.until, ..last.clone() } == decided;
+            if let (Some(longer), Fate::Skip(_), true) =
+                (known.last_mut(), &decided.fate, is_same && last.until < decided.until)
+            {
+                longer.is_mad |= is_mad;
+                longer.decided = decided;
+                return;
+            }
+            if decided.until < last.until && !known.last().is_some_and(|last| last.is_mad) {
+                self.violations.push(format!("{job}: {} was decided after {last:?}", decided.at));
+            }
+        }
+        known.push(Decision { decided, is_alone: state.active.len() <= 1, is_mad });
+    }
+
+    /// Keeps what there is of a run that is being pruned.
+    fn keep_run(&mut self, claim: &Key) {
+        let prefix = claim.as_str().trim_end_matches("run.json").to_owned();
+        let of_run = self.objects.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
+        let of_run: Vec<_> = of_run.map(|(key, (bytes, _))| (key.clone(), bytes.clone())).collect();
+        self.pruned.extend(of_run);
     }
 }
 
@@ -151,17 +216,15 @@ impl Store for SimStore {
     }
 
     async fn create(&self, key: &Key, bytes: Vec<u8>) -> Result<Written, StoreError> {
-        let now = self.0.world.now();
         let create = |state: &mut State| {
-            if state.objects.contains_key(key.as_str()) { Written::Conflict } else { state.put(key, bytes, now) }
+            if state.objects.contains_key(key.as_str()) { Written::Conflict } else { state.put(key, bytes, &self.0) }
         };
         self.write("create", key, create).await
     }
 
     async fn swap(&self, key: &Key, expected: &Version, bytes: Vec<u8>) -> Result<Written, StoreError> {
-        let now = self.0.world.now();
         let swap = |state: &mut State| match state.objects.get(key.as_str()) {
-            Some((_, version)) if version.to_string() == expected.0 => state.put(key, bytes, now),
+            Some((_, version)) if version.to_string() == expected.0 => state.put(key, bytes, &self.0),
             _ => Written::Conflict,
         };
         self.write("swap", key, swap).await
@@ -178,6 +241,9 @@ impl Store for SimStore {
 
     async fn remove(&self, key: &Key) -> Result<(), StoreError> {
         let remove = |state: &mut State| {
+            if kind(key.as_str()) == "run.json" {
+                state.keep_run(key);
+            }
             state.objects.remove(key.as_str());
             Written::Conflict
         };
