@@ -7,6 +7,7 @@ import http.client
 import http.server
 import pathlib
 import re
+import sys
 import threading
 import time
 
@@ -29,6 +30,15 @@ def environments():
         if "AWS_LAMBDA_FUNCTION_NAME" in env and "AWS_LAMBDA_RUNTIME_API" in env:
             found[env.get("AWS_ACCESS_KEY_ID")] = env
     return found
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        # A function that is over looks no more for what it has asked.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Gate:
@@ -71,8 +81,7 @@ class Gate:
             def log_message(self, *_):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 

@@ -20,6 +20,9 @@ class Host:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / "key"], check=True)
         lines = [f"ListenAddress {address}:{PORT}" for address in addresses]
         lines += [f"HostKey {self.folder}/key", f"AuthorizedKeysFile {folder}/dev.pem.pub", "StrictModes no", "UsePAM no"]
+        # What the user's own start-up files do would be done at every login, at once on all hosts.
+        (self.folder / "home").mkdir()
+        lines += [f"SetEnv HOME={self.folder}/home"]
         lines += ["PidFile none", "PasswordAuthentication no", "MaxStartups 500", "MaxSessions 500", "LogLevel ERROR"]
         (self.folder / "config").write_text("\n".join(lines) + "\n")
         sshd = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
