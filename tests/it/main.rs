@@ -38,7 +38,7 @@
 //! | `ssh_config` | that `~/.ssh/config` means to us what it means to ssh, and is obeyed for hosts that are named |
 //! | `secrets` | that keys, passphrases and secrets are seen nowhere |
 //! | `settle` | what is made of a run whose driver died, whatever it had written |
-//! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it |
+//! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it; `inventory_contract` and `dispatch_contract` the same of inventories and of who sends for workers |
 //! | `up` | that the scheduler fires what is due and carries it to its end, whatever happens to it and to its files; `up_killed` when it is killed at fifty random moments |
 //! | `validate` | every message about a job file or project file, compared whole |
 //! | `sudo` | whom one becomes by sudo, what is refused in which words, and that all of it ends |
@@ -74,6 +74,7 @@ mod crash;
 mod delivery;
 mod detached;
 mod detached_run;
+mod dispatch_contract;
 mod fleet;
 mod functions;
 mod history;
@@ -81,6 +82,7 @@ mod host_ca;
 mod hostile;
 mod hosts;
 mod identities;
+mod inventory_contract;
 mod ipv6;
 mod jump;
 mod killed;

@@ -1,15 +1,16 @@
-//! The inventory of EC2: that it is read to its end, means what selectors mean, and is never taken for empty.
+//! The inventory of EC2: that it is read to its end, and is never taken for empty. `inventory_contract` asks the rest.
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{InstanceType, ResourceType, Tag, TagSpecification};
 use sshjob::adapter::aws::ec2::Ec2Inventory;
-use sshjob::domain::instance::{Instance, InstanceState};
+use sshjob::domain::instance::InstanceState;
 use sshjob::domain::job::file::JobFile;
 use sshjob::domain::job::resolve::{Layers, Overrides};
 use sshjob::domain::job::{Job, Source};
 use sshjob::port::{Inventory as _, InventoryError};
 
 use super::config;
+use crate::inventory_contract::Row;
 use crate::support::emulator::Emulator;
 use crate::support::hook::{Answer, Hook};
 
@@ -30,10 +31,29 @@ async fn launch(client: &Client, tags: &[(&str, &str)]) -> String {
     reservation.instances()[0].instance_id().unwrap().to_owned()
 }
 
-fn names(instances: &[Instance]) -> Vec<&str> {
-    let mut names: Vec<&str> = instances.iter().filter_map(Instance::name).collect();
-    names.sort_unstable();
-    names
+/// The inventory of a moto of its own with these instances; none where that is not installed.
+pub async fn fleet(rows: &[Row]) -> Option<(Emulator, Ec2Inventory)> {
+    let emulator = Emulator::moto()?;
+    let client = Client::new(&config(&emulator.url()).await);
+    for Row(name, environment, state) in rows {
+        let tags: Vec<_> = [("Name", *name)].into_iter().chain(environment.map(|it| ("Environment", it))).collect();
+        let id = launch(&client, &tags).await;
+        match state {
+            InstanceState::Stopped => drop(client.stop_instances().instance_ids(id).send().await.unwrap()),
+            InstanceState::Terminated => drop(client.terminate_instances().instance_ids(id).send().await.unwrap()),
+            _ => {}
+        }
+    }
+    Some((emulator, Ec2Inventory::new(client)))
+}
+
+/// An inventory that answers nobody.
+pub async fn fleet_that_is_throttled() -> (Hook, Ec2Inventory) {
+    let code = "<Error><Code>RequestLimitExceeded</Code><Message>so</Message></Error>";
+    let refusal = format!("<Response><Errors>{code}</Errors></Response>");
+    let hook = Hook::start(Answer::Status("503 Service Unavailable", refusal));
+    let inventory = Ec2Inventory::new(Client::new(&config(&hook.url("")).await));
+    (hook, inventory)
 }
 
 #[tokio::test]
@@ -52,42 +72,6 @@ async fn fleet_of_several_pages_is_read_whole_and_each_instance_once() {
     assert_eq!((first.account.as_str(), first.region.as_str()), ("123456789012", "us-east-1"));
     assert_eq!(first.state, InstanceState::Running);
     assert!(first.addresses.private.is_some() && first.zone.as_deref() == Some("us-east-1a"), "{first:?}");
-}
-
-#[tokio::test]
-async fn selectors_mean_on_ec2_what_they_mean_everywhere() {
-    let Some(emulator) = Emulator::moto() else { return };
-    let client = Client::new(&config(&emulator.url()).await);
-    for (name, environment) in [("web-1", "Dev"), ("web-2", "Test"), ("db-1", "Dev"), ("we*", "Prod")] {
-        launch(&client, &[("Name", name), ("Environment", environment)]).await;
-    }
-    launch(&client, &[("Name", "bare")]).await;
-    for (name, is_gone) in [("stopped", false), ("terminated", true)] {
-        let id = launch(&client, &[("Name", name), ("Environment", "Dev")]).await;
-        if is_gone {
-            client.terminate_instances().instance_ids(id).send().await.unwrap();
-        } else {
-            client.stop_instances().instance_ids(id).send().await.unwrap();
-        }
-    }
-    let inventory = Ec2Inventory::new(client);
-    let cases: [(&[&str], &[&str]); 8] = [
-        (&["Environment=Dev"], &["db-1", "web-1"]),
-        (&["Environment=Dev,Test"], &["db-1", "web-1", "web-2"]),
-        (&["Name=web*"], &["web-1", "web-2"]),
-        (&["Name=w?b-1", "Environment=Dev"], &["web-1"]),
-        (&["Environment"], &["db-1", "we*", "web-1", "web-2"]),
-        (&["Environment", "Environment!=Prod"], &["db-1", "web-1", "web-2"]),
-        (&["Name=*", "Environment!=*"], &["bare"]),
-        (&["Environment=Nowhere"], &[]),
-    ];
-    for (tags, expected) in cases {
-        assert_eq!(names(&inventory.select(&job(tags)).await.unwrap()), expected, "{tags:?}");
-    }
-    let all = inventory.select(&job(&["Environment=Dev"])).await.unwrap();
-    let one = inventory.select_one(&job(&["Environment=Dev"]), &all[0].id).await.unwrap();
-    assert_eq!(one.as_ref(), Some(&all[0]));
-    assert_eq!(inventory.select_one(&job(&["Environment=Test"]), &all[0].id).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ use aws_config::{Region, SdkConfig};
 use aws_sdk_s3::config::Credentials;
 use sshjob::adapter::aws;
 
+pub use ec2::{fleet, fleet_that_is_throttled};
+pub use lambda::dispatcher;
 pub use s3::bucket;
 
 /// Clients of whatever listens at `url`, as the program's own, but with no pauses between tries.
