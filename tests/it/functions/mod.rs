@@ -4,6 +4,8 @@ mod carried;
 mod crowd;
 mod killed;
 mod refused;
+#[cfg(feature = "aws")]
+mod reported;
 mod unavailable;
 
 use std::collections::BTreeMap;
