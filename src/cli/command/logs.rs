@@ -10,6 +10,7 @@ use crate::cli::output::copy::{copy, is_silent, marked, warn_if_cut};
 use crate::cli::output::json::{self, Listing};
 use crate::cli::output::lines::{Lines, clean};
 use crate::cli::output::words::Style;
+use crate::cli::pair::hasten;
 use crate::cli::store;
 use crate::domain::diagnostic::nearest;
 use crate::domain::document::{OutputDocument, Schema};
@@ -71,7 +72,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let runs = store::open_here(&global).await?;
     let run = store::find(&runs, &args.run).await?;
     let mut console = Console::new(global.color);
-    current(&runs, &run, &mut console).await?;
+    let view = current(&runs, &run, &mut console).await?;
     let care = match Care::of(&runs, &run, &global).await {
         Ok(care) => care,
         Err(fail) => {
@@ -79,7 +80,11 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
             None
         }
     };
-    let Some(care) = care else { return show(&args, global.output, &runs, &mut console).await };
+    // Whoever follows waits for the end.
+    let waits_for = Some(&view.record).filter(|_| args.follow);
+    let Some(care) = care else {
+        return hasten(waits_for, &global, show(&args, global.output, &runs, &mut console)).await;
+    };
     if !args.follow {
         care.catch_up().await?;
         return show(&args, global.output, &runs, &mut console).await;
@@ -94,7 +99,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         }
     };
     let shown = tokio::select! {
-        shown = show(&args, global.output, &runs, &mut console) => shown,
+        shown = hasten(waits_for, &global, show(&args, global.output, &runs, &mut console)) => shown,
         fail = failed => Err(fail),
     };
     fetching.abort();
