@@ -1,6 +1,10 @@
 //! The inventory of EC2: that it is read to its end, and is never taken for empty. `inventory_contract` asks the rest.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use aws_sdk_ec2::Client;
+use aws_sdk_ec2::config::timeout::TimeoutConfig;
 use aws_sdk_ec2::types::{InstanceType, ResourceType, Tag, TagSpecification};
 use sshjob::adapter::aws::ec2::Ec2Inventory;
 use sshjob::domain::instance::InstanceState;
@@ -45,6 +49,32 @@ pub async fn fleet(rows: &[Row]) -> Option<(Emulator, Ec2Inventory)> {
         }
     }
     Some((emulator, Ec2Inventory::new(client)))
+}
+
+/// The inventory of a moto of its own with so many instances of `Role=web` that run, and others; and the ids of the former.
+pub async fn crowd(count: usize) -> Option<(Emulator, Ec2Inventory, BTreeSet<String>)> {
+    let emulator = Emulator::moto()?;
+    // It looks through all tags for each instance.
+    let patience = TimeoutConfig::builder().read_timeout(Duration::from_mins(2)).build();
+    let config = aws_sdk_ec2::config::Builder::from(&config(&emulator.url()).await).timeout_config(patience);
+    let client = Client::from_conf(config.build());
+    let web = Tag::builder().key("Role").value("web").build();
+    let tags = TagSpecification::builder().resource_type(ResourceType::Instance).tags(web).build();
+    let start = async |count: usize, tags: Option<&TagSpecification>| -> Vec<String> {
+        let (request, count) = (client.run_instances().image_id("ami-12c6146b"), i32::try_from(count).unwrap());
+        let request = request.instance_type(InstanceType::T3Nano).min_count(count).max_count(count);
+        let started = request.set_tag_specifications(tags.map(|tags| vec![tags.clone()])).send().await.unwrap();
+        started.instances().iter().map(|it| it.instance_id().unwrap().to_owned()).collect()
+    };
+    let mut ids = BTreeSet::new();
+    while ids.len() < count {
+        // More at a time take it longer than one request may.
+        ids.extend(start((count - ids.len()).min(100), Some(&tags)).await);
+    }
+    start(9, None).await;
+    let stopped = start(9, Some(&tags)).await;
+    client.stop_instances().set_instance_ids(Some(stopped)).send().await.unwrap();
+    Some((emulator, Ec2Inventory::new(client), ids))
 }
 
 /// An inventory that answers nobody.

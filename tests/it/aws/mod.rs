@@ -12,7 +12,7 @@ use aws_config::{Region, SdkConfig};
 use aws_sdk_s3::config::Credentials;
 use sshjob::adapter::aws;
 
-pub use ec2::{fleet, fleet_that_is_throttled};
+pub use ec2::{crowd, fleet, fleet_that_is_throttled};
 pub use lambda::dispatcher;
 pub use s3::bucket;
 

@@ -8,7 +8,10 @@ use serde_json::json;
 use sshjob::domain::id::RunId;
 use sshjob::domain::run::{Plan, Target};
 use sshjob::engine::records::Runs;
+use sshjob::port::Store;
 
+#[cfg(feature = "aws")]
+use super::{Clock, Key, Silent, named};
 use super::{Fleet, Pair, firing, id};
 use crate::support::key::Login;
 use crate::support::memory::{Fault, Memory};
@@ -21,7 +24,7 @@ fn addresses(count: u32) -> Vec<SocketAddr> {
 }
 
 /// The plan of `run` and the targets of its batches.
-async fn planned(runs: &Runs<Memory>, run: &RunId) -> (Plan, Vec<Vec<Target>>) {
+async fn planned<S: Store>(runs: &Runs<S>, run: &RunId) -> (Plan, Vec<Vec<Target>>) {
     let plan = runs.plan(run).await.unwrap().unwrap();
     let mut batches = Vec::new();
     for n in 0..u32::try_from(plan.batches.len()).unwrap() {
@@ -138,4 +141,35 @@ async fn inventory_that_never_answers_is_the_cause_that_the_run_fails_with_at_it
     let why = "failed: cannot read the inventory `EC2 in r`: `ec2:DescribeInstances` on `*`: RequestLimitExceeded";
     assert_eq!(pair.verdict(&firing("never")).await.as_deref(), Some(why));
     assert!(pair.orders().is_empty());
+}
+
+/// The same over the protocols: EC2's pages, orders to Lambda, the store in S3.
+#[cfg(feature = "aws")]
+#[tokio::test(flavor = "multi_thread")]
+async fn thousand_instances_of_ec2_are_sent_for_over_real_protocols() {
+    use crate::aws::{bucket, crowd, dispatcher};
+    use crate::support::hook::{Answer, Hook};
+    use sshjob::domain::order::Order;
+    use sshjob::functions::trigger::Trigger;
+
+    let Some((_s3, store)) = bucket().await else { return };
+    // More than fit on one page.
+    let Some((_ec2, inventory, expected)) = crowd(1040).await else { return };
+    let hook = Hook::start(Answer::Status("202 Accepted", String::new()));
+    let job = "targets: { tags: { Role: web } }\nkey: s3://keys/dev.pem\nrun: x\n";
+    store.create(&Key::parse("jobs/wide.yaml").unwrap(), job.into()).await.unwrap();
+    let runs = Runs::new(store);
+    let dispatcher = dispatcher(&hook).await;
+    let trigger = Trigger { runs: runs.clone(), inventory, dispatcher, notifier: Silent, clock: Clock::System };
+    let event = json!({ "job": "wide", "id": "one" });
+    let run = named(&trigger.handle(event.clone(), "a").await.unwrap());
+    // It comes twice.
+    assert_eq!(named(&trigger.handle(event, "b").await.unwrap()), run);
+    let (_, batches) = planned(&runs, &run).await;
+    assert_eq!(instances(&batches), expected);
+    let received = hook.received();
+    let orders = received.iter().map(|request| serde_json::from_str::<Order>(&request.body).unwrap());
+    let sent: BTreeSet<u32> = orders.map(|order| order.batch).collect();
+    assert_eq!(sent, (0..21).collect());
+    assert!(received.iter().all(|request| request.body.len() < MAX_ORDER));
 }

@@ -52,9 +52,19 @@ async fn what_is_wrong_is_refused_by_name_and_nothing_is_half_done() {
         (json!({ "job": "gone" }), Kind::InvalidScript),
         (json!({ "reconcile": "hello-20261123T120000Z" }), Kind::UnknownRun),
         (json!({ "what": 1 }), Kind::InvalidEvent),
+        // As large as the text that Lambda takes.
+        (json!({ "job": "j".repeat(1 << 20) }), Kind::InvalidEvent),
+        (json!({ "job": "hello", "id": "i".repeat(1 << 20) }), Kind::InvalidEvent),
+        (json!({ "j".repeat(1 << 20): 1 }), Kind::InvalidEvent),
+        (json!({ "time": "1".repeat(1 << 20) }), Kind::InvalidEvent),
+        (json!({ "reconcile": "r".repeat(1 << 20) }), Kind::InvalidEvent),
+        (json!({ "job": "hello", "tags": { "K": "v".repeat(1 << 20) } }), Kind::InvalidEvent),
+        (json!(["x".repeat(1 << 20)]), Kind::InvalidEvent),
     ] {
         let refusal = pair.ask(event.clone()).await.unwrap_err();
-        assert_eq!(refusal.kind, kind, "{event}: {refusal}");
+        let shown: String = event.to_string().chars().take(80).collect();
+        assert_eq!(refusal.kind, kind, "{shown}: {refusal}");
+        assert!(refusal.message.len() < 1000, "{shown}: {} bytes are told of it", refusal.message.len());
     }
     assert!(pair.runs().store().list("runs/", None, 10).await.unwrap().is_empty());
     assert!(pair.runs().store().list(layout::ACTIVE, None, 10).await.unwrap().is_empty());

@@ -58,7 +58,7 @@ fn request(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
 }
 
 /// What a function posts for each of `events`, and what it logs.
-fn posted(events: &[Value]) -> (Vec<(String, Value)>, String) {
+fn posted(events: &[String]) -> (Vec<(String, Value)>, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", CHILD, "--ignored", "--nocapture"])
@@ -88,7 +88,7 @@ fn posted(events: &[Value]) -> (Vec<(String, Value)>, String) {
             };
             if line.starts_with("GET /2018-06-01/runtime/invocation/next ") {
                 let Some(event) = left.next() else { break 'all };
-                answer("200 OK", &event.to_string());
+                answer("200 OK", event);
             } else {
                 let path = line.split(' ').nth(1).unwrap().rsplit('/').next().unwrap().to_owned();
                 answers.push((path, serde_json::from_str(&body).unwrap()));
@@ -105,13 +105,18 @@ fn posted(events: &[Value]) -> (Vec<(String, Value)>, String) {
 
 #[test]
 fn failure_is_reported_with_all_its_causes_logged_once_and_is_not_the_end() {
-    let (answers, logged) = posted(&[json!({ "fail": "by panic" }), json!({ "fail": "by error" }), json!({})]);
-    let [panicked, failed, well] = answers.as_slice() else { panic!("{answers:?}") };
+    let [panic, error, fine] = [json!({ "fail": "by panic" }), json!({ "fail": "by error" }), json!({})];
+    let garbage = "{oops".to_owned();
+    let (answers, logged) = posted(&[panic.to_string(), error.to_string(), garbage, fine.to_string()]);
+    let [panicked, failed, garbled, well] = answers.as_slice() else { panic!("{answers:?}") };
     assert_eq!(panicked.0, "error");
     let why = panicked.1["errorMessage"].as_str().unwrap();
     assert!(why.contains("the bucket has no bottom"), "{why}");
     let why = "cannot write `runs/x`: the store is not well: the disk is full";
     assert_eq!(failed, &("error".to_owned(), json!({ "errorType": "StoreUnavailable", "errorMessage": why })));
+    // Lambda lets no such thing pass; the runtime names it before it is ours.
+    assert!(garbled.1["errorType"].as_str().unwrap().ends_with("::DeserializeError"), "{garbled:?}");
+    assert!(garbled.1["errorMessage"].as_str().unwrap().contains("at line 1 column 2"), "{garbled:?}");
     assert_eq!(well, &("response".to_owned(), json!("well")));
     let lines: Vec<&str> = logged.lines().filter(|line| line.contains(why)).collect();
     let line = json!({ "level": "ERROR", "event": "refused", "errorType": "StoreUnavailable", "errorMessage": why });
