@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use sshjob::domain::layout::{self, Key, RunKeys};
 use sshjob::domain::run::RunState;
 use sshjob::domain::task::TaskState;
+use sshjob::engine::ledger::{Ledger, LedgerError};
 use sshjob::engine::prune::{Old, Policy, prune};
 use sshjob::engine::records::Runs;
 use sshjob::port::{Object, Store, StoreError, Version, Written};
@@ -110,4 +111,14 @@ async fn script_stays_that_a_run_shares_which_is_claimed_meanwhile() {
         assert_eq!((old.runs.len(), old.scripts.as_slice()), (1, &[][..]));
         assert!(store.get(&layout::blob(&run.script.sha256)).await.unwrap().is_some());
     }
+}
+
+/// Cause: who slept while others ran a batch, and the run was pruned, would have run it again.
+#[tokio::test]
+async fn worker_that_slept_while_its_run_was_pruned_gets_no_outcomes_to_write() {
+    let store = Memory::default();
+    let run = ended(&store).await;
+    assert_eq!(prune_all(&store).await.runs.len(), 1);
+    let woken = Ledger::open(Runs::new(store.clone()), &run.run, 0, "nonce").await;
+    assert!(matches!(woken, Err(LedgerError::Fenced)));
 }
