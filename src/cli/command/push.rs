@@ -31,6 +31,9 @@ const AT_A_TIME: usize = 16;
 /// How many names are asked for at a time; what S3 gives at most.
 const PAGE: usize = 1000;
 
+/// How many files there may be in the store at most; more than any project has.
+const MAX_THERE: usize = 100_000;
+
 /// Upload the project's jobs and their scripts to the store, for the functions on AWS
 ///
 /// Everything is checked first, as the functions will; where something is wrong nothing is uploaded. Scripts go before the
@@ -206,6 +209,10 @@ pub async fn compare(
             after = Some(last.clone());
             let stale = page.into_iter().filter(|key| !here.contains(key));
             found.extend(stale.map(|key| (key, Change::Stale, None)));
+            if found.len() > MAX_THERE {
+                let why = format!("it holds more than {MAX_THERE} files that are not here");
+                return Err(StoreError::Damaged { at: prefix.to_owned(), why });
+            }
         }
     }
     Ok(found)
