@@ -34,6 +34,9 @@ const CHUNK: usize = 1000;
 /// How many ended runs are remembered: enough to know what is usual, and who was told of what.
 const ENDED: usize = 21;
 
+/// By how much clocks may differ that are taken for right: longer than any change for the sake of daylight or time zones.
+pub const LEAP: SignedDuration = SignedDuration::from_hours(26);
+
 /// `state/cursor.json`: up to when firings are decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
@@ -46,6 +49,9 @@ pub struct Cursor {
     /// The other jobs: up to when their firings are decided.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub behind: BTreeMap<JobName, Timestamp>,
+    /// Where it stood before it last moved by more than a [`LEAP`] at once: after a long sleep, or by a wrong clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leapt_from: Option<Timestamp>,
 }
 
 /// Ten thousand names in their order make a set much faster than one after the other.
@@ -56,12 +62,21 @@ fn in_one_go<'de, D: Deserializer<'de>>(names: D) -> Result<BTreeSet<JobName>, D
 impl Cursor {
     /// A cursor that stands at `ticked` and knows of no job.
     pub const fn at(ticked: Timestamp) -> Self {
-        Self { ticked, known: BTreeSet::new(), behind: BTreeMap::new() }
+        Self { ticked, known: BTreeSet::new(), behind: BTreeMap::new(), leapt_from: None }
     }
 
     /// Up to when the firings of `job` are decided; none where nobody has ever looked at them.
     pub fn of(&self, job: &JobName) -> Option<Timestamp> {
         self.behind.get(job).copied().or_else(|| self.known.contains(job).then_some(self.ticked))
+    }
+
+    /// The cursor as it is to be where only a wrong clock can have moved it to where it stands: back where it leapt from,
+    /// or at `latest` where that is not known. What a wrong clock has passed over is decided then.
+    #[must_use]
+    pub fn set_back(self, latest: Timestamp) -> Self {
+        let ticked = self.leapt_from.map_or(latest, |from| from.min(latest));
+        let behind = self.behind.into_iter().map(|(job, since)| (job, since.min(ticked))).collect();
+        Self { ticked, behind, leapt_from: None, known: self.known }
     }
 
     /// The cursor after a tick that decided the firings of the jobs in `tried`, since the time given there and until
@@ -102,6 +117,7 @@ impl Cursor {
             ticked,
             known: known.into_iter().map(|(job, _)| job.clone()).collect(),
             behind: behind.into_iter().map(|(job, since)| (job.clone(), since)).collect(),
+            leapt_from: if ticked.duration_since(self.ticked) > LEAP { Some(self.ticked) } else { self.leapt_from },
         }
     }
 }

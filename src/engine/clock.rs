@@ -3,10 +3,12 @@
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
+use crate::domain::firing::LEAP;
+
 /// What is further ahead than this was written by a clock that was wrong, and is not believed.
 ///
 /// Longer than any change of a clock for the sake of daylight or time zones.
-pub(super) const AHEAD: SignedDuration = SignedDuration::from_hours(26);
+pub(super) const AHEAD: SignedDuration = LEAP;
 
 /// Tells the time.
 #[derive(Debug, Clone, Copy, Default)]

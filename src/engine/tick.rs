@@ -158,9 +158,7 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
             None => (Cursor::at(just_before(until)), None),
             Some((cursor, version)) if cursor.ticked.duration_since(now) > AHEAD => {
                 tracing::warn!(cursor = %cursor.ticked, %now, "the clock that moved the cursor was wrong; it is set back");
-                let ticked = just_before(until);
-                let behind = cursor.behind.into_iter().map(|(job, since)| (job, since.min(ticked))).collect();
-                (Cursor { ticked, behind, ..cursor }, Some(version))
+                (cursor.set_back(just_before(until)), Some(version))
             }
             Some((cursor, version)) => (cursor, Some(version)),
         })

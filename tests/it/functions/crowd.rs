@@ -14,7 +14,7 @@ use sshjob::port::Store;
 use super::{Clock, Key, Silent, named};
 use super::{Fleet, Pair, firing, id};
 use crate::support::key::Login;
-use crate::support::memory::{Fault, Memory};
+use crate::support::memory::Fault;
 
 /// More than any order has, in bytes; an asynchronous invocation may carry a million.
 const MAX_ORDER: usize = 300;

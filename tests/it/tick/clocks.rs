@@ -9,10 +9,28 @@ async fn cursor_of_a_clock_that_was_wrong_is_set_back() {
         ticked: "2030-01-01T00:00:00Z".parse().unwrap(),
         known: ["a".parse().unwrap()].into(),
         behind: [("b".parse().unwrap(), "2029-01-01T00:00:00Z".parse().unwrap())].into(),
+        leapt_from: None,
     };
     let _ = rig.runs.create(&layout::cursor(), &wrong).await.unwrap();
     assert_eq!(fired(&rig.tick("12:00:00").await), ["a-20261122T120000Z", "b-20261122T120000Z"]);
     assert_eq!(fired(&rig.tick("12:01:00").await), ["a-20261122T120100Z", "b-20261122T120100Z"]);
+}
+
+/// Cause: what fired between a tick by a clock of days ahead and the next by a right one was decided by nobody.
+#[tokio::test(start_paused = true)]
+async fn firings_that_a_clock_of_days_ahead_has_passed_over_are_decided() {
+    let rig = Rig::new(&[("a", "schedule: '* * * * *'\noverlap: allow\nmissed: all\n")]);
+    rig.tick("12:00:00").await;
+    let (cursor, version) = rig.runs.read::<Cursor>(&layout::cursor()).await.unwrap().unwrap();
+    let (a, days_ahead): (JobName, Timestamp) = ("a".parse().unwrap(), "2026-11-25T12:01:30Z".parse().unwrap());
+    let mut wrong = cursor.moved(days_ahead, &[(&a, at("12:00:00"))].into(), &[].into());
+    for seconds in [10, 20] {
+        wrong = wrong.moved(days_ahead + SignedDuration::from_secs(seconds), &[(&a, days_ahead)].into(), &[].into());
+    }
+    let _ = rig.runs.swap(&layout::cursor(), &version, &wrong).await.unwrap();
+    let all = ["01", "02", "03"].map(|minute| format!("a-20261122T12{minute}00Z"));
+    assert_eq!(fired(&rig.tick("12:03:00").await), all);
+    assert_eq!(rig.runs.read::<Cursor>(&layout::cursor()).await.unwrap().unwrap().0.leapt_from, None);
 }
 
 #[tokio::test(start_paused = true)]
