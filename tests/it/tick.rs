@@ -252,6 +252,20 @@ async fn run_whose_mark_was_lost_is_marked_again() {
     assert!(rig.is_marked("a-20261122T120000Z"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn run_that_was_skipped_is_closed_with_its_reason_by_whoever_finds_it() {
+    let rig = Rig::new(&[("a", "schedule: '* * * * *'\npaused: true\n")]);
+    rig.tick("12:00:00").await;
+    let told = ["a-20261122T120000Z skipped: the job is paused, and no firing runs until it is not"];
+    assert_eq!(rig.told().await, told);
+    // As a crash leaves it that comes before the verdict.
+    let run: RunId = "a-20261122T120000Z".parse().unwrap();
+    rig.runs.store().remove(&RunKeys::new(&run).result()).await.unwrap();
+    let _ = rig.runs.store().create(&layout::active(&run), b"{}".to_vec()).await.unwrap();
+    rig.tick("12:00:30").await;
+    assert_eq!(rig.told().await, told);
+}
+
 /// Cause: who slept between deciding and claiming ran what had ended and was pruned in between.
 #[tokio::test(start_paused = true)]
 async fn run_that_is_claimed_again_after_it_was_pruned_does_not_run() {
