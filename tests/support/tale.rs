@@ -5,16 +5,16 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
+use sshjob::adapter::process;
 use sshjob::cli::output::console::Console;
 use sshjob::domain::id::{InstanceId, RunId};
 use sshjob::domain::job::Source;
 use sshjob::domain::layout::{self, RunKeys, Stream};
 use sshjob::domain::run::{
-    Active, BatchTargets, Carrier, Claim, Outcomes, Plan, RunRecord, RunState, SCHEMA, Target, Verdict,
+    Active, BatchTargets, Carrier, Claim, Holder, Outcomes, Plan, RunRecord, RunState, SCHEMA, Target, Verdict,
 };
 use sshjob::domain::script::{ScriptRef, sha256_hex};
 use sshjob::domain::task::{TaskRecord, TaskState};
-use sshjob::engine::clock::Clock;
 use sshjob::engine::event::{Event, Head};
 use sshjob::engine::records::Runs;
 use sshjob::port::{Store, Written};
@@ -24,6 +24,14 @@ use super::memory::Memory;
 /// When every tale begins.
 pub fn start() -> Timestamp {
     "2026-11-22T22:15:00Z".parse().unwrap()
+}
+
+/// The process that started this one: seen to run, so that it is believed to be at work on whatever day the tests run.
+fn whoever_tests() -> Holder {
+    let pid = std::os::unix::process::parent_id();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let started = stat.rsplit(')').next().unwrap().split_ascii_whitespace().nth(19).unwrap().parse().unwrap();
+    Holder { pid, started, ..process::this().unwrap() }
 }
 
 /// A run of two batches at most, of which a test tells what it needs.
@@ -80,13 +88,7 @@ impl Tale {
         let targets = hosts.iter().map(|host| Arc::new(target(host))).collect();
         let tale = Self { runs: Runs::new(store.clone()), run: Arc::new(record), targets };
         let _ = store.create(&layout::blob(&tale.run.script.sha256), script.to_vec()).await.unwrap();
-        // As far ahead as a clock that is right could have set it: further is not believed.
-        let driver = Claim {
-            nonce: "n".to_owned(),
-            expires_at: Clock::System.now() + SignedDuration::from_hours(1),
-            holder: None,
-            turn: 0,
-        };
+        let driver = Claim { nonce: "n".to_owned(), expires_at: start(), holder: Some(whoever_tests()), turn: 0 };
         tale.write(&layout::active(&run), &Active { driver: Some(driver), wave: None }).await;
         tale.write(&RunKeys::new(&run).run(), &*tale.run).await;
         tale

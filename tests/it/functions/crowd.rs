@@ -162,9 +162,9 @@ async fn thousand_instances_of_ec2_are_sent_for_over_real_protocols() {
     let dispatcher = dispatcher(&hook).await;
     let trigger = Trigger { runs: runs.clone(), inventory, dispatcher, notifier: Silent, clock: Clock::System };
     let event = json!({ "job": "wide", "id": "one" });
-    let run = named(&trigger.handle(event.clone(), "a").await.unwrap());
+    let run = named(&Box::pin(trigger.handle(event.clone(), "a")).await.unwrap());
     // It comes twice.
-    assert_eq!(named(&trigger.handle(event, "b").await.unwrap()), run);
+    assert_eq!(named(&Box::pin(trigger.handle(event, "b")).await.unwrap()), run);
     let (_, batches) = planned(&runs, &run).await;
     assert_eq!(instances(&batches), expected);
     let received = hook.received();
