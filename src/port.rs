@@ -80,6 +80,14 @@ pub trait Store: Clone + Send + Sync + 'static {
         after: Option<&Key>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
+    /// Reads an object that nobody will replace: its version is not worth finding out.
+    fn bytes(&self, key: &Key) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send {
+        async { Ok(self.get(key).await?.map(|object| object.bytes)) }
+    }
+    /// Creates an object that nobody will replace; tells whether it was not there.
+    fn add(&self, key: &Key, bytes: Vec<u8>) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        async { Ok(matches!(self.create(key, bytes).await?, Written::Done(_))) }
+    }
     /// Removes an object; it is no error where there is none.
     fn remove(&self, key: &Key) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

@@ -65,6 +65,17 @@ impl Store for Dir {
         self.blocking("read", move |files| files.read(&key)).await
     }
 
+    // Hashing what is printed costs more than decrypting it.
+    async fn bytes(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = key.clone();
+        self.blocking("read", move |files| files.bytes(&key)).await
+    }
+
+    async fn add(&self, key: &Key, bytes: Vec<u8>) -> Result<bool, StoreError> {
+        let key = key.clone();
+        self.blocking("create", move |files| files.add(&key, &bytes)).await
+    }
+
     async fn create(&self, key: &Key, bytes: Vec<u8>) -> Result<Written, StoreError> {
         let key = key.clone();
         self.blocking("create", move |files| files.create(&key, &bytes)).await

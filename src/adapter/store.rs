@@ -27,6 +27,22 @@ impl Store for AnyStore {
         }
     }
 
+    async fn bytes(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+        match self {
+            Self::Dir(store) => store.bytes(key).await,
+            #[cfg(feature = "s3")]
+            Self::S3(store) => Box::pin(store.bytes(key)).await,
+        }
+    }
+
+    async fn add(&self, key: &Key, bytes: Vec<u8>) -> Result<bool, StoreError> {
+        match self {
+            Self::Dir(store) => store.add(key, bytes).await,
+            #[cfg(feature = "s3")]
+            Self::S3(store) => Box::pin(store.add(key, bytes)).await,
+        }
+    }
+
     async fn create(&self, key: &Key, bytes: Vec<u8>) -> Result<Written, StoreError> {
         match self {
             Self::Dir(store) => store.create(key, bytes).await,

@@ -1,14 +1,15 @@
 //! The outcomes of one batch: written in groups, by one owner, in order.
 //!
 //! Every intent and every outcome is durable before [`Ledger::record`] returns. While one write is under way, what
-//! arrives is gathered for the next: durability costs a write per group, never a write per host, and no host waits
-//! for a timer.
+//! arrives is gathered for the next: durability costs a write per group, never a write per host. No start waits for a
+//! timer; an end, upon which nothing starts, waits a moment for the next intent or for other ends.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use super::claim;
 use super::records::Runs;
@@ -20,6 +21,9 @@ use crate::port::{Store, StoreError, Version, Written};
 
 /// Records that wait for the write under way; more make their tasks wait.
 const QUEUE: usize = 256;
+
+/// How long an end waits for company, where there is any to come.
+const COMPANY_WITHIN: Duration = Duration::from_millis(50);
 
 /// A store that fails is tried again after these pauses, then the batch ends.
 const RETRY_PAUSES: [Duration; 5] = [
@@ -51,6 +55,18 @@ struct Entry {
     instance: InstanceId,
     record: TaskRecord,
     written: oneshot::Sender<Result<TaskRecord, LedgerError>>,
+}
+
+impl Entry {
+    /// Whether a script waits for this to be written.
+    fn is_intent(&self) -> bool {
+        is_intent(&self.record)
+    }
+}
+
+/// Whether `record` says that a script may run which nobody has seen run without us: more is to come of it.
+fn is_intent(record: &TaskRecord) -> bool {
+    record.state == TaskState::Running && !record.confirmed
 }
 
 /// The outcomes of one batch, owned by one claim.
@@ -128,6 +144,7 @@ impl<S: Store> Writer<S> {
         let mut group = Vec::new();
         // Ends when the batch drops its last handle.
         while queue.recv_many(&mut group, QUEUE).await > 0 {
+            self.gather(&mut queue, &mut group).await;
             for entry in &group {
                 self.apply(entry);
             }
@@ -142,6 +159,22 @@ impl<S: Store> Writer<S> {
                 while let Some(entry) = queue.recv().await {
                     let _ = entry.written.send(Err(error.clone()));
                 }
+            }
+        }
+    }
+
+    /// Adds to a group of ends what comes soon; each comes of a task that runs.
+    async fn gather(&self, queue: &mut mpsc::Receiver<Entry>, group: &mut Vec<Entry>) {
+        let until = Instant::now() + COMPANY_WITHIN;
+        let is_here = |instance: &InstanceId, group: &[Entry]| group.iter().any(|entry| entry.instance == *instance);
+        while group.len() < QUEUE
+            && !group.iter().any(Entry::is_intent)
+            && self.outcomes.tasks.iter().any(|(instance, task)| is_intent(task) && !is_here(instance, group))
+        {
+            let room = QUEUE - group.len();
+            match timeout_at(until, queue.recv_many(group, room)).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => break,
             }
         }
     }

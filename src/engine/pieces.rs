@@ -95,9 +95,9 @@ impl<'a, S: Store> Pieces<'a, S> {
             self.listed.pop_front();
             self.read = Some(key.clone());
             // Listed and gone is being pruned: the gap shows at the next piece, or at the end.
-            if let Some(object) = self.runs.store().get(&key).await? {
-                self.end = offset.saturating_add(object.bytes.len() as u64);
-                return Ok(Some(Piece::Bytes { offset, bytes: object.bytes }));
+            if let Some(bytes) = self.runs.store().bytes(&key).await? {
+                self.end = offset.saturating_add(bytes.len() as u64);
+                return Ok(Some(Piece::Bytes { offset, bytes }));
             }
         }
     }

@@ -5,7 +5,7 @@ pub use super::listen::Sink;
 use super::records::Runs;
 use crate::domain::id::InstanceId;
 use crate::domain::layout::{RunKeys, Stream};
-use crate::port::{Store, StoreError, Written};
+use crate::port::{Store, StoreError};
 
 /// Bytes per piece: few enough to hold two per task in memory, enough that a gigabyte is a few thousand objects.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -91,9 +91,9 @@ impl<S: Store> Spool<S> {
             return;
         }
         let key = self.keys.output(&self.instance, self.attempt, stream, offset);
-        match self.runs.store().create(&key, piece).await {
-            Ok(Written::Done(_)) => self.track(stream).stored = offset.saturating_add(length),
-            Ok(Written::Conflict) => {
+        match self.runs.store().add(&key, piece).await {
+            Ok(true) => self.track(stream).stored = offset.saturating_add(length),
+            Ok(false) => {
                 let why = "this piece of output exists already".to_owned();
                 self.failure = Some(StoreError::Damaged { at: key.to_string(), why });
             }

@@ -20,7 +20,7 @@ use crate::domain::job::Job;
 use crate::domain::layout::{RunKeys, Stream};
 use crate::domain::run::{RunRecord, Target};
 use crate::domain::task::TaskRecord;
-use crate::port::{Store, StoreError, Written};
+use crate::port::{Store, StoreError};
 
 /// How long an answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_mins(1);
@@ -287,11 +287,11 @@ impl<S: Store> Visit<'_, S> {
         while !rest.is_empty() {
             let (bytes, after) = rest.split_at(rest.len().min(PIECE_BYTES));
             let key = keys.output(&self.target.instance, number, stream, at);
-            if let Written::Done(_) = store.create(&key, bytes.to_vec()).await? {
+            if store.add(&key, bytes.to_vec()).await? {
                 (at, rest) = (at + bytes.len() as u64, after);
                 continue;
             }
-            let stored = store.get(&key).await?.ok_or_else(|| damaged(&key, "it vanished"))?.bytes.len();
+            let stored = store.bytes(&key).await?.ok_or_else(|| damaged(&key, "it vanished"))?.len();
             if stored == 0 {
                 return Err(damaged(&key, "it is empty"));
             }

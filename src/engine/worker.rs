@@ -227,7 +227,7 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
             let delay = retry_delay(job, &record);
             let goes_on = |_: &_| self.gate.stopped().is_none() || self.gate.is_leaving();
             let Some(delay) = delay.filter(goes_on) else {
-                return self.finish(&batch, target, record, stdout, stderr).await;
+                return self.finish(&batch, target, record, (stdout, stderr), Some(permit)).await;
             };
             self.tell(Event::TaskRetried { target: Arc::clone(&target), record: record.clone(), delay }).await;
             // Not final, and not running either: whoever takes over counts on from here.
@@ -247,14 +247,14 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
                 if self.gate.is_leaving() {
                     return Ok(());
                 }
-                return self.finish(&batch, target, record, stdout, stderr).await;
+                return self.finish(&batch, target, record, (stdout, stderr), None).await;
             };
             permit = again;
         }
     }
 
     async fn conclude(self, batch: Arc<Batch>, target: Arc<Target>, record: TaskRecord) -> Result<(), LedgerError> {
-        self.finish(&batch, target, record, Head::default(), Head::default()).await
+        self.finish(&batch, target, record, <(Head, Head)>::default(), None).await
     }
 
     async fn finish(
@@ -262,8 +262,8 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
         batch: &Batch,
         target: Arc<Target>,
         record: TaskRecord,
-        stdout: Head,
-        stderr: Head,
+        (stdout, stderr): (Head, Head),
+        permit: Option<OwnedSemaphorePermit>,
     ) -> Result<(), LedgerError> {
         // Skipped tasks are the consequence of errors, not errors that count; a detached one is on its way.
         let counts = record.state.is_final()
@@ -271,6 +271,8 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
         if counts && let Some(stop) = self.gate.count_error() {
             self.tell(Event::Stopping { reason: stop.reason() }).await;
         }
+        // Whoever comes next is let in: its intent is written after this, or not at all.
+        drop(permit);
         let kept = self.keep(batch, &target, record).await?;
         self.tell_finished(target, kept, stdout, stderr).await;
         Ok(())

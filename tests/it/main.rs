@@ -37,6 +37,7 @@
 //! | `schedule` | when jobs fire where clocks are changed, and that another reading of crontab agrees |
 //! | `ssh_config` | that `~/.ssh/config` means to us what it means to ssh, and is obeyed for hosts that are named |
 //! | `secrets` | that keys, passphrases and secrets are seen nowhere |
+//! | `ledger` | that ends share their writes, and that no start waits for company |
 //! | `settle` | what is made of a run whose driver died, whatever it had written |
 //! | `store_contract` | what every store promises; `store_dir` and `store_memory` put theirs to it; `inventory_contract` and `dispatch_contract` the same of inventories and of who sends for workers |
 //! | `up` | that the scheduler fires what is due and carries it to its end, whatever happens to it and to its files; `up_killed` when it is killed at fifty random moments |
@@ -86,6 +87,7 @@ mod inventory_contract;
 mod ipv6;
 mod jump;
 mod killed;
+mod ledger;
 mod next;
 mod notify;
 mod outbox;

@@ -69,6 +69,10 @@ impl Files {
     }
 
     pub(super) fn read(&self, key: &Key) -> Result<Option<Object>, StoreError> {
+        Ok(self.bytes(key)?.map(|bytes| Object { version: Version(sha256_hex(&bytes)), bytes }))
+    }
+
+    pub(super) fn bytes(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.path(key)?;
         let damaged = |why: String| StoreError::Damaged { at: path.display().to_string(), why };
         // Whatever someone has put in an object's place, reading must neither follow it nor wait for it.
@@ -97,29 +101,32 @@ impl Files {
             Some((bytes, metadata)) if bytes.len() as u64 > MAX_OBJECT_BYTES => {
                 Err(damaged(format!("it has {} bytes, an object at most {MAX_OBJECT_BYTES}", metadata.len())))
             }
-            Some((bytes, _)) => {
-                let version = Version(sha256_hex(&bytes));
-                Ok(Some(Object { bytes, version }))
-            }
+            Some((bytes, _)) => Ok(Some(bytes)),
         }
     }
 
     pub(super) fn create(&self, key: &Key, bytes: &[u8]) -> Result<Written, StoreError> {
+        Ok(if self.add(key, bytes)? { Written::Done(Version(sha256_hex(bytes))) } else { Written::Conflict })
+    }
+
+    /// Whether it was not there.
+    pub(super) fn add(&self, key: &Key, bytes: &[u8]) -> Result<bool, StoreError> {
         let path = self.path(key)?;
         let failed = |error| unavailable("create", &path, error);
-        if let Some(taken) = occupied(&path).map_err(failed)? {
-            return Ok(taken);
+        if is_occupied(&path).map_err(failed)? {
+            return Ok(false);
         }
         let temporary = self.write_temporary(bytes).map_err(failed)?;
         for _ in 0..CREATE_TRIES {
-            self.make_durable(parent(&path)).map_err(failed)?;
+            let folders = self.make_folders(parent(&path)).map_err(failed)?;
             match fs::hard_link(&temporary.path, &path) {
                 Ok(()) => {
                     sync_folder(parent(&path)).map_err(failed)?;
-                    return Ok(Written::Done(Version(sha256_hex(bytes))));
+                    self.make_durable(folders).map_err(failed)?;
+                    return Ok(true);
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    return occupied(&path).map(|_| Written::Conflict).map_err(failed);
+                    return is_occupied(&path).map(|_| false).map_err(failed);
                 }
                 // The last object of the folder was removed meanwhile, and the folder with it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.forget_durable(),
@@ -141,7 +148,7 @@ impl Files {
             return Ok(Written::Conflict);
         }
         let temporary = self.write_temporary(bytes).map_err(failed)?;
-        fs::rename(&temporary.path, &path).map_err(failed)?;
+        temporary.rename(&path).map_err(failed)?;
         sync_folder(parent(&path)).map_err(failed)?;
         Ok(Written::Done(Version(sha256_hex(bytes))))
     }
@@ -189,12 +196,11 @@ impl Files {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
         }
         let folder = self.root.join(TEMPORARY);
-        make_folder(&folder)?;
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(io::Error::other)?;
         let path = folder.join(format!("{:032x}", u128::from_le_bytes(nonce)));
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let temporary = Temporary { path };
+        let mut file = open_in(&folder, &path, OpenOptions::new().write(true).create_new(true).mode(0o600))?;
+        let temporary = Temporary { path, is_renamed: false };
         file.write_all(bytes)?;
         file.sync_all()?;
         self.swept.call_once(|| sweep(&folder, &file));
@@ -206,10 +212,10 @@ impl Files {
     /// Keys share 256 lock files, so that their number is bounded.
     fn lock(&self, key: &Key) -> io::Result<File> {
         let folder = self.root.join(LOCKS);
-        make_folder(&folder)?;
         let hash = sha256_hex(key.as_str().as_bytes());
         let path = folder.join(hash.get(..2).unwrap_or_default());
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).clone();
+        let file = open_in(&folder, &path, &options)?;
         let (mut waited, mut pause) = (Duration::ZERO, Duration::from_micros(100));
         loop {
             match file.try_lock() {
@@ -232,18 +238,26 @@ impl Files {
         }
     }
 
-    /// Makes `folder`, below the root, and those above it, such that a power failure does not take them away.
-    fn make_durable(&self, folder: &Path) -> io::Result<()> {
-        let below: Vec<&Path> = folder.ancestors().take_while(|folder| *folder != self.root).collect();
-        for folder in below.into_iter().rev() {
-            if self.durable().contains(folder) {
-                continue;
-            }
+    /// Makes `folder`, below the root, and those above it; returns those whose own entry may not be durable yet, the
+    /// deepest first.
+    fn make_folders<'a>(&self, folder: &'a Path) -> io::Result<Vec<&'a Path>> {
+        let below = folder.ancestors().take_while(|folder| *folder != self.root);
+        let unknown: Vec<&Path> = below.filter(|folder| !self.durable().contains(*folder)).collect();
+        for folder in unknown.iter().rev() {
             match make_folder(folder) {
                 // A folder above it was pruned meanwhile; the caller finds out when it links, and comes again.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                 made => made?,
             }
+        }
+        Ok(unknown)
+    }
+
+    /// Sees to it that a power failure does not take `folders` away, once what is in them is durable.
+    ///
+    /// All were made before: a journal that takes the first down has the others with it, which then cost next to nothing.
+    fn make_durable(&self, folders: Vec<&Path>) -> io::Result<()> {
+        for folder in folders {
             sync_folder(parent(folder))?;
             let mut durable = self.durable();
             if durable.len() >= MAX_DURABLE {
@@ -263,24 +277,35 @@ impl Files {
     }
 }
 
-/// A file that is removed when it is dropped. Once it is renamed there is nothing left to remove.
+/// A file that is removed when it is dropped, unless it was renamed.
 struct Temporary {
     path: PathBuf,
+    is_renamed: bool,
+}
+
+impl Temporary {
+    fn rename(mut self, to: &Path) -> io::Result<()> {
+        fs::rename(&self.path, to)?;
+        self.is_renamed = true;
+        Ok(())
+    }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // A file that stays is swept a day later.
-        let _ = fs::remove_file(&self.path);
+        if !self.is_renamed {
+            // A file that stays is swept a day later.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
-/// What stands at `path`, if anything: an object means a conflict; anything else cannot be an object's neighbour.
-fn occupied(path: &Path) -> io::Result<Option<Written>> {
+/// Whether an object stands at `path`; it is an error where something does that cannot be an object's neighbour.
+fn is_occupied(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-        Ok(_) => Ok(Some(Written::Conflict)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -305,6 +330,17 @@ fn is_unsupported(error: &io::Error) -> bool {
 
 fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
+}
+
+/// Opens a file in a folder that is made where it is missing.
+fn open_in(folder: &Path, path: &Path, options: &OpenOptions) -> io::Result<File> {
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_folder(folder)?;
+            options.open(path)
+        }
+        opened => opened,
+    }
 }
 
 /// Makes one folder, private whatever the umask says; it is no error where it exists.

@@ -2,6 +2,8 @@
 
 use std::mem;
 
+use memchr::memchr;
+
 const ESCAPE: char = '\u{1b}';
 const BELL: char = '\u{7}';
 
@@ -73,9 +75,14 @@ impl Lines {
             return;
         }
         if !self.guarded {
-            for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let mut rest = bytes;
+            while let Some(end) = memchr(b'\n', rest) {
+                let (line, after) = rest.split_at(end + 1);
                 self.push(line, out);
-                self.at_start = line.ends_with(b"\n");
+                (self.at_start, rest) = (true, after);
+            }
+            if !rest.is_empty() {
+                self.push(rest, out);
             }
             return;
         }
