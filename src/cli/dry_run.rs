@@ -19,7 +19,7 @@ use crate::domain::plan::plan;
 use crate::domain::run::{Carrier, Target};
 use crate::domain::script::sha256_hex;
 use crate::engine::records::Runs;
-use crate::engine::trust::{Basis, Trust};
+use crate::engine::trust::Basis;
 
 /// A dry run as machines read it.
 #[derive(Debug, Serialize)]
@@ -75,10 +75,13 @@ pub async fn show(
 ) -> Result<Exit, Fail> {
     let (planned, batches) = plan(job, targets, Carrier::Caller);
     let trusted = known_hosts::trust(job, project, runs)?;
+    let planned_targets: Vec<&Target> = batches.iter().flat_map(|batch| &batch.targets).collect();
+    let mut bases = trusted.bases(&planned_targets).await?.into_iter();
     let mut tasks = Vec::with_capacity(targets.len());
     for (wave, (from, to)) in planned.waves.iter().enumerate() {
         let (from, to) = (*from as usize, *to as usize);
-        for target in batches.iter().take(to).skip(from).flat_map(|batch| &batch.targets) {
+        let batches = batches.iter().take(to).skip(from);
+        for (target, basis) in batches.flat_map(|batch| &batch.targets).zip(&mut bases) {
             tasks.push(Row {
                 instance: target.instance.as_str(),
                 name: target.name.as_deref(),
@@ -88,7 +91,7 @@ pub async fn show(
                 port: target.port,
                 user: &target.user,
                 via: target.jump.as_ref().unwrap_or(&job.login.jump).iter().map(Hop::to_string).collect(),
-                trust: trust(&trusted, target).await?,
+                trust: trust(basis),
                 wave: wave + 1,
             });
         }
@@ -166,13 +169,13 @@ fn why(job: &Job, target: &Target) -> &'static str {
     }
 }
 
-async fn trust(trust: &Trust<AnyStore>, target: &Target) -> Result<&'static str, Fail> {
-    Ok(match trust.basis(target).await? {
+const fn trust(basis: Basis) -> &'static str {
+    match basis {
         Basis::Anything => "off: any key",
         Basis::Pinned => "pinned",
         Basis::Vouched => "known",
         Basis::Certified => "certificate of a known authority",
         Basis::FirstUse => "first use: its key will be pinned",
         Basis::Nothing => "unknown: it will be rejected",
-    })
+    }
 }

@@ -1,5 +1,6 @@
 //! Which host keys are trusted: checked before anything secret is sent, always.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -28,6 +29,12 @@ pub const IMPORTED: &str = "imported";
 
 /// How often a pin may vanish between two looks before that is called a fault.
 const LOOKS: u32 = 5;
+
+/// So many pins are looked up one by one.
+const FEW: usize = 1000;
+
+/// The most pins that are listed.
+const MAX_PINS: usize = 1_000_000;
 
 /// Why a host key is not trusted. Nothing has been sent to the host then.
 #[derive(Debug, thiserror::Error)]
@@ -97,23 +104,43 @@ impl<S: Store> Trust<S> {
     /// # Errors
     /// Where its pin cannot be read.
     pub async fn look(&self, target: &Target) -> Result<Evidence, StoreError> {
-        let pinned = match self.policy {
-            HostKeyPolicy::Pinned | HostKeyPolicy::Strict => self.pinned(&pin_key(target)).await?,
-            HostKeyPolicy::Ca | HostKeyPolicy::Off => None,
-        };
+        let pinned = if self.minds_pins() { self.pinned(&pin_key(target)).await? } else { None };
+        Ok(self.evidence(target, pinned))
+    }
+
+    /// Whether what is pinned counts.
+    const fn minds_pins(&self) -> bool {
+        matches!(self.policy, HostKeyPolicy::Pinned | HostKeyPolicy::Strict)
+    }
+
+    fn evidence(&self, target: &Target, pinned: Option<Pinned>) -> Evidence {
         let mut known = self.known_hosts.of(address(target), target.port);
         if self.policy == HostKeyPolicy::Ca {
             known.authorities.extend(self.authorities.iter().cloned());
         }
-        Ok(Evidence { policy: self.policy, instance: pin_id(target), names: names(target), pinned, known })
+        Evidence { policy: self.policy, instance: pin_id(target), names: names(target), pinned, known }
     }
 
-    /// What the key of `target` will be held against.
+    /// What the key of each of `targets` will be held against, in their order.
+    ///
+    /// Of many, those that have a pin are found out by a list: most have none before their first run.
     ///
     /// # Errors
-    /// Where its pin cannot be read.
-    pub async fn basis(&self, target: &Target) -> Result<Basis, StoreError> {
-        Ok(self.look(target).await?.basis())
+    /// Where a pin cannot be read.
+    pub async fn bases(&self, targets: &[&Target]) -> Result<Vec<Basis>, StoreError> {
+        let pins: Option<HashSet<Key>> = if self.minds_pins() && targets.len() > FEW {
+            let pins = self.runs.store().list("trust/", None, MAX_PINS).await?;
+            (pins.len() < MAX_PINS).then(|| pins.into_iter().collect())
+        } else {
+            None
+        };
+        let mut bases = Vec::with_capacity(targets.len());
+        for target in targets {
+            let is_unpinned = pins.as_ref().is_some_and(|pins| !pins.contains(&pin_key(target)));
+            let evidence = if is_unpinned { self.evidence(target, None) } else { self.look(target).await? };
+            bases.push(evidence.basis());
+        }
+        Ok(bases)
     }
 
     /// Decides, by what was known of `target` before, on what it presents. What is trusted on first use is pinned,

@@ -75,7 +75,7 @@ fn sound(name: &str) -> Vec<&str> {
 async fn certificate_of_the_authority_is_trusted_by_address_or_instance_but_never_by_a_tag() {
     let (ours, host) = (Authority::new(&fixed(1)), fixed(2));
     let ca = trust(HostKeyPolicy::Ca, "", &[&ours]);
-    assert_eq!(ca.basis(&web()).await.unwrap(), Basis::Certified);
+    assert_eq!(ca.bases(&[&web()]).await.unwrap(), [Basis::Certified]);
     for name in ["10.0.0.5", "i-0abc", "I-0ABC", "other,10.0.0.5"] {
         let certificate = ours.certify(&host, &sound(name));
         assert_eq!(judge(&ca, &web(), &host, Some(&certificate)).await, Ok(Trusted::Certified), "{name}");
@@ -259,7 +259,7 @@ async fn strict_believes_authorities_of_known_hosts_for_the_hosts_that_their_lin
     let strict = |file: &str| trust(HostKeyPolicy::Strict, file, &[]);
     for names in ["10.0.0.5", "10.0.*", "*,!10.0.0.6", HASHED] {
         let strict = strict(&line(names));
-        assert_eq!(strict.basis(&web()).await.unwrap(), Basis::Certified, "{names}");
+        assert_eq!(strict.bases(&[&web()]).await.unwrap(), [Basis::Certified], "{names}");
         assert_eq!(judge(&strict, &web(), &host, Some(&certificate)).await, Ok(Trusted::Certified), "{names}");
     }
     for names in ["10.0.0.6", "*,!10.0.0.5", "[10.0.0.5]:2222"] {

@@ -71,17 +71,32 @@ async fn first_key_is_pinned_and_a_later_difference_rejected() {
     let store = Memory::default();
     let trust = trust(&store, HostKeyPolicy::Pinned, "");
     let web = instance("i-0abc", "10.0.0.5");
-    assert_eq!(trust.basis(&web).await.unwrap(), Basis::FirstUse);
+    assert_eq!(trust.bases(&[&web]).await.unwrap(), [Basis::FirstUse]);
     assert_eq!(check(&trust, &web, ED).await, Ok(()));
     let [(key, pin)] = store.objects().try_into().unwrap();
     insta::assert_snapshot!(format!("{key}\n{}", String::from_utf8(pin).unwrap()));
     // A comment is no part of a key.
     assert_eq!(check(&trust, &web, &format!("{ED} root@web")).await, Ok(()));
-    assert_eq!(trust.basis(&web).await.unwrap(), Basis::Pinned);
+    assert_eq!(trust.bases(&[&web]).await.unwrap(), [Basis::Pinned]);
     insta::assert_snapshot!(check(&trust, &web, OTHER).await.unwrap_err());
     // Once and for all: the rejected key has not taken its place.
     assert_eq!(check(&trust, &web, ED).await, Ok(()));
     assert_eq!(store.writes().len(), 1);
+}
+
+#[tokio::test]
+async fn of_many_hosts_only_the_pinned_ones_are_read() {
+    let store = Memory::default();
+    let many: Vec<Target> = (0..1500).map(|n| instance(&format!("i-{n}"), "10.0.0.5")).collect();
+    for pinned in [&many[7], &many[1400]] {
+        assert_eq!(check(&trust(&store, HostKeyPolicy::Pinned, ""), pinned, ED).await, Ok(()));
+    }
+    let looking = store.reboot();
+    let trust = trust(&looking, HostKeyPolicy::Pinned, "");
+    let bases = trust.bases(&many.iter().collect::<Vec<_>>()).await.unwrap();
+    let pinned = (0..).zip(&bases).filter(|(_, basis)| **basis == Basis::Pinned).map(|(n, _)| n);
+    assert_eq!(pinned.collect::<Vec<_>>(), [7, 1400]);
+    assert_eq!((bases.len(), looking.calls()), (1500, 3), "a list and two pins");
 }
 
 #[tokio::test]

@@ -117,6 +117,11 @@ impl Memory {
         self.machine.lock().unwrap().writes.clone()
     }
 
+    /// How many calls this machine has made so far, reads included.
+    pub fn calls(&self) -> usize {
+        self.machine.lock().unwrap().calls
+    }
+
     /// Everything that is stored, in order.
     pub fn objects(&self) -> Vec<(String, Vec<u8>)> {
         let shared = self.shared.lock().unwrap();
