@@ -188,7 +188,7 @@ def bssh(job):
     home = job.folder / "bssh"
     (home / ".ssh").mkdir(parents=True, exist_ok=True)
     (home / ".ssh" / "known_hosts").write_text(job.fleet.known_hosts_each.read_text())
-    flags = ["-H", ",".join(job.addresses), "-p", job.port, "-l", USER, "-i", job.key, "--parallel", job.concurrency]
+    flags = ["-H", ",".join(f"{it}:{job.port}" for it in job.addresses), "-l", USER, "-i", job.key, "--parallel", job.concurrency]
     flags += ["--strict-host-key-checking", "yes"]
     return Call([PEERS / "bin" / "bssh", *flags, job.line], {"HOME": str(home)})
 
