@@ -317,6 +317,16 @@ async fn end_of_a_run_takes_the_place_of_its_start_and_never_overtakes_it() {
 }
 
 #[tokio::test]
+async fn start_of_a_run_that_others_have_ended_and_pruned_is_told_to_nobody() {
+    let (store, record, post) = (Memory::default(), record(PING), Post::default());
+    let runs = Runs::new(store.clone());
+    // Who planned it slept before this, and woke when nothing was left of the run.
+    enqueue(&runs, &record, Notice::started(&record), at(0)).await.unwrap();
+    assert_eq!(deliver(&runs, &post, at(0)).await.unwrap(), Delivery::default());
+    assert_eq!((post.sent(), outbox(&store)), (vec![], vec![]));
+}
+
+#[tokio::test]
 async fn damaged_entry_holds_up_no_other() {
     let (store, post) = (Memory::default(), Post::default());
     let (runs, record) = (Runs::new(store.clone()), record(BOTH));
