@@ -52,6 +52,9 @@ pub struct Cursor {
     /// Where it stood before it last moved by more than a [`LEAP`] at once: after a long sleep, or by a wrong clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leapt_from: Option<Timestamp>,
+    /// Who was behind it then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub leapt_behind: BTreeMap<JobName, Timestamp>,
 }
 
 /// Ten thousand names in their order make a set much faster than one after the other.
@@ -62,7 +65,13 @@ fn in_one_go<'de, D: Deserializer<'de>>(names: D) -> Result<BTreeSet<JobName>, D
 impl Cursor {
     /// A cursor that stands at `ticked` and knows of no job.
     pub const fn at(ticked: Timestamp) -> Self {
-        Self { ticked, known: BTreeSet::new(), behind: BTreeMap::new(), leapt_from: None }
+        Self {
+            ticked,
+            known: BTreeSet::new(),
+            behind: BTreeMap::new(),
+            leapt_from: None,
+            leapt_behind: BTreeMap::new(),
+        }
     }
 
     /// Up to when the firings of `job` are decided; none where nobody has ever looked at them.
@@ -73,10 +82,13 @@ impl Cursor {
     /// The cursor as it is to be where only a wrong clock can have moved it to where it stands: back where it leapt from,
     /// or at `latest` where that is not known. What a wrong clock has passed over is decided then.
     #[must_use]
-    pub fn set_back(self, latest: Timestamp) -> Self {
+    pub fn set_back(mut self, latest: Timestamp) -> Self {
         let ticked = self.leapt_from.map_or(latest, |from| from.min(latest));
+        // Who was behind before the leap is so again.
+        self.behind.append(&mut self.leapt_behind);
+        self.known.retain(|job| !self.behind.contains_key(job));
         let behind = self.behind.into_iter().map(|(job, since)| (job, since.min(ticked))).collect();
-        Self { ticked, behind, leapt_from: None, known: self.known }
+        Self { behind, known: self.known, ..Self::at(ticked) }
     }
 
     /// The cursor after a tick that decided the firings of the jobs in `tried`, since the time given there and until
@@ -113,11 +125,17 @@ impl Cursor {
             behind.sort_by_key(|(_, since)| std::cmp::Reverse(*since));
             behind.truncate(MOST_BEHIND);
         }
+        let (leapt_from, leapt_behind) = if ticked.duration_since(self.ticked) > LEAP {
+            (Some(self.ticked), self.behind.clone())
+        } else {
+            (self.leapt_from, self.leapt_behind.clone())
+        };
         Self {
             ticked,
             known: known.into_iter().map(|(job, _)| job.clone()).collect(),
             behind: behind.into_iter().map(|(job, since)| (job.clone(), since)).collect(),
-            leapt_from: if ticked.duration_since(self.ticked) > LEAP { Some(self.ticked) } else { self.leapt_from },
+            leapt_from,
+            leapt_behind,
         }
     }
 }

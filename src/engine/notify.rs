@@ -384,16 +384,11 @@ impl<S: Store> Parcel<'_, S> {
             Written::Done(ours) => version = ours,
             Written::Conflict => return Ok(Some(self.now)),
         }
-        if self.runs.store().get(&RunKeys::new(&self.run).told()).await?.is_some() {
-            return self.runs.store().remove(&self.key).await.map(|()| None);
-        }
-        if !entry.notice.state.is_final() && self.runs.active(&self.run).await?.is_none() {
-            // Its end was written before the mark went; without one here, somebody slept before this start was written,
-            // until people were told of the end and the run was pruned.
-            return match read(self.runs, &self.key).await? {
-                Some((_, last)) if last == version => self.runs.store().remove(&self.key).await.map(|()| None),
-                _ => self.let_go().await,
-            };
+        // Whoever slept before this was written may have slept until people were told of the end, or even until the run was
+        // pruned, which waits until they were.
+        let (keys, store) = (RunKeys::new(&self.run), self.runs.store());
+        if store.get(&keys.told()).await?.is_some() || store.get(&keys.run()).await?.is_none() {
+            return store.remove(&self.key).await.map(|()| None);
         }
         let age = self.now.duration_since(entry.since);
         let is_late = age >= GIVE_UP_AFTER && entry.failures >= MIN_FAILURES || entry.failures >= MAX_FAILURES;

@@ -138,6 +138,9 @@ async fn scripts_of<S: Store>(
 async fn survey<S: Store>(runs: &Runs<S>, policy: Policy, now: Timestamp) -> Result<Survey, StoreError> {
     let mut survey = Survey::default();
     let active = active(runs.store()).await?;
+    // The notice of an end is written before the mark goes: looked for after it, none is missed.
+    let untold = all(runs.store(), layout::OUTBOX).await?;
+    let untold: BTreeSet<Key> = untold.into_iter().collect();
     let mut finished: HashMap<JobName, usize> = HashMap::new();
     let all = ids(runs, None).await?;
     survey.claiming = active.iter().any(|run| !all.contains(run));
@@ -160,9 +163,12 @@ async fn survey<S: Store>(runs: &Runs<S>, policy: Policy, now: Timestamp) -> Res
         };
         let sha256 = record.script.sha256.clone();
         match verdict {
-            // One that is marked has its end before it, though it has its verdict: people may not have been told yet.
+            // One that is marked has its end before it, though it has its verdict; of one in the outbox people are still to
+            // be told.
             Some(verdict)
-                if !active.contains(&run) && is_old(&verdict, policy, now, finished.entry(run.job()).or_default()) =>
+                if !active.contains(&run)
+                    && !untold.contains(&layout::outbox(&run))
+                    && is_old(&verdict, policy, now, finished.entry(run.job()).or_default()) =>
             {
                 let Verdict { state, reason, counts, finished_at } = verdict;
                 survey.old.runs.push(RunSummary::new(&record, state, reason, Some(finished_at), counts));

@@ -15,10 +15,10 @@ use sshjob::domain::notice::Notice;
 use sshjob::domain::notice::text::NoticeDocument;
 use sshjob::domain::run::{Active, RunRecord, RunState, Verdict};
 use sshjob::domain::task::TaskState;
-use sshjob::engine::notify::{Delivery, Trouble, deliver, enqueue};
+use sshjob::engine::notify::{self, Delivery, Trouble, deliver};
 use sshjob::engine::reconcile::write_verdict;
 use sshjob::engine::records::Runs;
-use sshjob::port::{Notifier, NotifyError, Store as _, Written};
+use sshjob::port::{Notifier, NotifyError, Store as _, StoreError, Written};
 use tokio::sync::Notify as Signal;
 
 use super::notify::{end, record};
@@ -77,6 +77,12 @@ fn outbox(store: &Memory) -> Vec<String> {
     keys.filter(|key| key.starts_with(OUTBOX)).collect()
 }
 
+/// Writes down the run, as whoever starts one, and what people are to be told of it.
+async fn enqueue(runs: &Runs<Memory>, record: &RunRecord, notice: Notice, now: Timestamp) -> Result<(), StoreError> {
+    runs.create(&RunKeys::new(&record.run).run(), record).await?;
+    notify::enqueue(runs, record, notice, now).await
+}
+
 async fn activate(runs: &Runs<Memory>, record: &RunRecord) {
     runs.create(&active(&record.run), &Active { driver: None, wave: None }).await.unwrap();
 }
@@ -86,7 +92,7 @@ async fn deactivate(runs: &Runs<Memory>, record: &RunRecord) {
 }
 
 /// Writes a verdict as an engine does: the verdict, the notice, then the mark goes. Done again it changes nothing.
-async fn finish(runs: &Runs<Memory>, record: &RunRecord) -> Result<(), sshjob::port::StoreError> {
+async fn finish(runs: &Runs<Memory>, record: &RunRecord) -> Result<(), StoreError> {
     if runs.active(&record.run).await?.is_none() {
         return Ok(());
     }
@@ -317,13 +323,15 @@ async fn end_of_a_run_takes_the_place_of_its_start_and_never_overtakes_it() {
 }
 
 #[tokio::test]
-async fn start_of_a_run_that_others_have_ended_and_pruned_is_told_to_nobody() {
+async fn run_that_others_have_ended_and_pruned_is_told_of_to_nobody() {
     let (store, record, post) = (Memory::default(), record(PING), Post::default());
     let runs = Runs::new(store.clone());
-    // Who planned it slept before this, and woke when nothing was left of the run.
-    enqueue(&runs, &record, Notice::started(&record), at(0)).await.unwrap();
-    assert_eq!(deliver(&runs, &post, at(0)).await.unwrap(), Delivery::default());
-    assert_eq!((post.sent(), outbox(&store)), (vec![], vec![]));
+    // Whoever planned it, or concluded it, slept before this, and woke when nothing was left of the run.
+    for notice in [Notice::started(&record), end(&record, RunState::Failed)] {
+        notify::enqueue(&runs, &record, notice, at(0)).await.unwrap();
+        assert_eq!(deliver(&runs, &post, at(0)).await.unwrap(), Delivery::default());
+        assert_eq!((post.sent(), outbox(&store)), (vec![], vec![]));
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ async fn cursor_of_a_clock_that_was_wrong_is_set_back() {
         ticked: "2030-01-01T00:00:00Z".parse().unwrap(),
         known: ["a".parse().unwrap()].into(),
         behind: [("b".parse().unwrap(), "2029-01-01T00:00:00Z".parse().unwrap())].into(),
-        leapt_from: None,
+        ..Cursor::at(Timestamp::MIN)
     };
     let _ = rig.runs.create(&layout::cursor(), &wrong).await.unwrap();
     assert_eq!(fired(&rig.tick("12:00:00").await), ["a-20261122T120000Z", "b-20261122T120000Z"]);

@@ -148,6 +148,13 @@ impl State {
                 // Of one that was pruned, who slept may write it again.
                 self.verdicts.entry(run).or_insert_with(|| writer.world.now());
             }
+            "outcomes" if self.is_removed(key) => {
+                // Whoever slept until its run was pruned finds out when it has its outcomes, and writes nothing into them.
+                if !serde_json::from_slice::<Outcomes>(bytes).unwrap().tasks.is_empty() {
+                    self.violations.push(format!("{key}: it was written after its run was pruned"));
+                }
+                self.hit("outcomes of a run that was pruned".to_owned());
+            }
             "outcomes" if self.watches_tasks => {
                 let new: Outcomes = serde_json::from_slice(bytes).unwrap();
                 let old = self.outcomes.get(key.as_str()).map(|old| &old.tasks).into_iter().flatten();
@@ -192,6 +199,13 @@ impl State {
             }
         }
         known.push(Decision { decided, is_alone: state.active.len() <= 1, is_mad });
+    }
+
+    /// Whether the run that `key` is of was pruned, and not claimed again since.
+    fn is_removed(&self, key: &Key) -> bool {
+        let (run, _) = key.as_str().split_once("/batches/").unwrap();
+        let claim = format!("{run}/run.json");
+        self.pruned.contains_key(&claim) && !self.objects.contains_key(&claim)
     }
 
     /// Keeps what there is of a run that is being pruned.
