@@ -83,7 +83,9 @@ async fn enqueue(runs: &Runs<Memory>, record: &RunRecord, notice: Notice, now: T
     notify::enqueue(runs, record, notice, now).await
 }
 
+/// Claims the run, and marks it as active.
 async fn activate(runs: &Runs<Memory>, record: &RunRecord) {
+    runs.create(&RunKeys::new(&record.run).run(), record).await.unwrap();
     runs.create(&active(&record.run), &Active { driver: None, wave: None }).await.unwrap();
 }
 
@@ -97,7 +99,7 @@ async fn finish(runs: &Runs<Memory>, record: &RunRecord) -> Result<(), StoreErro
         return Ok(());
     }
     runs.store().create(&RunKeys::new(&record.run).result(), b"{}".to_vec()).await?;
-    enqueue(runs, record, end(record, RunState::Failed), at(0)).await?;
+    notify::enqueue(runs, record, end(record, RunState::Failed), at(0)).await?;
     runs.store().remove(&active(&record.run)).await
 }
 
@@ -137,12 +139,12 @@ async fn what_nobody_wants_to_hear_is_not_written() {
     let store = Memory::default();
     let runs = Runs::new(store.clone());
     let quiet = record("{ on: [slow], slow_after: 10m, webhook: \"https://a.example\" }");
-    enqueue(&runs, &quiet, end(&quiet, RunState::Failed), at(0)).await.unwrap();
-    enqueue(&runs, &quiet, Notice::started(&quiet), at(0)).await.unwrap();
+    notify::enqueue(&runs, &quiet, end(&quiet, RunState::Failed), at(0)).await.unwrap();
+    notify::enqueue(&runs, &quiet, Notice::started(&quiet), at(0)).await.unwrap();
     let silent = RunRecord { job: sshjob::domain::job::Job { notify: None, ..quiet.job.clone() }, ..quiet };
-    enqueue(&runs, &silent, end(&silent, RunState::Failed), at(0)).await.unwrap();
+    notify::enqueue(&runs, &silent, end(&silent, RunState::Failed), at(0)).await.unwrap();
     let skipped = record(PING);
-    enqueue(&runs, &skipped, end(&skipped, RunState::Skipped), at(0)).await.unwrap();
+    notify::enqueue(&runs, &skipped, end(&skipped, RunState::Skipped), at(0)).await.unwrap();
     assert_eq!(store.writes(), []);
 }
 
