@@ -67,11 +67,11 @@ def measure(client, call, job, round_number, takes_memory):
     if call.stdin:
         stdin.close()
     process.returncode = os.waitstatus_to_exitcode(status)
+    if work.is_detached:
+        time.sleep(DETACHED_SECONDS)
     fleet.settle()
     servers = fleet.cpu() - servers
     cpu = usage.ru_utime + usage.ru_stime
-    if work.is_detached:
-        time.sleep(DETACHED_SECONDS)
     commands = fleet.commands()
     trouble = check(process.returncode, job, log, witness, commands)
     memory = peak[0] if takes_memory else None
