@@ -49,8 +49,8 @@ use zeroize::Zeroizing;
 pub use self::answer::Unreadable;
 use self::answer::{Lines, Words};
 use super::delivery::{
-    ALIVE, Delivery, HOME_OF_ANOTHER, Parcel, Program, RECEIVE, REFUSE, ROOM, STOP, Token, Undeliverable, become_user,
-    command_line, exports_len, push_exports, quote, quoted_len, without_comments,
+    ALIVE, Delivery, HOME_OF_ANOTHER, Parcel, Program, RECEIVE, REFUSE, ROOM, Reader, STOP, Token, Undeliverable,
+    become_user, command_line, exports_len, push_exports, quote, quoted_len, without_comments,
 };
 use super::id::{InstanceId, RunId};
 use super::job::Sudo;
@@ -178,7 +178,8 @@ impl Detached {
         // A unit is given nothing by its caller.
         let (in_head, after_head) =
             if !self.unit && job.len() <= MAX_IN_HEAD { (&job[..], &[][..]) } else { (&[][..], &job[..]) };
-        let mut before = format!("{mark}\nsshjob_token=$2 sshjob_dir=\n").into_bytes();
+        let ends = format!(": {token}");
+        let mut before = format!("{ends};sshjob_dir=\n").into_bytes();
         before.extend_from_slice(without_comments(REFUSE).as_bytes());
         before.extend_from_slice(needs);
         if !become_user.is_empty() {
@@ -202,7 +203,7 @@ impl Detached {
         }
         before.extend_from_slice(b"sshjob_job=");
         let launch = if self.unit { UNIT } else { LAUNCH };
-        let after = format!("\n{}{}{mark}", without_comments(HEAR), without_comments(launch));
+        let after = format!("\n{}{}{ends}", without_comments(HEAR), without_comments(launch));
         let length = before.len() + quoted_len(in_head) + after.len();
         let mut head = Zeroizing::new(Vec::with_capacity(length + after_head.len()));
         head.extend_from_slice(&before);
@@ -210,7 +211,7 @@ impl Detached {
         head.extend_from_slice(after.as_bytes());
         head.extend_from_slice(after_head);
         let script = if self.script_in_head { Arc::default() } else { Arc::clone(script) };
-        Ok(Parcel { command: command_line(become_user, token, length), head, script })
+        Ok(Parcel { command: command_line(become_user, token, Reader::Dd, length, ""), head, script })
     }
 }
 
@@ -245,8 +246,8 @@ pub fn read_start(token: &Token, answer: &[u8]) -> Result<Started, Unreadable> {
 /// A parcel of nothing but a head: `texts` are fixed, `calls` are lines of words that need no quoting.
 fn question(sudo: &Sudo, token: &Token, texts: &[&str], calls: &str) -> Result<Parcel, Undeliverable> {
     let texts: String = texts.iter().map(|text| without_comments(text)).collect();
-    let head = format!("#{token}\nsshjob_token=$2\n{texts}{calls}echo \"$sshjob_token end\"\nexit\n#{token}");
-    let command = command_line(&become_user(sudo)?, token, head.len());
+    let head = format!(": {token};\n{texts}{calls}echo \"$sshjob_token end\"\nexit\n: {token}");
+    let command = command_line(&become_user(sudo)?, token, Reader::Dd, head.len(), "");
     Ok(Parcel { command, head: Zeroizing::new(head.into_bytes()), script: [].into() })
 }
 

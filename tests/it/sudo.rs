@@ -84,8 +84,8 @@ fn refusals_are_immediate_and_say_what_to_do() {
     "one-command": "sudo" "failed"
     "other": null "succeeded"
     "password": "sudo" "failed"
-    "pathless": "shell" "unreachable"
-    "pathless-tcsh": "shell" "unreachable"
+    "pathless": "shell" "failed"
+    "pathless-tcsh": "shell" "failed"
     "stranger": "sudo" "failed"
     "terminal": "sudo" "failed"
     "#);

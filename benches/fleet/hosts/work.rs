@@ -43,8 +43,8 @@ pub(crate) struct Delivery {
 impl Delivery {
     /// Reads the command line; `None` where it is any other.
     pub(crate) fn read(command: &str) -> Option<Self> {
-        let (_, length_and_token) = command.rsplit_once("' sshjob ")?;
-        let (length, token) = length_and_token.split_once(' ')?;
+        let mut words = command.split_once("' sshjob ")?.1.split(' ').skip(1);
+        let (length, token) = (words.next()?, words.next()?);
         Some(Self { length: length.parse().ok()?, token: token.to_owned(), head: Vec::new() })
     }
 
@@ -57,7 +57,7 @@ impl Delivery {
         }
         let head = String::from_utf8_lossy(&self.head);
         // The last words that are set, but for those of the programs that start them.
-        let words = head.lines().rev().find(|line| line.starts_with("set -- '")).unwrap_or_default();
+        let words = head.rsplit_once("set -- '").map_or("", |(_, words)| words);
         Some((format!("{} start\n", self.token), Work::read(words)))
     }
 }

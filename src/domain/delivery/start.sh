@@ -1,5 +1,7 @@
 # "$@" is what to run.
-[ -z "$sshjob_setsid" ] || set -- "$sshjob_setsid" "$@"
-echo "$sshjob_token start"
-echo "$sshjob_token start" >&2
-exec "$@"
+sshjob_start() {
+  [ -z "$sshjob_setsid" ] || set -- "$sshjob_setsid" "$@";
+  echo "$sshjob_token start";
+  echo "$sshjob_token start" >&2;
+  exec "$@";
+};

@@ -1,25 +1,26 @@
-# Arguments: the token, for whoever looks at a process list; the program's process id and start time; the limit in
-# seconds; the directory to remove, or nothing.
-leader=$2 born=$3 limit=$4 dir=$5
-trap "" HUP INT TERM
-cd /
-echo up
-exec >/dev/null
+# Watches the process $1 that started at $2: until the channel ends, or the limit passes.
+sshjob_guard() {
+  sshjob_leader=$1 sshjob_since=$2;
+  cd /;
+  echo up;
+  exec >/dev/null;
 
-# The lifeline ends with the channel, however that comes about. Its reader holds it alone.
-exec 3<&0 </dev/null
-sleep "$limit" 3<&- &
-timer=$!
-{ while read -r line; do :; done; kill -KILL "$timer"; } <&3 3<&- &
-lifeline=$!
-exec 3<&-
-# A timer that cannot run, or was killed, leaves the lifeline to wait for.
-wait "$timer" || wait "$lifeline"
-kill -KILL "$timer" "$lifeline"
+  # The lifeline ends with the channel, however that comes about. Its reader holds it alone.
+  exec 3<&0 </dev/null;
+  sleep "$sshjob_limit" 3<&- & sshjob_timer=$! ;
+  { while read -r sshjob_line; do :; done; kill -KILL "$sshjob_timer"; } <&3 3<&- & sshjob_lifeline=$! ;
+  exec 3<&-;
+  # A timer that cannot run, or was killed, leaves the lifeline to wait for.
+  wait "$sshjob_timer" || wait "$sshjob_lifeline";
+  kill -KILL "$sshjob_timer" "$sshjob_lifeline";
 
-# A script that has ended is left in peace: what it started in the background lives on, as with plain ssh.
-if sshjob_alive "$leader" "$born"; then
-  [ "$sshjob_group" = "$leader" ] && target=-$leader || target=$leader
-  sshjob_stop "$target"
-fi
-[ -z "$dir" ] || rm -rf "$dir"
+  # A script that has ended is left in peace: what it started in the background lives on, as with plain ssh.
+  if sshjob_alive "$sshjob_leader" "$sshjob_since"; then
+    [ "$sshjob_group" = "$sshjob_leader" ] && sshjob_target=-$sshjob_leader || sshjob_target=$sshjob_leader;
+    # Whoever ends a group is not in it.
+    [ -n "$sshjob_dir" ] || exec $sshjob_setsid /bin/sh -c \
+      "$sshjob_lib sshjob_alive $sshjob_leader $sshjob_since && sshjob_stop $sshjob_target" sshjob-watchdog "$sshjob_token";
+    sshjob_stop "$sshjob_target";
+  fi;
+  [ -z "$sshjob_dir" ] || rm -rf "$sshjob_dir";
+};
