@@ -48,20 +48,29 @@ pub fn check_user(job: &Job, target: &Target) -> Result<(), String> {
     checked.map(drop).map_err(|why| format!("the tag {} tells no user: {why}", quoted(tag)))
 }
 
+/// The most targets of a batch that is one only for the sake of its writes: each writes down the whole batch.
+const MAX_BATCH: u32 = 200;
+
 /// Plans a run over `targets`, in their order: the canary first and alone, then the rest.
 ///
 /// Batches hold at most `hosts_per_worker` targets and never span two waves. One process keeps to `max_concurrency` by
-/// itself; worker functions know nothing of each other, so that the rest goes in waves of as many.
+/// itself, and has as many in one batch, for those share writes; worker functions know nothing of each other, so that the
+/// rest goes in waves of as many.
 pub fn plan(job: &Job, targets: &[Target], carrier: Carrier) -> (Plan, Vec<BatchTargets>) {
     let total = u32::try_from(targets.len()).unwrap_or(u32::MAX);
     let rollout = &job.rollout;
     let canary = rollout.canary.of(total) as usize;
-    let size = job.hosts_per_worker.max(1) as usize;
+    let max_concurrency = rollout.max_concurrency.of(total).max(1);
+    let size = match carrier {
+        Carrier::Functions => job.hosts_per_worker,
+        Carrier::Caller | Carrier::Scheduler => job.hosts_per_worker.max(max_concurrency.min(MAX_BATCH)),
+    };
+    let size = size.max(1) as usize;
     let mut batches: Vec<BatchTargets> = Vec::new();
     let mut waves = Vec::new();
     let (first, rest) = targets.split_at(canary.min(targets.len()));
     let wave_size = match carrier {
-        Carrier::Functions => rollout.max_concurrency.of(total).max(1) as usize,
+        Carrier::Functions => max_concurrency as usize,
         Carrier::Caller | Carrier::Scheduler => rest.len().max(1),
     };
     for wave in std::iter::once(first).chain(rest.chunks(wave_size)) {
@@ -74,7 +83,7 @@ pub fn plan(job: &Job, targets: &[Target], carrier: Carrier) -> (Plan, Vec<Batch
     let plan = Plan {
         batches: batches.iter().map(|batch| count(batch.targets.len())).collect(),
         waves,
-        max_concurrency: rollout.max_concurrency.of(total).max(1),
+        max_concurrency,
         max_errors: rollout.max_errors.map(|amount| tolerated(amount, total)),
         sealed: None,
     };

@@ -1,8 +1,8 @@
 //! The outcomes of one batch: written in groups, by one owner, in order.
 //!
-//! Every intent and every outcome is durable before [`Ledger::record`] returns. While one write is under way, what
-//! arrives is gathered for the next: durability costs a write per group, never a write per host. No start waits for a
-//! timer; an end, upon which nothing starts, waits a moment for the next intent or for other ends.
+//! Every intent and every outcome is durable before [`Ledger::record`] returns. Durability costs a write per group, never
+//! a write per host: while one write is under way, and for a moment after it began, what arrives is gathered for the next.
+//! The first start waits for nothing, nor does the last end; an end, upon which nothing starts, waits a moment for others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,8 +22,9 @@ use crate::port::{Store, StoreError, Version, Written};
 /// Records that wait for the write under way; more make their tasks wait.
 const QUEUE: usize = 256;
 
-/// How long an end waits for company, where there is any to come.
-const COMPANY_WITHIN: Duration = Duration::from_millis(50);
+/// How long an intent waits after the group before it, and an end for company: a write of a directory costs 1 ms of CPU
+/// time and its disk several, so that of hosts that start one after the other a few share it, and none is held up for long.
+const COMPANY_WITHIN: Duration = Duration::from_millis(40);
 
 /// A store that fails is tried again after these pauses, then the batch ends.
 const RETRY_PAUSES: [Duration; 5] = [
@@ -60,13 +61,13 @@ struct Entry {
 impl Entry {
     /// Whether a script waits for this to be written.
     fn is_intent(&self) -> bool {
-        is_intent(&self.record)
+        self.record.state == TaskState::Running && !self.record.confirmed
     }
 }
 
-/// Whether `record` says that a script may run which nobody has seen run without us: more is to come of it.
-fn is_intent(record: &TaskRecord) -> bool {
-    record.state == TaskState::Running && !record.confirmed
+/// Whether nothing more comes of a task here: it has ended, or was seen to run without us.
+fn is_over(task: &TaskRecord) -> bool {
+    task.state.is_final() || task.confirmed
 }
 
 /// The outcomes of one batch, owned by one claim.
@@ -76,7 +77,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Takes ownership of the outcomes of batch `n` for the claim `nonce`, and returns what is known so far.
+    /// Takes ownership of the outcomes of batch `n`, of so many `hosts`, for the claim `nonce`, and returns what is known so
+    /// far.
     ///
     /// From the moment this returns the next write of any earlier owner fails.
     ///
@@ -86,6 +88,7 @@ impl Ledger {
         runs: Runs<S>,
         run: &RunId,
         n: u32,
+        hosts: usize,
         nonce: &str,
     ) -> Result<(Self, BTreeMap<InstanceId, TaskRecord>), LedgerError> {
         let keys = RunKeys::new(run);
@@ -112,7 +115,7 @@ impl Ledger {
         };
         let known = outcomes.tasks.clone();
         let (entries, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(Writer { runs, key, outcomes, version }.run(queue));
+        tokio::spawn(Writer { runs, key, outcomes, version, hosts, next: Instant::now() }.run(queue));
         Ok((Self { entries }, known))
     }
 
@@ -137,6 +140,10 @@ struct Writer<S> {
     key: Key,
     outcomes: Outcomes,
     version: Version,
+    /// How many hosts the batch has.
+    hosts: usize,
+    /// Until then an intent waits for others.
+    next: Instant,
 }
 
 impl<S: Store> Writer<S> {
@@ -145,6 +152,7 @@ impl<S: Store> Writer<S> {
         // Ends when the batch drops its last handle.
         while queue.recv_many(&mut group, QUEUE).await > 0 {
             self.gather(&mut queue, &mut group).await;
+            self.next = Instant::now() + COMPANY_WITHIN;
             for entry in &group {
                 self.apply(entry);
             }
@@ -163,18 +171,20 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// Adds to a group of ends what comes soon; each comes of a task that runs.
+    /// Adds to a group what comes soon, unless nothing can come any more.
     async fn gather(&self, queue: &mut mpsc::Receiver<Entry>, group: &mut Vec<Entry>) {
-        let until = Instant::now() + COMPANY_WITHIN;
-        let is_here = |instance: &InstanceId, group: &[Entry]| group.iter().any(|entry| entry.instance == *instance);
-        while group.len() < QUEUE
-            && !group.iter().any(Entry::is_intent)
-            && self.outcomes.tasks.iter().any(|(instance, task)| is_intent(task) && !is_here(instance, group))
-        {
+        let over = self.outcomes.tasks.values().filter(|task| is_over(task)).count();
+        let patient = Instant::now() + COMPANY_WITHIN;
+        loop {
+            let ends = group.iter().filter(|entry| is_over(&entry.record)).count();
+            let until = if group.iter().any(Entry::is_intent) { self.next } else { patient };
+            if group.len() >= QUEUE || over + ends >= self.hosts || until <= Instant::now() {
+                return;
+            }
             let room = QUEUE - group.len();
             match timeout_at(until, queue.recv_many(group, room)).await {
                 Ok(1..) => {}
-                Ok(0) | Err(_) => break,
+                Ok(0) | Err(_) => return,
             }
         }
     }

@@ -133,7 +133,7 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
         if let Claimed::Held(by) = claimed {
             return Err(WorkError::Held(by));
         }
-        let (ledger, known) = Ledger::open(self.runs.clone(), id, n, &nonce).await?;
+        let (ledger, known) = Ledger::open(self.runs.clone(), id, n, targets.targets.len(), &nonce).await?;
         let batch = Arc::new(Batch { run, keys, shipment, ledger });
         let mut tasks = JoinSet::new();
         for target in targets.targets {

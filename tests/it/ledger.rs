@@ -30,7 +30,7 @@ impl Book {
     async fn open() -> Arc<Self> {
         let store = Memory::default();
         let tale = Tale::of(&store, "hello-20261122T221500Z", &HOSTS).await;
-        let (ledger, known) = Ledger::open(Runs::new(store.clone()), &tale.run.run, 0, "n").await.unwrap();
+        let (ledger, known) = Ledger::open(Runs::new(store.clone()), &tale.run.run, 0, 3, "n").await.unwrap();
         assert!(known.is_empty());
         Arc::new(Self { store, ledger })
     }
@@ -51,27 +51,29 @@ impl Book {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ends_wait_a_moment_for_each_other_and_for_nobody_else() {
+async fn what_comes_soon_after_another_is_written_with_it() {
     let book = Book::open().await;
     let record = |after, host, record| Arc::clone(&book).record(after, host, record);
-    assert_eq!(tokio::join!(record(0, "a", intent()), record(0, "b", intent()), record(1, "c", intent())), (0, 0, 1));
+    // The first intent waits for nobody, the next for a moment after it.
+    assert_eq!(tokio::join!(record(0, "a", intent()), record(0, "b", intent()), record(1, "c", intent())), (0, 0, 40));
     let before = book.swaps();
     // Nobody else ends in that time.
-    assert_eq!(record(0, "a", end()).await, 50);
+    assert_eq!(record(0, "a", end()).await, 40);
     // The last one has nobody to wait for, and takes who waits along.
     assert_eq!(tokio::join!(record(0, "b", end()), record(20, "c", end())), (20, 20));
     assert_eq!(book.swaps(), before + 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn intent_waits_for_no_timer_and_takes_along_who_does() {
+async fn intent_after_a_pause_waits_for_nothing_and_takes_along_who_does() {
     let book = Book::open().await;
     let record = |after, host, record| Arc::clone(&book).record(after, host, record);
-    tokio::join!(record(0, "a", intent()), record(0, "b", intent()));
+    assert_eq!(record(0, "a", intent()).await, 0);
+    tokio::time::sleep(Duration::from_millis(50)).await;
     let before = book.swaps();
-    assert_eq!(tokio::join!(record(0, "a", end()), record(10, "c", intent())), (10, 10));
+    assert_eq!(tokio::join!(record(0, "a", end()), record(10, "b", intent())), (10, 10));
     assert_eq!(book.swaps(), before + 1);
-    // What runs without us is nobody to wait for.
+    // Who runs without us is nobody to wait for.
     let confirmed = TaskRecord { confirmed: true, ..intent() };
     assert_eq!(tokio::join!(record(0, "b", confirmed), record(10, "c", end())), (10, 10));
     assert_eq!(book.swaps(), before + 2);

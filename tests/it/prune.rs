@@ -119,6 +119,6 @@ async fn worker_that_slept_while_its_run_was_pruned_gets_no_outcomes_to_write() 
     let store = Memory::default();
     let run = ended(&store).await;
     assert_eq!(prune_all(&store).await.runs.len(), 1);
-    let woken = Ledger::open(Runs::new(store.clone()), &run.run, 0, "nonce").await;
+    let woken = Ledger::open(Runs::new(store.clone()), &run.run, 0, 1, "nonce").await;
     assert!(matches!(woken, Err(LedgerError::Fenced)));
 }

@@ -127,8 +127,8 @@ async fn worker_takes_over_from_one_that_died_before_its_first_record() {
         let claim = Claim { nonce: nonce.to_owned(), expires_at: later(), holder: None, turn: 0 };
         assert!(matches!(runs.swap(&key, &version, &claim).await.unwrap(), Written::Done(_)));
     }
-    assert!(Ledger::open(runs.clone(), &started.run.run, 0, "second").await.is_err(), "its claim was taken");
-    let (_, known) = Ledger::open(runs, &started.run.run, 0, "third").await.unwrap();
+    assert!(Ledger::open(runs.clone(), &started.run.run, 0, 1, "second").await.is_err(), "its claim was taken");
+    let (_, known) = Ledger::open(runs, &started.run.run, 0, 1, "third").await.unwrap();
     assert_eq!(known.len(), 1);
 }
 

@@ -19,6 +19,7 @@ use crate::cli::pair::{Pair, hasten};
 use crate::cli::project::{Workspace, refuse};
 use crate::cli::select::Select;
 use crate::cli::store;
+use crate::domain::delivery::MAX_ARGUMENT;
 use crate::domain::id::RunId;
 use crate::domain::job::file::JobFile;
 use crate::domain::job::resolve::Overrides;
@@ -237,7 +238,7 @@ impl Args {
                     ));
                 }
                 // One word is a line for a shell, as with ssh; several are exact.
-                [line] => ad_hoc(Source::Run(line.clone()))?,
+                [line] => ad_hoc(shell_line(line))?,
                 words => {
                     if !quiet {
                         hint_at_shell_words(words);
@@ -268,6 +269,15 @@ impl Args {
             _ => fail,
         }
     }
+}
+
+/// What runs a line as a shell does that is given it. As a program with arguments it costs a host half as much as a
+/// script does, where it can be one.
+fn shell_line(line: &str) -> Source {
+    if line.is_empty() || line.starts_with(['-', '+']) || line.starts_with("#!") || line.len() > MAX_ARGUMENT {
+        return Source::Run(line.to_owned());
+    }
+    Source::Command(["/bin/sh", "-c", line].map(str::to_owned).into())
 }
 
 /// The filters as an event says them: the values of each tag, joined by commas, those that must not match after a `!`.

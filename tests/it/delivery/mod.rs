@@ -1,6 +1,7 @@
 //! The real command line, run by real login shells and fed through a pipe, as an SSH server would.
 
 mod arrival;
+mod cost;
 mod ending;
 mod exact;
 
