@@ -6,8 +6,9 @@ sshjob_look() {
     return
   fi
   sshjob_from_out=$2 sshjob_from_err=$3 sshjob_most=$4
-  read -r sshjob_rest sshjob_pid sshjob_since sshjob_at_boot sshjob_began sshjob_limit sshjob_rest sshjob_before sshjob_rest <self
+  read -r sshjob_rest sshjob_pid sshjob_since sshjob_at_boot sshjob_began sshjob_limit sshjob_rest <self
   read -r sshjob_leader sshjob_led sshjob_rest <leader
+  read -r sshjob_beat sshjob_before sshjob_rest <beat
   # Whoever is dead by now has written its status or never will: that order, and no other, tells the truth.
   sshjob_supervised=no sshjob_running=no
   ! sshjob_alive "$sshjob_pid" "$sshjob_since" || sshjob_supervised=yes
@@ -20,15 +21,14 @@ sshjob_look() {
   if [ -r status ]; then
     read -r sshjob_kind sshjob_code sshjob_why sshjob_ended sshjob_after sshjob_rest <status
     echo "$sshjob_token $sshjob_kind $sshjob_code $sshjob_why $sshjob_began $sshjob_ended $sshjob_now" \
-      "$sshjob_before $sshjob_after"
+      "${sshjob_before:--} $sshjob_after"
   elif [ "$sshjob_boot" != "$sshjob_at_boot" ]; then
     echo "$sshjob_token rebooted"
   elif [ "$sshjob_supervised$sshjob_running" != nono ] || sshjob_stores; then
-    read -r sshjob_beat sshjob_rest <beat
     echo "$sshjob_token running $sshjob_supervised $sshjob_began ${sshjob_beat:--} $sshjob_now"
   else
     sshjob_count_ooms
-    echo "$sshjob_token killed ${sshjob_why:--} $sshjob_before $sshjob_ooms"
+    echo "$sshjob_token killed ${sshjob_why:--} ${sshjob_before:--} $sshjob_ooms"
   fi
   # Sizes come after the state: what ended has written all of it.
   sshjob_sizes=$(LC_ALL=C ls -ln out err)
@@ -63,11 +63,15 @@ sshjob_hurry() {
   esac
 }
 
+# Whether its watch is there, or was a moment ago: twice the longest time between two beats has not passed.
+sshjob_beats() {
+  [ -n "$sshjob_beat" ] && [ $((${sshjob_now%.*} - ${sshjob_beat%.*})) -lt 20 ]
+}
+
 # Whether output of a program that nobody supervises is still being stored. Something that it left behind may hold the
-# pipes for ever: twice the time between two beats after the last one, nothing is on its way any more.
+# pipes for ever: where nothing beats, nothing is on its way any more.
 sshjob_stores() {
-  read -r sshjob_beat sshjob_rest <beat
-  [ -n "$sshjob_beat" ] && [ $((${sshjob_now%.*} - ${sshjob_beat%.*})) -lt 20 ] || return 1
+  sshjob_beats || return 1
   read -r sshjob_out sshjob_out_since sshjob_err sshjob_err_since sshjob_rest <pumps
   sshjob_alive "$sshjob_out" "$sshjob_out_since" || sshjob_alive "$sshjob_err" "$sshjob_err_since"
 }

@@ -7,6 +7,7 @@ mod left;
 mod once;
 mod server;
 mod shown;
+mod swept;
 mod told;
 
 use crate::support::eventually::eventually;
@@ -40,6 +41,8 @@ struct Host {
     path: Option<PathBuf>,
     /// What its sessions have in their environment.
     variables: Vec<(&'static str, OsString)>,
+    /// Files that the system has, by our own path of each.
+    stand_ins: Vec<(&'static str, PathBuf)>,
     /// The process whose mounts it sees, where they are not everybody's.
     mounts: Option<Child>,
     /// Where to write what each process does that starts another.
@@ -52,7 +55,8 @@ impl Host {
         for dir in ["home", "spare", "bin"] {
             std::fs::create_dir(root.path().join(dir)).unwrap();
         }
-        Self { root, sh: "/bin/sh".into(), path: None, variables: Vec::new(), mounts: None, traces: None }
+        let (variables, stand_ins) = (Vec::new(), Vec::new());
+        Self { root, sh: "/bin/sh".into(), path: None, variables, stand_ins, mounts: None, traces: None }
     }
 
     /// The same with `shell` in the place of `/bin/sh`; `None`, said aloud, where it is not installed.
@@ -80,6 +84,14 @@ impl Host {
             symlink(program, self.dir("bin").join(name)).unwrap();
         }
         self.path = Some(self.dir("bin"));
+        self
+    }
+
+    /// The same with a file of our own in the place of the system's file `name`.
+    fn stand_in(mut self, name: &'static str, text: &str) -> Self {
+        let path = self.dir(&name.replace('/', "-"));
+        std::fs::write(&path, text).unwrap();
+        self.stand_ins.push((name, path));
         self
     }
 
@@ -134,6 +146,10 @@ impl Host {
         let head = replace(head, b"/bin/sh -c", format!("{sh} -c").as_bytes());
         let head = replace(&head, b"/var/tmp/sshjob-", format!("{}/sshjob-", self.dir("spare").display()).as_bytes());
         let head = replace(&head, b"/run/sshjob-", format!("{}/sshjob-", self.dir("spare").display()).as_bytes());
+        let replaced = |head: Vec<u8>, (name, path): &(&str, PathBuf)| {
+            replace(&head, name.as_bytes(), path.to_str().unwrap().as_bytes())
+        };
+        let head = self.stand_ins.iter().fold(head, replaced);
         let line = format!("{} {} {token}", rest.replace("/bin/sh", sh).replace("sudo -n -- ", ""), head.len());
         parcel.head = [&head, job].concat().into();
         let mut command = self.command("/bin/sh");
