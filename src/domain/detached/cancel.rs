@@ -42,7 +42,7 @@ pub struct Cancelled {
     pub scanned: bool,
 }
 
-/// What to send to a host to end `attempt`, as whom it runs. Answered when it is done: within some 20 seconds.
+/// What to send to a host to end `attempt`, as whom it runs. Answered when it is done: within half a minute.
 ///
 /// # Errors
 /// A user whom nobody can become.

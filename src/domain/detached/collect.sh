@@ -40,13 +40,20 @@ sshjob_look() {
 }
 
 # Ends what is beyond its time although its watch, which may have been killed, does not: asks, kills after ten seconds, and
-# holds what is there ten seconds later for gone. It never waits itself; another look goes on. A watch has its chance first.
+# holds what is there ten seconds later for gone. So it goes on with what a cancel has asked that was cut. It never waits
+# itself; another look goes on. A watch has its chance first.
 sshjob_hurry() {
-  [ "$((${sshjob_now%.*} - ${sshjob_began%.*} - sshjob_limit))" -gt 2 ] || return 0
+  if [ "$sshjob_running" = no ] && [ "$sshjob_supervised" = yes ]; then
+    # Who waits for the end of the output is woken by the watch, twice, or by whoever looks.
+    [ -z "$sshjob_leader" ] || sshjob_beats || kill -USR1 "$sshjob_pid"
+    return 0
+  fi
+  if [ -z "$sshjob_why" ]; then
+    [ "$((${sshjob_now%.*} - ${sshjob_began%.*} - sshjob_limit))" -gt 2 ] || return 0
+  fi
   if [ "$sshjob_running" = no ]; then
     # What it leads may outlive it: as long as there is no process of that number, the group can be no other.
-    [ "$sshjob_supervised$sshjob_why" = notimed_out ] && [ ! -d "/proc/$sshjob_leader" ] &&
-      kill -0 "-$sshjob_leader" || return 0
+    [ -n "$sshjob_why" ] && [ ! -d "/proc/$sshjob_leader" ] && kill -0 "-$sshjob_leader" || return 0
     sshjob_group=$sshjob_leader sshjob_running=yes
   fi
   if [ "$sshjob_group" = "$sshjob_leader" ]; then sshjob_group=-$sshjob_leader; else sshjob_group=$sshjob_leader; fi
@@ -55,7 +62,7 @@ sshjob_hurry() {
       echo "timed_out $sshjob_now " 1<>why
       kill -TERM "$sshjob_group"
       ;;
-    timed_out)
+    *)
       sshjob_asked=$((${sshjob_now%.*} - ${sshjob_asked%.*}))
       [ "$sshjob_asked" -lt 12 ] || kill -KILL "$sshjob_group"
       [ "$sshjob_asked" -lt 22 ] || sshjob_supervised=no sshjob_running=no
