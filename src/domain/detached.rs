@@ -72,6 +72,13 @@ const SWEEP: &str = include_str!("detached/sweep.sh");
 const MAX_SECONDS: u64 = 1_000_000_000;
 const MAX_BYTES: u64 = 1 << 60;
 
+/// The same of a shell that calculates with 32 bits, as mksh does, and counts hundredths of a second: 248 days, 2 GiB.
+const MAX_SECONDS_OF_32_BITS: u64 = 21_474_836;
+const MAX_BYTES_OF_32_BITS: u64 = i32::MAX as u64;
+
+/// Refuses what such a shell cannot watch.
+const NEEDS_64_BITS: &[u8] = b"[ $((2147483647 + 1)) -gt 0 ] || sshjob_refuse bits\n";
+
 /// The largest job, and the largest script, that the supervisor is given as a variable, of which Linux takes up to 128 KiB:
 /// programs less to start than what receives a larger one.
 const MAX_IN_HEAD: usize = 64 * 1024;
@@ -125,8 +132,11 @@ impl Detached {
         if terms.unit && *sudo != Sudo::Root {
             return Err(Undeliverable::Unit);
         }
-        let delivery = Delivery::new(program, sudo, terms.timeout)?;
+        let mut delivery = Delivery::new(program, sudo, terms.timeout)?;
         let limit = terms.timeout.as_secs().saturating_add(u64::from(terms.timeout.subsec_nanos() > 0));
+        if limit > MAX_SECONDS_OF_32_BITS || terms.max_output > MAX_BYTES_OF_32_BITS {
+            delivery.needs.extend_from_slice(NEEDS_64_BITS);
+        }
         let facts = format!(
             "sshjob_limit={} sshjob_max={} sshjob_keep={}",
             limit.min(MAX_SECONDS),

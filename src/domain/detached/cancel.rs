@@ -66,6 +66,7 @@ pub fn read(token: &Token, attempt: &Attempt, answer: &[u8]) -> Result<Cancelled
         "signalled" => Deed::Signalled,
         "over" => Deed::Over,
         "vanished" => Deed::Vanished,
+        "unseen" => return Err(Unreadable::UNSEEN),
         _ => return Err(Unreadable("holds an unknown word")),
     };
     let mut named = Vec::new();

@@ -2,7 +2,7 @@
 sshjob_cancel() {
   echo "$sshjob_token look $1"
   if ! sshjob_find "$1" || ! cd "$sshjob_dir" || [ ! -r self ]; then
-    echo "$sshjob_token vanished"
+    if sshjob_sees; then echo "$sshjob_token vanished"; else echo "$sshjob_token unseen"; fi
     sshjob_leader=
   else
     read -r sshjob_rest sshjob_pid sshjob_since sshjob_at_boot sshjob_rest <self

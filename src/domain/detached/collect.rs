@@ -61,7 +61,7 @@ pub enum Verdict {
         /// Whether its host has ended a process for want of memory meanwhile.
         out_of_memory: bool,
     },
-    /// Its directory is not there.
+    /// Its directory is not there, and where it would be can be looked into.
     Vanished,
 }
 
@@ -166,6 +166,7 @@ fn found(lines: &mut Lines<'_>, ask: &Ask) -> Result<Found, Unreadable> {
 
 fn verdict(mut words: Words<'_>) -> Result<Verdict, Unreadable> {
     let verdict = match words.word()? {
+        "unseen" => return Err(Unreadable::UNSEEN),
         "vanished" => Verdict::Vanished,
         "rebooted" => Verdict::Rebooted,
         "running" => {

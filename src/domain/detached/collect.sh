@@ -2,7 +2,7 @@
 sshjob_look() {
   echo "$sshjob_token look $1"
   if ! sshjob_find "$1" || ! cd "$sshjob_dir" || [ ! -r self ]; then
-    echo "$sshjob_token vanished"
+    if sshjob_sees; then echo "$sshjob_token vanished"; else echo "$sshjob_token unseen"; fi
     return
   fi
   sshjob_from_out=$2 sshjob_from_err=$3 sshjob_most=$4

@@ -44,7 +44,7 @@ sshjob_watch() {
     if sshjob_leads; then
       [ "$sshjob_left" -gt 0 ] || break
       # What ends does so soon, mostly.
-      [ $((sshjob_end - sshjob_left)) -lt $((sshjob_up + 1000)) ] || sshjob_nap=10
+      [ $((sshjob_end - sshjob_left - sshjob_up)) -lt 1000 ] || sshjob_nap=10
     fi
     sshjob_left=$(((sshjob_left + 99) / 100))
     [ "$sshjob_left" -le 0 ] || [ "$sshjob_left" -gt "$sshjob_nap" ] || sshjob_nap=$sshjob_left

@@ -184,6 +184,81 @@ fn full_disk_costs_output_and_not_the_verdict() {
 }
 
 #[test]
+fn home_that_is_not_there_hides_what_it_holds_and_nothing_has_vanished() {
+    for (shell, mut host) in Host::of_every_shell() {
+        host.start("#!/bin/sh", &attempt(1)).unwrap();
+        host.wait(&attempt(1));
+        // As where a home that is mounted from elsewhere is not.
+        host.variables = vec![("HOME", host.dir("unmounted").into())];
+        let look = Ask::Look { attempt: attempt(1), out: 0, err: 0, most: 0 };
+        let error = host.asked(&[look]).unwrap_err().to_string();
+        assert_eq!(error, "the host's answer is that its home cannot be looked into: is it mounted?", "{shell}");
+        let token = token();
+        let answer = host.ask(cancel::parcel(&Sudo::No, &token, &attempt(1)).unwrap()).unwrap();
+        assert_eq!(cancel::read(&token, &attempt(1), &answer).unwrap_err().to_string(), error, "{shell}");
+        // What lives elsewhere is seen all the same.
+        host.start("#!/bin/sh\nexit 3", &attempt(2)).unwrap();
+        assert_eq!(how(&host.wait(&attempt(2)).verdict).0, How::Exit(3), "{shell}");
+        host.variables.clear();
+        assert_eq!(how(&host.verdict(&attempt(1))).0, How::Exit(0), "{shell}");
+    }
+}
+
+#[test]
+fn shell_that_cannot_count_so_far_refuses_what_it_could_not_watch() {
+    for (shell, host) in Host::of_every_shell() {
+        let days = |days: u64| Duration::from_hours(days * 24);
+        let far = [Terms { max_output: 1 << 31, ..TERMS }, Terms { timeout: days(249), ..TERMS }];
+        let near = Terms { max_output: (1 << 31) - 1, timeout: days(248), ..TERMS };
+        for (number, terms) in (1..).zip([far[0], far[1], near]) {
+            let program = Program::Script { bytes: &Arc::from(*b"#!/bin/sh\necho out"), args: &[] };
+            let started = host.start_on(&terms, program, &attempt(number));
+            if shell == "mksh" && number < 3 {
+                assert_eq!(started, Err(DeliveryError::Bits), "{terms:?}");
+                continue;
+            }
+            assert_eq!(started, Ok(Started::Now), "{shell}: {terms:?}");
+            let found = host.wait(&attempt(number));
+            assert_eq!((how(&found.verdict).0, found.out), (How::Exit(0), whole(b"out\n")), "{shell}: {terms:?}");
+        }
+    }
+}
+
+#[test]
+fn machine_that_is_up_for_a_year_ends_programs_at_their_time() {
+    for (shell, host) in Host::of_every_shell() {
+        let host = host.stand_in("/proc/uptime", "");
+        let uptime = host.stand_ins[0].1.clone();
+        let tick = || {
+            let text = std::fs::read_to_string("/proc/uptime").unwrap();
+            let up: f64 = text.split(' ').next().unwrap().parse().unwrap();
+            // Renamed: nobody reads half of it.
+            std::fs::write(uptime.with_extension("new"), format!("{:.2} 1.00\n", up + 365.0 * 86_400.0)).unwrap();
+            std::fs::rename(uptime.with_extension("new"), &uptime).unwrap();
+        };
+        tick();
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(std::sync::atomic::Ordering::SeqCst) {
+                    tick();
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            });
+            let terms = Terms { timeout: Duration::from_secs(1), ..TERMS };
+            let program = Program::Script { bytes: &Arc::from(*b"#!/bin/sh\nexec sleep 1000"), args: &[] };
+            let started = host.start_on(&terms, program, &attempt(1));
+            let found = host.wait(&attempt(1));
+            ended.store(true, std::sync::atomic::Ordering::SeqCst);
+            assert_eq!(started, Ok(Started::Now), "{shell}");
+            let Verdict::Ended { how, why, took, .. } = found.verdict else { panic!("{shell}: {found:?}") };
+            assert_eq!((how, why), (signal(15), Why::TimedOut), "{shell}");
+            assert!(took >= Duration::from_secs(1) && took < Duration::from_mins(1), "{shell}: {took:?}");
+        });
+    }
+}
+
+#[test]
 fn unit_of_systemd_runs_the_supervisor_and_is_told_nothing_else() {
     for (shell, mut host) in Host::of_every_shell() {
         let (one, told) = (attempt(1), host.dir("told"));
