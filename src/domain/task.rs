@@ -129,6 +129,9 @@ pub struct TaskRecord {
     /// Since when the host has been asked in vain where a detached script stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unheard_since: Option<Timestamp>,
+    /// Since when the host has been saying that a detached script runs which must be over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue_since: Option<Timestamp>,
     /// What was still there of a detached script when it was ended, until its reason tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub survivors: Option<String>,
@@ -155,6 +158,7 @@ impl TaskRecord {
             confirmed: false,
             heard_at: None,
             unheard_since: None,
+            overdue_since: None,
             survivors: None,
             host_key: None,
         }
@@ -187,6 +191,7 @@ impl TaskRecord {
         self.heard_at = self.heard_at.max(news.heard_at);
         let unheard = [self.unheard_since, news.unheard_since].into_iter().flatten();
         self.unheard_since = unheard.filter(|since| self.heard_at.is_none_or(|heard| *since > heard)).min();
+        self.overdue_since = [self.overdue_since, news.overdue_since].into_iter().flatten().min();
         if news.reason.is_some() {
             self.reason.clone_from(&news.reason);
         }

@@ -21,11 +21,15 @@ pub(super) fn conclude(mut record: TaskRecord, found: &Found, run: &RunRecord, n
         now.checked_sub(ago).unwrap_or(now)
     };
     let confirmed = record.confirmed || found.verdict != Verdict::Vanished;
-    let (state, reason, finished_at) = match &found.verdict {
-        Verdict::Running { supervised, .. } => {
+    let (state, mut reason, finished_at) = match &found.verdict {
+        Verdict::Running { supervised, elapsed, .. } => {
             record.confirmed = confirmed;
             record.reason = (!supervised).then(|| "its supervisor is gone: how it ends will not be known".to_owned());
-            return record;
+            if !is_given_up(&mut record, *elapsed, run, now) {
+                return record;
+            }
+            let reason = format!("worker: said to run on its host, long after its `timeout` of {}", job.timeout);
+            (TaskState::Lost, Some(reason), now)
         }
         Verdict::Vanished if !confirmed => {
             if now.duration_since(began(&mut record, run, now)) < start_may_come(run) {
@@ -83,6 +87,25 @@ pub(super) fn conclude(mut record: TaskRecord, found: &Found, run: &RunRecord, n
 /// How long past its timeout a script may be before its host, asked in vain for as long, is given up: a restart takes
 /// minutes, and so does the network of a machine that wakes up to ask.
 const GIVE_UP_AFTER: Duration = Duration::from_mins(10);
+
+/// How long a script may still be said to run when its time is over: it has ten seconds to end and, where processes that
+/// nobody can ask hold its output, its supervisor waits as long again.
+const ENDS_WITHIN: Duration = Duration::from_mins(1);
+
+/// Notes of a script that its host says has run for `elapsed` since when it must be over; tells whether that has gone on
+/// for [`GIVE_UP_AFTER`], in which whoever looks ends what still listens.
+///
+/// A host may lie, and whoever is to end the script there may be stopped. Our own clock may have been set, and the one of
+/// a machine that was paused stood still: by ours it takes twice as long.
+fn is_given_up(record: &mut TaskRecord, elapsed: Duration, run: &RunRecord, now: Timestamp) -> bool {
+    let limit = run.job.timeout.0.saturating_add(ENDS_WITHIN);
+    if elapsed <= limit && now <= later(began(record, run, now), limit.saturating_mul(2)) {
+        return false;
+    }
+    let since = record.overdue_since.map_or(now, |since| since.min(now));
+    record.overdue_since = Some(since);
+    now >= later(since, GIVE_UP_AFTER)
+}
 
 /// How often it is noted that a host was heard of that has nothing new to tell: a write for each batch.
 const NOTE_EVERY: SignedDuration = SignedDuration::from_mins(5);
