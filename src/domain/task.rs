@@ -117,9 +117,15 @@ pub struct TaskRecord {
     /// Bytes that the script wrote to its standard error.
     #[serde(default)]
     pub stderr_bytes: u64,
-    /// Whether output beyond `max_output` was dropped.
+    /// Whether output was dropped, as all beyond `max_output` is.
     #[serde(default)]
     pub truncated: bool,
+    /// Of [`Self::stdout_bytes`], those that the host of a detached script could not store, where it could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout_unstored: Option<u64>,
+    /// The same of [`Self::stderr_bytes`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr_unstored: Option<u64>,
     /// Whether the host has said that a detached script runs there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirmed: bool,
@@ -155,6 +161,8 @@ impl TaskRecord {
             stdout_bytes: 0,
             stderr_bytes: 0,
             truncated: false,
+            stdout_unstored: None,
+            stderr_unstored: None,
             confirmed: false,
             heard_at: None,
             unheard_since: None,

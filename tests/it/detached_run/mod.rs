@@ -4,6 +4,7 @@ mod canary;
 mod ends;
 mod flood;
 mod followed;
+mod full;
 mod killed;
 mod overdue;
 mod restarted;
