@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::settings::{Settings, Settled};
-use super::{Event, Mode, SecretRef, Source, read};
+use super::{Event, Mode, RetryOn, SecretRef, Source, read};
 use crate::domain::decode::{At, Fields, Spanned};
 use crate::domain::diagnostic::{Diagnostic, Faults, Place, quoted};
 use crate::domain::id::JobName;
@@ -140,6 +140,27 @@ impl JobFile {
         let message =
             format!("job `{}`: attached timeout `{}` exceeds the worker's {WORKER_TIMEOUT}", self.name, timeout.value);
         Err(timeout.diagnostic(message, Some("set `mode: detached`")))
+    }
+
+    /// Checks that a detached job asks for no attempt after a script that has ended; `settled` is what its settings come to.
+    ///
+    /// By then whoever has its secrets and may start it is gone, and who sees the end may do neither. What a project says
+    /// of all jobs is not meant for a command that has no file.
+    ///
+    /// # Errors
+    /// That it does.
+    pub fn check_retries(&self, settled: &Settled) -> Result<(), Diagnostic> {
+        if !settled.mode.value.is_detached() || settled.attempts.value < 2 || self.file.is_empty() {
+            return Ok(());
+        }
+        let on = &settled.retry_on;
+        let Some(end) = on.value.iter().find(|on| **on != RetryOn::Unreachable) else { return Ok(()) };
+        let message = format!(
+            "job `{}`: `retries.on`: after `{}` a detached script is not tried again, but only after `unreachable`",
+            self.name,
+            end.as_str()
+        );
+        Err(on.diagnostic(message, Some("set `on: [unreachable]`, or `mode: attached`")))
     }
 
     fn diagnostic(&self, place: Place, message: &str, hint: Option<String>) -> Diagnostic {
