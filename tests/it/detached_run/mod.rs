@@ -5,6 +5,7 @@ mod ends;
 mod flood;
 mod followed;
 mod full;
+mod interrupted;
 mod killed;
 mod overdue;
 mod restarted;

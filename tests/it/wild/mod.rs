@@ -5,6 +5,7 @@
 //! makes of them.
 
 mod certificates;
+mod detached;
 mod hangs;
 mod logins;
 mod places;
