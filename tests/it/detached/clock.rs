@@ -9,7 +9,7 @@ impl Host {
         let libraries = std::fs::read_dir("/usr/lib").unwrap().flatten().map(|entry| entry.path());
         let library = libraries.map(|dir| dir.join("faketime/libfaketime.so.1")).find(|path| path.exists());
         let Some(library) = library else {
-            eprintln!("skipped: no `libfaketime` on this machine; tests/run installs it");
+            skip::missing("libfaketime");
             return None;
         };
         let clock = self.dir("clock");

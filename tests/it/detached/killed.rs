@@ -453,7 +453,7 @@ fn end_for_want_of_memory_is_named_whoever_counts_and_where() {
 fn program_of_another_user_is_started_seen_and_ended_as_that_user() {
     let allowed = Command::new("sudo").args(["-n", "-u", "nobody", "true"]).output();
     if !allowed.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: no `sudo` to `nobody` without a password");
+        skip::skipped("no `sudo` to `nobody` without a password");
         return;
     }
     let (host, one, nobody) = (Host::new(), attempt(1), Sudo::User("nobody".to_owned()));

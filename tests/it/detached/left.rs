@@ -132,7 +132,7 @@ fn home_that_cannot_be_written_is_made_up_for_and_searched_all_the_same() {
 #[test]
 fn machine_with_nothing_but_busybox_is_enough() {
     let Some(busybox) = which("busybox") else {
-        eprintln!("skipped: no `busybox` on this machine; tests/run installs it");
+        skip::missing("busybox");
         return;
     };
     let applets = [

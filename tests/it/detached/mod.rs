@@ -11,6 +11,7 @@ mod swept;
 mod told;
 
 use crate::support::eventually::eventually;
+use crate::support::skip;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::symlink;
@@ -62,7 +63,7 @@ impl Host {
     /// The same with `shell` in the place of `/bin/sh`; `None`, said aloud, where it is not installed.
     fn sh(mut self, shell: &str) -> Option<Self> {
         let Some(program) = which(shell) else {
-            eprintln!("skipped: no `{shell}` on this machine; tests/run installs it");
+            skip::missing(shell);
             return None;
         };
         // Multi-call programs and shells with several characters go by the name that they are called by.
@@ -104,7 +105,7 @@ impl Host {
         let mut up = String::new();
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut up).unwrap();
         if up != "up\n" {
-            eprintln!("skipped: this system allows no mount in a namespace of one's own");
+            skip::skipped("this system allows no mount in a namespace of one's own");
             holder.wait().unwrap();
             return None;
         }

@@ -16,8 +16,8 @@ use crate::support::world::{World, json, said};
 const PARTS: usize = 16;
 
 /// A cut after so many bytes.
-const fn cut(way: Way, after: usize) -> Option<Fault> {
-    Some(Fault { way, after, wrong: Wrong::Cut })
+const fn cut(way: Way, after: usize) -> Fault {
+    Fault { way, after, wrong: Wrong::Cut }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +45,7 @@ async fn start_that_is_cut_at_twenty_random_bytes_resolves_to_what_is_true() {
 
 /// Cuts the connection of one start for each of the `faults`, by what goes over a sound one; what is told of them all at
 /// last is what happened. Returns how many were not confirmed, and how many never came.
-async fn resolve_cuts(faults: impl FnOnce(&Record) -> Vec<Option<Fault>>) -> (usize, usize) {
+async fn resolve_cuts(faults: impl FnOnce(&Record) -> Vec<Fault>) -> (usize, usize) {
     let login = Login::fresh();
     let host = Sshd::start(Spec::accepting(login.public()));
     let marks = tempfile::tempdir().unwrap();
@@ -55,7 +55,7 @@ async fn resolve_cuts(faults: impl FnOnce(&Record) -> Vec<Option<Fault>>) -> (us
     )));
     let sound = Proxies::start(host.address(), &[None]);
     rig::run(&Memory::default(), rig::request(job.clone(), sound.addresses(), "sound"), &login).await.unwrap();
-    let faults = faults(&sound.record());
+    let faults: Vec<_> = faults(&sound.record()).into_iter().map(Some).collect();
     let proxies = Proxies::start(host.address(), &faults);
     let store = Memory::default();
     let done = rig::run(&store, rig::request(job, proxies.addresses(), "cut"), &login).await.unwrap();
