@@ -369,7 +369,7 @@ timeout: 5m
 connect_timeout: 5s
 ok_exit_codes: [0, 3]
 max_output: 1MiB
-retries: { attempts: 2, delay: 10s, on: [unreachable, timed_out] }
+retries: { attempts: 2, delay: 10s, on: [unreachable] }
 rollout: { max_concurrency: 25%, max_errors: 10%, canary: 1 }
 hosts_per_worker: 20
 overlap: queue
@@ -395,6 +395,22 @@ notify:
         insta::assert_snapshot!(serde_json::to_string_pretty(&job).unwrap());
         let frozen: Job = serde_json::from_str(&serde_json::to_string(&job).unwrap()).unwrap();
         assert_eq!(frozen, job);
+    }
+
+    #[test]
+    fn ends_after_which_an_attached_job_is_tried_again_reach_it_and_those_of_a_detached_one_are_refused() {
+        let text = "targets: { hosts: web-1 }\nrun: x\nretries: { attempts: 2, on: [failed, timed_out] }\n";
+        let job = Layers::default().resolve(parse(text)).unwrap();
+        assert_eq!(job.retries.on, [RetryOn::Failed, RetryOn::TimedOut]);
+        let refused = |mode: &str| Layers::default().resolve(parse(&format!("{text}mode: {mode}\n"))).unwrap_err();
+        let [one] = &refused("detached")[..] else { panic!("one thing is wrong") };
+        let why =
+            "job `x`: `retries.on`: after `failed` a detached script is not tried again, but only after `unreachable`";
+        assert_eq!(one.message, why);
+        // Where there is one attempt it does not matter after what there would be another.
+        assert!(
+            Layers::default().resolve(parse(&text.replace("2", "1").replace("run", "mode: detached\nrun"))).is_ok()
+        );
     }
 
     #[test]
