@@ -409,7 +409,7 @@ notify:
         assert_eq!(one.message, why);
         // Where there is one attempt it does not matter after what there would be another.
         assert!(
-            Layers::default().resolve(parse(&text.replace("2", "1").replace("run", "mode: detached\nrun"))).is_ok()
+            Layers::default().resolve(parse(&text.replace('2', "1").replace("run", "mode: detached\nrun"))).is_ok()
         );
     }
 
