@@ -140,8 +140,10 @@ impl Workspace {
         let job = JobFile::parse(&read_text(path, &shown)?, &shown, &stem)?;
         let mut wrong = Vec::new();
         wrong.extend(job.check_script(|script| self.read_script(script)).err());
+        let settled = self.layers(Overrides::default()).settle(&job.settings);
+        wrong.extend(job.check_retries(&settled).err());
         if self.project.functions.is_some() {
-            wrong.extend(job.check_worker(&self.layers(Overrides::default()).settle(&job.settings)).err());
+            wrong.extend(job.check_worker(&settled).err());
         }
         if wrong.is_empty() { Ok(job) } else { Err(wrong) }
     }

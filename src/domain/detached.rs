@@ -16,19 +16,19 @@
 //! 3. `supervise.sh`: the program in a session and group of its own, recorded before its first instruction;
 //!    two pumps that store its output up to a limit and count the rest; a watch that beats and ends it at its time. The
 //!    end is written by `rename` when all output is in its files;
-//! 4. `sweep.sh`: removes what nobody collected, once a minute at most.
+//! 4. `sweep.sh`: removes what nobody collected, of this attempt and of others, in both places, once a minute at most.
 //!
 //! A directory holds `self` (token, supervisor's pid and start time, boot id, uptime at the start, limit, output limit,
-//! OOM kills so far, hostname), `leader` (pid, start time), `pumps` (the same of both), `beat` (uptime), `why` (`timed_out` and
-//! when, `cancelled`), `out`, `err`, `out.rest`, `err.rest` (bytes beyond the limit), `script`, at last `status`, and three
-//! pipes where the shell has none to give to itself. Environment, arguments and secrets are in none of them. Times are
-//! seconds since boot: clocks that are set change nothing.
+//! minutes to keep it, hostname), `leader` (pid, start time), `pumps` (the same of both), `beat` (uptime, OOM kills on the
+//! host before), `why` (`timed_out` or `cancelled`, and when), `out`, `err`, `out.rest`, `err.rest` (bytes beyond the
+//! limit), `script`, at last `status`, and three pipes where the shell has none to give to itself. Environment, arguments
+//! and secrets are in none of them. Times are seconds since boot: clocks that are set change nothing.
 //!
 //! What it costs the host: the programs that are started, 1.5 ms of CPU time each where a fork takes 0.1 ms. A command, up
 //! to the answer: `dd`, `setsid`, `sh`, `mkdir`, `mv`, where the shell's own texts come by files also `mkfifo`; a script
 //! of more than 64 KiB, or not in ASCII, also `dd`, `sha256sum`; the first of a user another `mkdir`. Then, after the channel has ended, two `dd`, a `sleep` every ten seconds (at first
 //! every two), `setsid` and the job's own,
-//! `mv`; where there is something to sweep, `find`.
+//! `mv`; where there is something to sweep, `find` and `ls`.
 //!
 //! A shell tells a child's signal from an exit status above 128 by what it says of it; zsh, and of SIGINT and SIGPIPE any
 //! but ksh93, says nothing: such an end is told as the exit status 128 + signal.
@@ -72,6 +72,13 @@ const SWEEP: &str = include_str!("detached/sweep.sh");
 const MAX_SECONDS: u64 = 1_000_000_000;
 const MAX_BYTES: u64 = 1 << 60;
 
+/// The same of a shell that calculates with 32 bits, as mksh does, and counts hundredths of a second: 248 days, 2 GiB.
+const MAX_SECONDS_OF_32_BITS: u64 = 21_474_836;
+const MAX_BYTES_OF_32_BITS: u64 = i32::MAX as u64;
+
+/// Refuses what such a shell cannot watch.
+const NEEDS_64_BITS: &[u8] = b"[ $((2147483647 + 1)) -gt 0 ] || sshjob_refuse bits\n";
+
 /// The largest job, and the largest script, that the supervisor is given as a variable, of which Linux takes up to 128 KiB:
 /// programs less to start than what receives a larger one.
 const MAX_IN_HEAD: usize = 64 * 1024;
@@ -101,7 +108,7 @@ pub struct Terms {
     pub timeout: Duration,
     /// How many bytes of each output stream are stored.
     pub max_output: u64,
-    /// How long the directory stays when nobody collects it; counted in whole minutes.
+    /// How long the directory stays when nobody collects it, unless there are very many; counted in whole minutes.
     pub keep: Duration,
     /// Whether the supervisor is a transient unit of systemd's; for those that become root only.
     pub unit: bool,
@@ -125,8 +132,11 @@ impl Detached {
         if terms.unit && *sudo != Sudo::Root {
             return Err(Undeliverable::Unit);
         }
-        let delivery = Delivery::new(program, sudo, terms.timeout)?;
+        let mut delivery = Delivery::new(program, sudo, terms.timeout)?;
         let limit = terms.timeout.as_secs().saturating_add(u64::from(terms.timeout.subsec_nanos() > 0));
+        if limit > MAX_SECONDS_OF_32_BITS || terms.max_output > MAX_BYTES_OF_32_BITS {
+            delivery.needs.extend_from_slice(NEEDS_64_BITS);
+        }
         let facts = format!(
             "sshjob_limit={} sshjob_max={} sshjob_keep={}",
             limit.min(MAX_SECONDS),

@@ -117,9 +117,15 @@ pub struct TaskRecord {
     /// Bytes that the script wrote to its standard error.
     #[serde(default)]
     pub stderr_bytes: u64,
-    /// Whether output beyond `max_output` was dropped.
+    /// Whether output was dropped, as all beyond `max_output` is.
     #[serde(default)]
     pub truncated: bool,
+    /// Of [`Self::stdout_bytes`], those that the host of a detached script could not store, where it could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout_unstored: Option<u64>,
+    /// The same of [`Self::stderr_bytes`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr_unstored: Option<u64>,
     /// Whether the host has said that a detached script runs there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirmed: bool,
@@ -129,6 +135,9 @@ pub struct TaskRecord {
     /// Since when the host has been asked in vain where a detached script stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unheard_since: Option<Timestamp>,
+    /// Since when the host has been saying that a detached script runs which must be over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue_since: Option<Timestamp>,
     /// What was still there of a detached script when it was ended, until its reason tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub survivors: Option<String>,
@@ -152,9 +161,12 @@ impl TaskRecord {
             stdout_bytes: 0,
             stderr_bytes: 0,
             truncated: false,
+            stdout_unstored: None,
+            stderr_unstored: None,
             confirmed: false,
             heard_at: None,
             unheard_since: None,
+            overdue_since: None,
             survivors: None,
             host_key: None,
         }
@@ -187,6 +199,7 @@ impl TaskRecord {
         self.heard_at = self.heard_at.max(news.heard_at);
         let unheard = [self.unheard_since, news.unheard_since].into_iter().flatten();
         self.unheard_since = unheard.filter(|since| self.heard_at.is_none_or(|heard| *since > heard)).min();
+        self.overdue_since = [self.overdue_since, news.overdue_since].into_iter().flatten().min();
         if news.reason.is_some() {
             self.reason.clone_from(&news.reason);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::listen::patience;
-use crate::domain::detached::collect::{Found, How, Verdict, Why};
+use crate::domain::detached::collect::{Found, How, Piece, Verdict, Why};
 use crate::domain::job::Mode;
 use crate::domain::run::RunRecord;
 use crate::domain::task::{TaskRecord, TaskState};
@@ -21,11 +21,15 @@ pub(super) fn conclude(mut record: TaskRecord, found: &Found, run: &RunRecord, n
         now.checked_sub(ago).unwrap_or(now)
     };
     let confirmed = record.confirmed || found.verdict != Verdict::Vanished;
-    let (state, reason, finished_at) = match &found.verdict {
-        Verdict::Running { supervised, .. } => {
+    let (state, mut reason, finished_at) = match &found.verdict {
+        Verdict::Running { supervised, elapsed, .. } => {
             record.confirmed = confirmed;
             record.reason = (!supervised).then(|| "its supervisor is gone: how it ends will not be known".to_owned());
-            return record;
+            if !is_given_up(&mut record, *elapsed, run, now) {
+                return record;
+            }
+            let reason = format!("worker: said to run on its host, long after its `timeout` of {}", job.timeout);
+            (TaskState::Lost, Some(reason), now)
         }
         Verdict::Vanished if !confirmed => {
             if now.duration_since(began(&mut record, run, now)) < start_may_come(run) {
@@ -73,6 +77,12 @@ pub(super) fn conclude(mut record: TaskRecord, found: &Found, run: &RunRecord, n
     record.truncated = found.out.dropped.is_some() || found.err.dropped.is_some();
     record.stdout_bytes = record.stdout_bytes.saturating_add(found.out.dropped.unwrap_or_default());
     record.stderr_bytes = record.stderr_bytes.saturating_add(found.err.dropped.unwrap_or_default());
+    // What is beyond the limit was dropped as agreed.
+    let unstored = |piece: &Piece| piece.dropped.filter(|_| piece.stored < job.max_output.0);
+    (record.stdout_unstored, record.stderr_unstored) = (unstored(&found.out), unstored(&found.err));
+    if record.stdout_unstored.or(record.stderr_unstored).is_some() {
+        reason = Some(reason.map_or_else(|| UNSTORED.to_owned(), |reason| format!("{reason}; {UNSTORED}")));
+    }
     record.confirmed = confirmed;
     record.state = state;
     record.reason = reason;
@@ -83,6 +93,25 @@ pub(super) fn conclude(mut record: TaskRecord, found: &Found, run: &RunRecord, n
 /// How long past its timeout a script may be before its host, asked in vain for as long, is given up: a restart takes
 /// minutes, and so does the network of a machine that wakes up to ask.
 const GIVE_UP_AFTER: Duration = Duration::from_mins(10);
+
+/// How long a script may still be said to run when its time is over: it has ten seconds to end and, where processes that
+/// nobody can ask hold its output, its supervisor waits as long again.
+const ENDS_WITHIN: Duration = Duration::from_mins(1);
+
+/// Notes of a script that its host says has run for `elapsed` since when it must be over; tells whether that has gone on
+/// for [`GIVE_UP_AFTER`], in which whoever looks ends what still listens.
+///
+/// A host may lie, and whoever is to end the script there may be stopped. Our own clock may have been set, and the one of
+/// a machine that was paused stood still: by ours it takes twice as long.
+fn is_given_up(record: &mut TaskRecord, elapsed: Duration, run: &RunRecord, now: Timestamp) -> bool {
+    let limit = run.job.timeout.0.saturating_add(ENDS_WITHIN);
+    if elapsed <= limit && now <= later(began(record, run, now), limit.saturating_mul(2)) {
+        return false;
+    }
+    let since = record.overdue_since.map_or(now, |since| since.min(now));
+    record.overdue_since = Some(since);
+    now >= later(since, GIVE_UP_AFTER)
+}
 
 /// How often it is noted that a host was heard of that has nothing new to tell: a write for each batch.
 const NOTE_EVERY: SignedDuration = SignedDuration::from_mins(5);
@@ -149,6 +178,9 @@ fn later(at: Timestamp, by: Duration) -> Timestamp {
 /// What is said of a script that was ended, and whose supervisor did not live to tell its status.
 const UNKNOWN_END: &str = "its exit status is not known";
 
+/// What is said of a script of which the host dropped output that was to be stored.
+const UNSTORED: &str = "output was not all stored: is the host's disk full?";
+
 /// A signal's name without `SIG`, by its number on Linux; its number where it has none that is the same everywhere.
 fn signal(number: u8) -> String {
     let name = match number {
@@ -178,7 +210,6 @@ fn start_may_come(run: &RunRecord) -> SignedDuration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::detached::collect::Piece;
     use crate::domain::job::file::JobFile;
     use crate::domain::job::resolve::Layers;
     use crate::domain::run::{Carrier, SCHEMA};
@@ -247,6 +278,59 @@ mod tests {
         let silent = unheard(running(), "no route", &run, at("12:00:01"));
         assert_eq!(unheard(silent.clone(), "no route", &run, at("13:09:59")).state, TaskState::Running);
         assert_eq!(unheard(silent, "no route", &run, at("13:10:00")).state, TaskState::Lost);
+    }
+
+    /// What a host says of a script that runs there for so long.
+    fn said_to_run_for(elapsed: Duration) -> Found {
+        let verdict = Verdict::Running { elapsed, supervised: true, beat: Some(Duration::ZERO) };
+        Found { verdict, out: Piece::default(), err: Piece::default() }
+    }
+
+    #[test]
+    fn script_that_is_said_to_run_long_after_its_time_is_lost_and_the_first_look_at_it_loses_none() {
+        let run = run();
+        let look = |record: TaskRecord, minutes, time| {
+            conclude(record, &said_to_run_for(Duration::from_mins(minutes)), &run, at(time))
+        };
+        assert_eq!(look(running(), 60, "13:00:00").overdue_since, None);
+        // Nobody has looked for half a day, and what is to be done about it begins now.
+        let first = look(running(), 660, "23:00:00");
+        assert_eq!((first.state, first.overdue_since), (TaskState::Running, Some(at("23:00:00"))));
+        let still = look(first, 669, "23:09:59");
+        assert_eq!(still.state, TaskState::Running);
+        let lost = look(still, 670, "23:10:00");
+        assert_eq!((lost.state, lost.finished_at), (TaskState::Lost, Some(at("23:10:00"))));
+        let why = "worker: said to run on its host, long after its `timeout` of 1h";
+        assert_eq!(lost.reason.as_deref(), Some(why));
+    }
+
+    #[test]
+    fn host_that_says_that_no_time_passes_is_not_believed_without_end() {
+        let run = run();
+        let look = |record, time| conclude(record, &said_to_run_for(Duration::ZERO), &run, at(time));
+        // A machine that was paused as long as its script may run says so with every right.
+        assert_eq!(look(running(), "14:02:00").overdue_since, None);
+        let overdue = look(running(), "14:02:01");
+        assert_eq!(overdue.overdue_since, Some(at("14:02:01")));
+        assert_eq!(look(overdue, "14:12:01").state, TaskState::Lost);
+    }
+
+    #[test]
+    fn output_that_the_host_could_not_store_is_counted_and_named_and_what_is_beyond_the_limit_was_agreed() {
+        let run = run();
+        let ended = |why| Verdict::Ended { how: How::Exit(0), why, took: Duration::ZERO, ago: None };
+        let piece = |stored, dropped| Piece { bytes: Vec::new(), stored, dropped };
+        let conclude = |verdict, out| {
+            let found = Found { verdict, out, err: Piece::default() };
+            conclude(TaskRecord { stdout_bytes: found.out.stored, ..running() }, &found, &run, at("12:30:00"))
+        };
+        let full = conclude(ended(Why::Itself), piece(5, Some(3)));
+        assert_eq!((full.state, full.truncated, full.stdout_bytes), (TaskState::Succeeded, true, 8));
+        assert_eq!((full.stdout_unstored, full.reason.as_deref()), (Some(3), Some(UNSTORED)));
+        let late = conclude(ended(Why::TimedOut), piece(5, Some(0)));
+        assert_eq!(late.reason, Some(format!("ran longer than 1h; {UNSTORED}")));
+        let beyond = conclude(ended(Why::Itself), piece(run.job.max_output.0, Some(3)));
+        assert_eq!((beyond.truncated, beyond.stdout_unstored, beyond.reason), (true, None, None));
     }
 
     #[test]

@@ -88,12 +88,13 @@ impl RunView {
 
 /// How many bytes of a stream of the last attempt the store should hold; `None` where nobody can know.
 pub fn kept(record: &TaskRecord, stream: Stream, max_output: ByteSize) -> Option<u64> {
-    let bytes = match stream {
-        Stream::Out => record.stdout_bytes,
-        Stream::Err => record.stderr_bytes,
+    let (bytes, unstored) = match stream {
+        Stream::Out => (record.stdout_bytes, record.stdout_unstored),
+        Stream::Err => (record.stderr_bytes, record.stderr_unstored),
     };
-    let known = record.state.is_final() && record.state != TaskState::Lost && bytes <= max_output.0;
-    known.then_some(bytes)
+    let kept = bytes.saturating_sub(unstored.unwrap_or_default());
+    let known = record.state.is_final() && record.state != TaskState::Lost && kept <= max_output.0;
+    known.then_some(kept)
 }
 
 /// Brings the records of an unfinished run up to date where whoever drove it is gone.

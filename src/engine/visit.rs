@@ -19,13 +19,14 @@ use crate::domain::detached::{Attempt, cancel};
 use crate::domain::job::Job;
 use crate::domain::layout::{RunKeys, Stream};
 use crate::domain::run::{RunRecord, Target};
-use crate::domain::task::TaskRecord;
+use crate::domain::task::{TaskRecord, TaskState};
 use crate::port::{Store, StoreError};
 
 /// How long an answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_mins(1);
 
-/// Bytes of each stream that one answer brings: with all hosts that are asked at a time, a hundred MiB in memory.
+/// Bytes of each stream that one answer brings. It is in memory twice, as it came and as it was read: with both streams of
+/// all hosts that are asked at a time, two hundred MiB at worst.
 const MOST: u32 = 512 << 10;
 
 /// Answers of one host before its record is written.
@@ -168,7 +169,9 @@ impl<'a, S: Store> Call<'a, S> {
         if record != self.record || !record.confirmed {
             self.record = self.notes.write(instance, record).await.map_err(Missed::Store)?;
         }
-        if self.record.state.is_final() {
+        // What may still run there is left to be looked at.
+        let runs_on = self.record.state == TaskState::Lost && self.record.overdue_since.is_some();
+        if self.record.state.is_final() && !runs_on {
             visit.forget(attempt).await;
         }
         match failure {

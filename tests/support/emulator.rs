@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use super::eventually::eventually;
-use super::loopback;
+use super::{loopback, skip};
 
 /// An emulator; dropping it ends it and what it started.
 pub(crate) struct Emulator {
@@ -35,7 +35,7 @@ impl Emulator {
     fn start(name: &str, set_up: impl Fn(SocketAddr, &mut Command)) -> Option<Self> {
         let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin").join(name);
         if !program.exists() {
-            eprintln!("skipped: there is no {name} here; tests/run installs it");
+            skip::skipped(&format!("there is no {name} here; tests/run installs it"));
             return None;
         }
         let folder = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use russh::keys::{PrivateKey, PublicKey};
 use rustix::process::geteuid;
 
 use super::sshd::{self, Daemon};
-use super::{key, loopback};
+use super::{key, loopback, skip};
 
 /// What a machine is to be like.
 #[derive(Debug, Clone)]
@@ -77,7 +77,7 @@ impl Machine {
     /// It lives at most as long as the thread that starts it.
     pub(crate) fn start(plan: &Plan) -> Option<Self> {
         if !is_possible() {
-            eprintln!("skipped: no mount namespace of one's own here; root has them, and users with subordinate ids");
+            skip::skipped("no mount namespace of one's own here; root has them, and users with subordinate ids");
             return None;
         }
         let (folder, address) = (tempfile::tempdir().unwrap(), loopback::free(1)[0]);

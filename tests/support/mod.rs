@@ -27,6 +27,7 @@ pub(crate) mod proxy;
 pub(crate) mod rig;
 pub(crate) mod scheduler;
 pub(crate) mod simulation;
+pub(crate) mod skip;
 pub(crate) mod speaker;
 pub(crate) mod sshd;
 pub(crate) mod steps;

@@ -114,8 +114,8 @@ impl Sshd {
         }
     }
 
-    /// Kills the processes that serve its connections, and none that these have started.
-    pub(crate) fn kill_sessions(&self) {
+    /// Kills the processes that serve its connections, and none that these have started; tells how many there were.
+    pub(crate) fn kill_sessions(&self) -> usize {
         // Stopped, they start nobody new; whom they had started by then is still one of them until it is a shell.
         let stopped = self.sessions();
         let send = |pids: &[Pid], signal| {
@@ -124,9 +124,11 @@ impl Sshd {
             }
         };
         send(&stopped, Signal::STOP);
-        send(&self.sessions(), Signal::KILL);
+        let sessions = self.sessions();
+        send(&sessions, Signal::KILL);
         // One of them may have become a shell meanwhile.
         send(&stopped, Signal::CONT);
+        sessions.len()
     }
 
     /// The processes that serve its connections.

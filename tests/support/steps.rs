@@ -2,8 +2,8 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Result, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::eventually::eventually;
 use super::loopback;
@@ -29,10 +29,11 @@ pub(crate) struct Step {
 /// A way to one host, for connections one after the other.
 pub(crate) struct Steps {
     address: SocketAddr,
+    next: Arc<Mutex<Option<Line>>>,
     seen: Arc<Seen>,
 }
 
-/// What has happened on the first connection.
+/// What has happened on the connection that is watched.
 #[derive(Default)]
 struct Seen {
     there: AtomicUsize,
@@ -45,17 +46,24 @@ impl Steps {
     /// packet means when its receiver has read it. A thread serves the way for as long as the test lives.
     pub(crate) fn to(host: SocketAddr, step: Option<Step>, deed: impl Fn() + Send + Sync + 'static) -> Self {
         let listener = loopback::listen();
-        let (address, seen) = (listener.local_addr().unwrap(), Arc::<Seen>::default());
-        let told = Arc::clone(&seen);
+        let (address, next) = (listener.local_addr().unwrap(), Arc::<Mutex<Option<Line>>>::default());
+        let mut way = Self { address, next: Arc::clone(&next), seen: Arc::default() };
+        way.watch(step, deed);
         std::thread::spawn(move || {
-            let mut first = Some((told, Line { step, deed: Box::new(deed) }));
             for client in listener.incoming().map_while(Result::ok) {
                 let Ok(host) = TcpStream::connect(host) else { continue };
-                let (seen, line) = first.take().unwrap_or_else(|| (Arc::default(), Line::sound()));
-                std::thread::spawn(move || line.carry(&client, &host, &seen));
+                let line = next.lock().unwrap().take().unwrap_or_else(Line::sound);
+                std::thread::spawn(move || line.carry(&client, &host));
             }
         });
-        Self { address, seen }
+        way
+    }
+
+    /// Does `deed` at `step` of the next connection, as it did on the first.
+    pub(crate) fn watch(&mut self, step: Option<Step>, deed: impl Fn() + Send + Sync + 'static) {
+        self.seen = Arc::default();
+        let line = Line { step, deed: Box::new(deed), seen: Arc::clone(&self.seen) };
+        *self.next.lock().unwrap() = Some(line);
     }
 
     /// Where the way begins.
@@ -63,7 +71,7 @@ impl Steps {
         self.address
     }
 
-    /// How many packets the first connection has carried there and back.
+    /// How many packets the connection that is watched has carried there and back.
     pub(crate) fn packets(&self) -> (usize, usize) {
         (self.seen.there.load(Ordering::SeqCst), self.seen.back.load(Ordering::SeqCst))
     }
@@ -78,14 +86,16 @@ impl Steps {
 struct Line {
     step: Option<Step>,
     deed: Box<dyn Fn() + Send + Sync>,
+    seen: Arc<Seen>,
 }
 
 impl Line {
     fn sound() -> Self {
-        Self { step: None, deed: Box::new(|| ()) }
+        Self { step: None, deed: Box::new(|| ()), seen: Arc::default() }
     }
 
-    fn carry(&self, client: &TcpStream, host: &TcpStream, seen: &Seen) {
+    fn carry(&self, client: &TcpStream, host: &TcpStream) {
+        let seen = &self.seen;
         for stream in [client, host] {
             stream.set_nodelay(true).unwrap();
         }

@@ -22,6 +22,9 @@ use super::status::current;
 /// How often new output is looked for.
 const POLL: Duration = Duration::from_millis(500);
 
+/// How many pieces of one stream are shown before others have their turn: 4 MiB, where it is a flood.
+const TURN: usize = 16;
+
 /// A line is held until it is whole, so that hosts do not write into each other's; a longer one is broken.
 const LINE_BYTES: usize = 64 * 1024;
 
@@ -36,15 +39,32 @@ struct Tail<'a, S> {
     held: Vec<u8>,
 }
 
+/// What came of a turn.
+#[derive(Clone, Copy, Default)]
+struct Turn {
+    /// Whether something was missing.
+    gapped: bool,
+    /// Whether there is more to show than fits into a turn.
+    more: bool,
+}
+
+impl Turn {
+    /// Both turns as one.
+    fn and(self, other: Self) -> Self {
+        Self { gapped: self.gapped || other.gapped, more: self.more || other.more }
+    }
+}
+
 impl<S: Store> Tail<'_, S> {
-    /// Shows the whole lines that have come since. Returns whether nothing was missing.
-    async fn advance(&mut self, console: &mut Console) -> Result<bool, StoreError> {
-        let mut whole = true;
-        while let Some(piece) = self.pieces.next().await? {
+    /// Shows the whole lines that have come since, as far as they fit into a turn.
+    async fn advance(&mut self, console: &mut Console) -> Result<Turn, StoreError> {
+        let mut gapped = false;
+        for _ in 0..TURN {
+            let Some(piece) = self.pieces.next().await? else { return Ok(Turn { gapped, more: false }) };
             match piece {
                 Piece::Bytes { bytes, .. } => self.held.extend_from_slice(&bytes),
                 Piece::Missing { from, to } => {
-                    whole = false;
+                    gapped = true;
                     self.end_line(console);
                     console.err(missing(&self.pieces, from, to));
                 }
@@ -58,7 +78,7 @@ impl<S: Store> Tail<'_, S> {
                 self.end_line(console);
             }
         }
-        Ok(whole)
+        Ok(Turn { gapped, more: true })
     }
 
     /// Shows the line that is held, as it is.
@@ -69,15 +89,15 @@ impl<S: Store> Tail<'_, S> {
         put(console, self.to, &out);
     }
 
-    /// Shows the end of a stream that nothing is added to any more. Returns whether nothing was missing.
-    async fn finish(&mut self, expected: Option<u64>, console: &mut Console) -> Result<bool, StoreError> {
-        let mut whole = self.advance(console).await?;
+    /// Shows the end of a stream that nothing is added to any more, of which all was shown that is there. Returns whether
+    /// something was missing.
+    fn finish(&mut self, expected: Option<u64>, console: &mut Console) -> bool {
         self.end_line(console);
-        if let Some(Piece::Missing { from, to }) = expected.and_then(|expected| self.pieces.missing(expected)) {
-            whole = false;
-            console.err(missing(&self.pieces, from, to));
-        }
-        Ok(whole)
+        let Some(Piece::Missing { from, to }) = expected.and_then(|expected| self.pieces.missing(expected)) else {
+            return false;
+        };
+        console.err(missing(&self.pieces, from, to));
+        true
     }
 }
 
@@ -105,25 +125,29 @@ impl<'a, S: Store> Followed<'a, S> {
         self.tails.iter().any(|tail| tail.pieces.end() < stored(tail.stream))
     }
 
-    async fn advance(&mut self, console: &mut Console) -> Result<bool, StoreError> {
-        let mut whole = true;
+    async fn advance(&mut self, console: &mut Console) -> Result<Turn, StoreError> {
+        let mut turn = Turn::default();
         for tail in &mut self.tails {
-            whole &= tail.advance(console).await?;
+            turn = turn.and(tail.advance(console).await?);
         }
-        Ok(whole)
+        Ok(turn)
     }
 
-    async fn finish(&mut self, task: &Task, max: ByteSize, console: &mut Console) -> Result<bool, StoreError> {
-        let mut whole = true;
+    /// Shows the end of an attempt that is over, once all before it was shown.
+    async fn finish(&mut self, task: &Task, max: ByteSize, console: &mut Console) -> Result<Turn, StoreError> {
+        let mut turn = self.advance(console).await?;
+        if turn.more {
+            return Ok(turn);
+        }
         let last = self.attempt == task.record.attempt;
         for tail in &mut self.tails {
             let expected = kept(&task.record, tail.stream, max).filter(|_| last);
-            whole &= tail.finish(expected, console).await?;
+            turn.gapped |= tail.finish(expected, console);
             if last {
                 warn_if_cut(console, task.target.instance.as_str(), &task.record, tail.stream, max);
             }
         }
-        Ok(whole)
+        Ok(turn)
     }
 }
 
@@ -140,10 +164,11 @@ pub(super) async fn follow<S: Store>(
 ) -> Result<Exit, Fail> {
     let mut followed: HashMap<InstanceId, Followed<'_, S>> = HashMap::new();
     let mut done = HashSet::new();
-    let mut whole = true;
+    let mut all = Turn::default();
     while console.is_open() {
         // The records first: what they call final has written its last.
         let view = current(runs, run, console).await?;
+        all.more = false;
         for task in view.tasks.iter().filter(|task| hosts.is_empty() || hosts.contains(&task.target.instance)) {
             let instance = &task.target.instance;
             if task.record.attempt == 0 || done.contains(instance) {
@@ -154,22 +179,32 @@ pub(super) async fn follow<S: Store>(
             let earliest = *attempts(&view, task, true).start();
             let fresh = |attempt, console: &Console| Followed::new(args, runs, run, task, attempt, console);
             let shown = followed.entry(instance.clone()).or_insert_with(|| fresh(first, console));
-            while shown.attempt < task.record.attempt {
-                whole &= shown.finish(task, max, console).await?;
-                *shown = fresh(earliest.max(shown.attempt + 1), console);
-            }
-            if task.record.state.is_final() {
-                whole &= shown.finish(task, max, console).await?;
-                followed.remove(instance);
-                done.insert(instance.clone());
+            let is_over = task.record.state.is_final() || shown.attempt < task.record.attempt;
+            let turn = if is_over {
+                shown.finish(task, max, console).await?
             } else if !view.record.job.mode.is_detached() || shown.is_behind(&task.record) {
-                whole &= shown.advance(console).await?;
+                shown.advance(console).await?
+            } else {
+                Turn::default()
+            };
+            all = all.and(turn);
+            if is_over && !turn.more {
+                if shown.attempt < task.record.attempt {
+                    *shown = fresh(earliest.max(shown.attempt + 1), console);
+                    all.more = true;
+                } else {
+                    followed.remove(instance);
+                    done.insert(instance.clone());
+                }
             }
+        }
+        if all.more {
+            continue;
         }
         if view.verdict.is_some() {
             break;
         }
         tokio::time::sleep(POLL).await;
     }
-    if whole { Ok(Exit::Success) } else { Err(Fail::new(Exit::Unavailable, "some of the output is missing")) }
+    if all.gapped { Err(Fail::new(Exit::Unavailable, "some of the output is missing")) } else { Ok(Exit::Success) }
 }

@@ -77,11 +77,13 @@ pub fn missing<S>(pieces: &Pieces<'_, S>, from: u64, to: u64) -> String {
 
 /// Says, where `host` wrote more to `stream` than is kept, that it did.
 pub fn warn_if_cut(console: &mut Console, host: &str, record: &TaskRecord, stream: Stream, max_output: ByteSize) {
-    let (bytes, name) = match stream {
-        Stream::Out => (record.stdout_bytes, "output"),
-        Stream::Err => (record.stderr_bytes, "error"),
+    let (bytes, unstored, name) = match stream {
+        Stream::Out => (record.stdout_bytes, record.stdout_unstored, "output"),
+        Stream::Err => (record.stderr_bytes, record.stderr_unstored, "error"),
     };
-    if record.truncated && bytes > max_output.0 {
+    if unstored.is_some() {
+        console.err(format!("warning: {host} could not store all of its standard {name}: is its disk full?\n"));
+    } else if record.truncated && bytes > max_output.0 {
         console.err(format!(
             "warning: {host} wrote {bytes} bytes to standard {name}; beyond `max_output` only the first {max_output} are kept\n"
         ));

@@ -39,6 +39,11 @@ pub enum DeliveryError {
     /// The process that is to watch over a detached program could not be started.
     #[error("the host could not start the supervisor, without which nothing is run: is its process table full?")]
     Supervisor,
+    /// The shell cannot count as far as a detached program may run or print.
+    #[error(
+        "the host's `/bin/sh` calculates with 32 bits: at most `max_output: 2047MiB` and `timeout: 248d` are possible"
+    )]
+    Bits,
     /// The script's interpreter, or the command's program, is not there.
     #[error("`{0}` is not on the host or not executable")]
     Program(String),
@@ -57,6 +62,7 @@ impl DeliveryError {
             ("space", "") => Self::Space,
             ("watchdog", "") => Self::Watchdog,
             ("supervisor", "") => Self::Supervisor,
+            ("bits", "") => Self::Bits,
             ("tool", name) => Self::Tool(name.to_owned()),
             ("program", name) => Self::Program(name.to_owned()),
             _ => Self::Unknown(text),
@@ -270,6 +276,7 @@ mod tests {
         assert_eq!(said("hash").0, Err(DeliveryError::Hash));
         assert_eq!(said("space").0, Err(DeliveryError::Space));
         assert_eq!(said("watchdog").0, Err(DeliveryError::Watchdog));
+        assert_eq!(said("bits").0, Err(DeliveryError::Bits));
         assert_eq!(said("tool sha256sum").0, Err(DeliveryError::Tool("sha256sum".to_owned())));
         assert_eq!(said("program /opt/a b\u{1b}").0, Err(DeliveryError::Program("/opt/a b".to_owned())));
         assert_eq!(

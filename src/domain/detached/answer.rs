@@ -11,6 +11,11 @@ use crate::domain::delivery::Token;
 #[error("the host's answer {0}")]
 pub struct Unreadable(pub(super) &'static str);
 
+impl Unreadable {
+    /// The host says itself that it cannot tell.
+    pub(super) const UNSEEN: Self = Self("is that its home cannot be looked into: is it mounted?");
+}
+
 /// The rest of an answer, taken line by line. Every line of ours begins with the token.
 pub(super) struct Lines<'a> {
     token: &'a [u8],

@@ -42,7 +42,7 @@ pub struct Cancelled {
     pub scanned: bool,
 }
 
-/// What to send to a host to end `attempt`, as whom it runs. Answered when it is done: within some 20 seconds.
+/// What to send to a host to end `attempt`, as whom it runs. Answered when it is done: within half a minute.
 ///
 /// # Errors
 /// A user whom nobody can become.
@@ -66,6 +66,7 @@ pub fn read(token: &Token, attempt: &Attempt, answer: &[u8]) -> Result<Cancelled
         "signalled" => Deed::Signalled,
         "over" => Deed::Over,
         "vanished" => Deed::Vanished,
+        "unseen" => return Err(Unreadable::UNSEEN),
         _ => return Err(Unreadable("holds an unknown word")),
     };
     let mut named = Vec::new();

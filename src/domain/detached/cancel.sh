@@ -2,7 +2,7 @@
 sshjob_cancel() {
   echo "$sshjob_token look $1"
   if ! sshjob_find "$1" || ! cd "$sshjob_dir" || [ ! -r self ]; then
-    echo "$sshjob_token vanished"
+    if sshjob_sees; then echo "$sshjob_token vanished"; else echo "$sshjob_token unseen"; fi
     sshjob_leader=
   else
     read -r sshjob_rest sshjob_pid sshjob_since sshjob_at_boot sshjob_rest <self
@@ -10,19 +10,19 @@ sshjob_cancel() {
     sshjob_tries=50
     # A program that is about to start, and to lead its group, is waited for.
     while read -r sshjob_leader sshjob_led sshjob_rest <leader && sshjob_starts "$sshjob_leader" "$sshjob_led" &&
-      [ "$sshjob_tries" -gt 0 ] && sshjob_alive "$sshjob_pid" "$sshjob_since"; do
-      sleep 0.2 || sleep 1
-      sshjob_tries=$((sshjob_tries - 1))
-    done
+      [ "$sshjob_tries" -gt 0 ] && sshjob_alive "$sshjob_pid" "$sshjob_since"; do sshjob_nap; done
     if [ "$sshjob_boot" = "$sshjob_at_boot" ] && sshjob_alive "$sshjob_leader" "$sshjob_led"; then
-      [ -r status ] || echo cancelled 1<>why
-      if [ "$sshjob_group" = "$sshjob_leader" ]; then sshjob_stop "-$sshjob_leader"; else sshjob_stop "$sshjob_leader"; fi
+      if [ "$sshjob_group" = "$sshjob_leader" ]; then sshjob_whole=-$sshjob_leader; else sshjob_whole=$sshjob_leader; fi
+      # By when it was asked: where this is cut, whoever looks goes on.
+      read -r sshjob_now sshjob_rest </proc/uptime
+      [ -r status ] || echo "cancelled $sshjob_now " 1<>why
+      sshjob_stop "$sshjob_whole"
       # Its supervisor has the last word.
-      sshjob_tries=50
-      while [ ! -r status ] && [ "$sshjob_tries" -gt 0 ] && sshjob_alive "$sshjob_pid" "$sshjob_since"; do
-        sleep 0.1 || sleep 1
-        sshjob_tries=$((sshjob_tries - 1))
-      done
+      sshjob_tries=25
+      while [ ! -r status ] && [ "$sshjob_tries" -gt 0 ] && sshjob_alive "$sshjob_pid" "$sshjob_since"; do sshjob_nap; done
+      # What was killed takes a moment to be gone, and survives nothing.
+      sshjob_tries=5
+      while [ "$sshjob_tries" -gt 0 ] && kill -0 "$sshjob_whole"; do sshjob_nap; done
       echo "$sshjob_token signalled"
     else
       echo "$sshjob_token over"

@@ -58,10 +58,10 @@ pub enum Verdict {
     Killed {
         /// Whether it was asked to end before.
         why: Why,
-        /// Whether a process beside it was ended for want of memory meanwhile.
+        /// Whether its host has ended a process for want of memory meanwhile.
         out_of_memory: bool,
     },
-    /// Its directory is not there.
+    /// Its directory is not there, and where it would be can be looked into.
     Vanished,
 }
 
@@ -74,7 +74,7 @@ pub enum How {
     Signal {
         /// The number.
         number: u8,
-        /// Whether it was SIGKILL while processes beside it were ended for want of memory.
+        /// Whether it was SIGKILL while its host has ended processes for want of memory.
         out_of_memory: bool,
     },
 }
@@ -166,6 +166,7 @@ fn found(lines: &mut Lines<'_>, ask: &Ask) -> Result<Found, Unreadable> {
 
 fn verdict(mut words: Words<'_>) -> Result<Verdict, Unreadable> {
     let verdict = match words.word()? {
+        "unseen" => return Err(Unreadable::UNSEEN),
         "vanished" => Verdict::Vanished,
         "rebooted" => Verdict::Rebooted,
         "running" => {

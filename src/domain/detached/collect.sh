@@ -2,12 +2,13 @@
 sshjob_look() {
   echo "$sshjob_token look $1"
   if ! sshjob_find "$1" || ! cd "$sshjob_dir" || [ ! -r self ]; then
-    echo "$sshjob_token vanished"
+    if sshjob_sees; then echo "$sshjob_token vanished"; else echo "$sshjob_token unseen"; fi
     return
   fi
   sshjob_from_out=$2 sshjob_from_err=$3 sshjob_most=$4
-  read -r sshjob_rest sshjob_pid sshjob_since sshjob_at_boot sshjob_began sshjob_limit sshjob_rest sshjob_before sshjob_rest <self
+  read -r sshjob_rest sshjob_pid sshjob_since sshjob_at_boot sshjob_began sshjob_limit sshjob_rest <self
   read -r sshjob_leader sshjob_led sshjob_rest <leader
+  read -r sshjob_beat sshjob_before sshjob_rest <beat
   # Whoever is dead by now has written its status or never will: that order, and no other, tells the truth.
   sshjob_supervised=no sshjob_running=no
   ! sshjob_alive "$sshjob_pid" "$sshjob_since" || sshjob_supervised=yes
@@ -20,15 +21,14 @@ sshjob_look() {
   if [ -r status ]; then
     read -r sshjob_kind sshjob_code sshjob_why sshjob_ended sshjob_after sshjob_rest <status
     echo "$sshjob_token $sshjob_kind $sshjob_code $sshjob_why $sshjob_began $sshjob_ended $sshjob_now" \
-      "$sshjob_before $sshjob_after"
+      "${sshjob_before:--} $sshjob_after"
   elif [ "$sshjob_boot" != "$sshjob_at_boot" ]; then
     echo "$sshjob_token rebooted"
   elif [ "$sshjob_supervised$sshjob_running" != nono ] || sshjob_stores; then
-    read -r sshjob_beat sshjob_rest <beat
     echo "$sshjob_token running $sshjob_supervised $sshjob_began ${sshjob_beat:--} $sshjob_now"
   else
     sshjob_count_ooms
-    echo "$sshjob_token killed ${sshjob_why:--} $sshjob_before $sshjob_ooms"
+    echo "$sshjob_token killed ${sshjob_why:--} ${sshjob_before:--} $sshjob_ooms"
   fi
   # Sizes come after the state: what ended has written all of it.
   sshjob_sizes=$(LC_ALL=C ls -ln out err)
@@ -40,13 +40,20 @@ sshjob_look() {
 }
 
 # Ends what is beyond its time although its watch, which may have been killed, does not: asks, kills after ten seconds, and
-# holds what is there ten seconds later for gone. It never waits itself; another look goes on. A watch has its chance first.
+# holds what is there ten seconds later for gone. So it goes on with what a cancel has asked that was cut. It never waits
+# itself; another look goes on. A watch has its chance first.
 sshjob_hurry() {
-  [ "$((${sshjob_now%.*} - ${sshjob_began%.*} - sshjob_limit))" -gt 2 ] || return 0
+  if [ "$sshjob_running" = no ] && [ "$sshjob_supervised" = yes ]; then
+    # Who waits for the end of the output is woken by the watch, twice, or by whoever looks.
+    [ -z "$sshjob_leader" ] || sshjob_beats || kill -USR1 "$sshjob_pid"
+    return 0
+  fi
+  if [ -z "$sshjob_why" ]; then
+    [ "$((${sshjob_now%.*} - ${sshjob_began%.*} - sshjob_limit))" -gt 2 ] || return 0
+  fi
   if [ "$sshjob_running" = no ]; then
     # What it leads may outlive it: as long as there is no process of that number, the group can be no other.
-    [ "$sshjob_supervised$sshjob_why" = notimed_out ] && [ ! -d "/proc/$sshjob_leader" ] &&
-      kill -0 "-$sshjob_leader" || return 0
+    [ -n "$sshjob_why" ] && [ ! -d "/proc/$sshjob_leader" ] && kill -0 "-$sshjob_leader" || return 0
     sshjob_group=$sshjob_leader sshjob_running=yes
   fi
   if [ "$sshjob_group" = "$sshjob_leader" ]; then sshjob_group=-$sshjob_leader; else sshjob_group=$sshjob_leader; fi
@@ -55,7 +62,7 @@ sshjob_hurry() {
       echo "timed_out $sshjob_now " 1<>why
       kill -TERM "$sshjob_group"
       ;;
-    timed_out)
+    *)
       sshjob_asked=$((${sshjob_now%.*} - ${sshjob_asked%.*}))
       [ "$sshjob_asked" -lt 12 ] || kill -KILL "$sshjob_group"
       [ "$sshjob_asked" -lt 22 ] || sshjob_supervised=no sshjob_running=no
@@ -63,11 +70,15 @@ sshjob_hurry() {
   esac
 }
 
+# Whether its watch is there, or was a moment ago: twice the longest time between two beats has not passed.
+sshjob_beats() {
+  [ -n "$sshjob_beat" ] && [ $((${sshjob_now%.*} - ${sshjob_beat%.*})) -lt 20 ]
+}
+
 # Whether output of a program that nobody supervises is still being stored. Something that it left behind may hold the
-# pipes for ever: twice the time between two beats after the last one, nothing is on its way any more.
+# pipes for ever: where nothing beats, nothing is on its way any more.
 sshjob_stores() {
-  read -r sshjob_beat sshjob_rest <beat
-  [ -n "$sshjob_beat" ] && [ $((${sshjob_now%.*} - ${sshjob_beat%.*})) -lt 20 ] || return 1
+  sshjob_beats || return 1
   read -r sshjob_out sshjob_out_since sshjob_err sshjob_err_since sshjob_rest <pumps
   sshjob_alive "$sshjob_out" "$sshjob_out_since" || sshjob_alive "$sshjob_err" "$sshjob_err_since"
 }

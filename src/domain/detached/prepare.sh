@@ -41,8 +41,7 @@ read -r sshjob_stat </proc/self/stat
 sshjob_pid=${sshjob_stat%% *}
 set -- ${sshjob_stat##*") "}
 if [ -z "${20}" ] || [ -z "$sshjob_up" ] || [ -z "$sshjob_boot" ]; then sshjob_refuse tool /proc; fi
-sshjob_count_ooms
-sshjob_self="$sshjob_token $sshjob_pid ${20} $sshjob_boot $sshjob_up $sshjob_limit $sshjob_max $sshjob_ooms $sshjob_host"
+sshjob_self="$sshjob_token $sshjob_pid ${20} $sshjob_boot $sshjob_up $sshjob_limit $sshjob_max $sshjob_keep $sshjob_host"
 
 sshjob_attach() {
   echo "$sshjob_token attached"

@@ -23,3 +23,11 @@ sshjob_find() {
   sshjob_dir=
   return 1
 }
+
+# Whether what was not found is not there: a home that is not mounted, or closed, hides what it holds.
+sshjob_sees() {
+  [ -z "$sshjob_home" ] || [ -x "$HOME/." ] || return 1
+  for sshjob_root in "$sshjob_home" "$sshjob_spare"; do
+    [ ! -d "$sshjob_root" ] || [ -x "$sshjob_root" ] || return 1
+  done
+}

@@ -28,21 +28,23 @@ sshjob_leads() {
 }
 
 # Beats, and ends what takes too long. Outlives a supervisor that is killed for as long as there is something to watch; one
-# that waits for the end of the output is told of every nap, the first of which may have begun before.
+# that waits for the end of the output is told of every nap, the first of which may have begun before. With each beat it
+# tells what had run out of memory before: whoever finds the end has something to compare with.
 sshjob_watch() {
   sshjob_sleep=
   trap 'kill "$sshjob_sleep"; exit' TERM
   sshjob_up=${sshjob_up%.*}${sshjob_up#*.}
   sshjob_end=$((sshjob_up + sshjob_limit * 100))
+  sshjob_count_ooms
   while :; do
     read -r sshjob_now sshjob_rest </proc/uptime
-    echo "$sshjob_now " 1<>"$sshjob_dir/beat"
+    echo "$sshjob_now $sshjob_ooms " 1<>"$sshjob_dir/beat"
     sshjob_left=$((sshjob_end - ${sshjob_now%.*}${sshjob_now#*.}))
     sshjob_nap=2
     if sshjob_leads; then
       [ "$sshjob_left" -gt 0 ] || break
       # What ends does so soon, mostly.
-      [ $((sshjob_end - sshjob_left)) -lt $((sshjob_up + 1000)) ] || sshjob_nap=10
+      [ $((sshjob_end - sshjob_left - sshjob_up)) -lt 1000 ] || sshjob_nap=10
     fi
     sshjob_left=$(((sshjob_left + 99) / 100))
     [ "$sshjob_left" -le 0 ] || [ "$sshjob_left" -gt "$sshjob_nap" ] || sshjob_nap=$sshjob_left
@@ -128,7 +130,8 @@ else
   sshjob_status="exit $sshjob_status"
 fi
 read -r sshjob_up sshjob_rest </proc/uptime
-sshjob_count_ooms
+sshjob_ooms=-
+[ "$sshjob_status" != "signal 9" ] || sshjob_count_ooms
 
 # Whoever was asked to end, ends with its whole group.
 read -r sshjob_why sshjob_rest <"$sshjob_dir/why"

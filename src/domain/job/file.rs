@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::settings::{Settings, Settled};
-use super::{Event, Mode, SecretRef, Source, read};
+use super::{Event, Mode, RetryOn, SecretRef, Source, read};
 use crate::domain::decode::{At, Fields, Spanned};
 use crate::domain::diagnostic::{Diagnostic, Faults, Place, quoted};
 use crate::domain::id::JobName;
@@ -140,6 +140,27 @@ impl JobFile {
         let message =
             format!("job `{}`: attached timeout `{}` exceeds the worker's {WORKER_TIMEOUT}", self.name, timeout.value);
         Err(timeout.diagnostic(message, Some("set `mode: detached`")))
+    }
+
+    /// Checks that a detached job asks for no attempt after a script that has ended; `settled` is what its settings come to.
+    ///
+    /// By then whoever has its secrets and may start it is gone, and who sees the end may do neither. What a project says
+    /// of all jobs is not meant for a command that has no file.
+    ///
+    /// # Errors
+    /// That it does.
+    pub fn check_retries(&self, settled: &Settled) -> Result<(), Diagnostic> {
+        if !settled.mode.value.is_detached() || settled.attempts.value < 2 || self.file.is_empty() {
+            return Ok(());
+        }
+        let on = &settled.retry_on;
+        let Some(end) = on.value.iter().find(|on| **on != RetryOn::Unreachable) else { return Ok(()) };
+        let message = format!(
+            "job `{}`: `retries.on`: after `{}` a detached script is not tried again, but only after `unreachable`",
+            self.name,
+            end.as_str()
+        );
+        Err(on.diagnostic(message, Some("set `on: [unreachable]`, or `mode: attached`")))
     }
 
     fn diagnostic(&self, place: Place, message: &str, hint: Option<String>) -> Diagnostic {
@@ -348,7 +369,7 @@ timeout: 5m
 connect_timeout: 5s
 ok_exit_codes: [0, 3]
 max_output: 1MiB
-retries: { attempts: 2, delay: 10s, on: [unreachable, timed_out] }
+retries: { attempts: 2, delay: 10s, on: [unreachable] }
 rollout: { max_concurrency: 25%, max_errors: 10%, canary: 1 }
 hosts_per_worker: 20
 overlap: queue
@@ -374,6 +395,22 @@ notify:
         insta::assert_snapshot!(serde_json::to_string_pretty(&job).unwrap());
         let frozen: Job = serde_json::from_str(&serde_json::to_string(&job).unwrap()).unwrap();
         assert_eq!(frozen, job);
+    }
+
+    #[test]
+    fn ends_after_which_an_attached_job_is_tried_again_reach_it_and_those_of_a_detached_one_are_refused() {
+        let text = "targets: { hosts: web-1 }\nrun: x\nretries: { attempts: 2, on: [failed, timed_out] }\n";
+        let job = Layers::default().resolve(parse(text)).unwrap();
+        assert_eq!(job.retries.on, [RetryOn::Failed, RetryOn::TimedOut]);
+        let refused = |mode: &str| Layers::default().resolve(parse(&format!("{text}mode: {mode}\n"))).unwrap_err();
+        let [one] = &refused("detached")[..] else { panic!("one thing is wrong") };
+        let why =
+            "job `x`: `retries.on`: after `failed` a detached script is not tried again, but only after `unreachable`";
+        assert_eq!(one.message, why);
+        // Where there is one attempt it does not matter after what there would be another.
+        assert!(
+            Layers::default().resolve(parse(&text.replace('2', "1").replace("run", "mode: detached\nrun"))).is_ok()
+        );
     }
 
     #[test]

@@ -333,6 +333,17 @@ pub enum RetryOn {
     TimedOut,
 }
 
+impl RetryOn {
+    /// The end as job files spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
 /// How a run spreads over its hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {

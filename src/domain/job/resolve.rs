@@ -66,12 +66,12 @@ impl Layers {
     /// Completes `job`.
     ///
     /// # Errors
-    /// What the layers cannot mean together: nothing selected, a variable that is also a secret.
+    /// What the layers cannot mean together: nothing selected, a variable that is also a secret, a retry that cannot be.
     pub fn resolve(self, job: JobFile) -> Result<Job, Vec<Diagnostic>> {
         let settled = self.settle(&job.settings);
         let schedule = job.schedule(&settled);
         let request = self.request;
-        let mut wrong = Vec::new();
+        let mut wrong: Vec<_> = job.check_retries(&settled).err().into_iter().collect();
         let (tags, hosts) = if request.tags.is_empty() && request.hosts.is_empty() {
             (job.targets.tags, job.targets.hosts)
         } else {
@@ -137,6 +137,7 @@ impl Layers {
         })
     }
 }
+
 /// Authorities that are named where nothing asks them: whoever named them took the host keys for vouched for.
 fn unasked_authorities(settled: &Settled) -> Option<Diagnostic> {
     let (policy, authorities) = (&settled.host_key, &settled.host_ca);

@@ -107,7 +107,7 @@ fn with_mounts(mut host: Host, mounts: &str) -> Option<Host> {
     let unshare = ["--user", "--map-root-user", "--mount"];
     let allowed = Command::new("unshare").args(unshare).args(["sh", "-c", "mount -t tmpfs none /mnt"]).status();
     if !allowed.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: this system allows no mount in a namespace of one's own");
+        skip::skipped("this system allows no mount in a namespace of one's own");
         return None;
     }
     let login = host.dir("bin").join("login");
@@ -142,7 +142,7 @@ fn machine_without_room_refuses_scripts_and_runs_commands() {
 #[test]
 fn machine_with_nothing_but_busybox_is_enough() {
     let Some(busybox) = which("busybox") else {
-        eprintln!("skipped: no `busybox` on this machine; tests/run installs it");
+        skip::missing("busybox");
         return;
     };
     let applets = ["dd", "mkdir", "sha256sum", "rm", "sleep", "setsid", "cat", "env"];

@@ -103,7 +103,7 @@ fn script_that_kills_its_own_group_leaves_nothing_behind() {
 fn script_that_renames_itself_is_found() {
     // The name in /proc/PID/stat is the script's to choose: one that looks like the end of the name must not hide it.
     let Some(python) = which("python3") else {
-        eprintln!("skipped: no `python3` on this machine");
+        skip::missing("python3");
         return;
     };
     let host = Host::new();
@@ -120,7 +120,7 @@ fn script_that_renames_itself_is_found() {
 fn user_to_become_runs_and_ends_as_anyone() {
     let allowed = Command::new("sudo").args(["-n", "-u", "nobody", "true"]).output();
     if !allowed.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: no `sudo` to `nobody` without a password");
+        skip::skipped("no `sudo` to `nobody` without a password");
         return;
     }
     let delivery = |text: &[u8]| {

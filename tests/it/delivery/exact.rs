@@ -91,7 +91,7 @@ fn script_without_interpreter_line_runs_by_sh() {
 #[test]
 fn script_for_python_runs_by_its_line() {
     if which("python3").is_none() {
-        eprintln!("skipped: no `python3` on this machine");
+        skip::missing("python3");
         return;
     }
     let text = "#!/usr/bin/env python3\nimport sys\nprint(sys.argv[1:], repr(sys.stdin.read()))\nsys.exit(9)";
@@ -102,7 +102,7 @@ fn script_for_python_runs_by_its_line() {
 #[test]
 fn script_that_waits_for_all_children_finds_none() {
     if which("python3").is_none() {
-        eprintln!("skipped: no `python3` on this machine");
+        skip::missing("python3");
         return;
     }
     // A watchdog that were a child of the script would keep it waiting until the limit.

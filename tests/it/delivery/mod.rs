@@ -21,6 +21,7 @@ use sshjob::domain::job::Sudo;
 use tempfile::TempDir;
 
 use crate::support::eventually::eventually;
+use crate::support::skip;
 
 /// Shells that people log in with.
 const LOGIN_SHELLS: [&str; 8] = ["dash", "bash", "zsh", "fish", "tcsh", "ksh", "mksh", "busybox"];
@@ -65,7 +66,7 @@ impl Host {
     /// Multi-call programs and shells with several characters go by the name that they are called by.
     fn named_sh(&self, shell: &str, role: &str) -> Option<PathBuf> {
         let Some(program) = which(shell) else {
-            eprintln!("skipped: no `{shell}` on this machine; tests/run installs it");
+            skip::missing(shell);
             return None;
         };
         if role == "login" && shell != "busybox" {

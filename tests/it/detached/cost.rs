@@ -25,7 +25,7 @@ fn started_by(host: &mut Host, parcel: Parcel) -> (Vec<String>, usize) {
 fn start_takes_no_more_programs_than_it_must() {
     let traceable = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
     if !traceable.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: no `strace` that may trace; tests/run installs it");
+        skip::skipped("no `strace` that may trace; tests/run installs it");
         return;
     }
     let Some(mut host) = Host::new().sh("dash") else { return };

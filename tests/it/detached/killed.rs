@@ -347,10 +347,113 @@ fn program_without_a_watch_that_does_not_listen_is_killed() {
 }
 
 #[test]
+fn supervisor_that_waits_for_the_output_is_woken_by_whoever_looks_where_its_watch_was_killed() {
+    for (shell, host) in Host::of_every_shell() {
+        let one = attempt(1);
+        // Who holds the output open does not go.
+        up(&host, "#!/bin/sh\nsetsid tail -f /dev/null &\necho up; while [ ! -e go ]; do sleep 0.01; done", &one);
+        let watch = watch(&host, &one);
+        // Stopped, it is there when its supervisor looks for it, and never says that time passes.
+        kill("-STOP", &watch);
+        std::fs::write(host.dir("home").join("go"), "").unwrap();
+        let leader = Path::new("/proc").join(&record(&host, &one, "leader")[0]);
+        eventually("its end was noticed", || !leader.exists());
+        kill("-KILL", &watch);
+        assert!(matches!(host.verdict(&one), Verdict::Running { supervised: true, .. }), "{shell}");
+        forge(&host, &one, "beat", 0, "1.00");
+        let found = host.wait(&one);
+        assert_eq!((how(&found.verdict), found.out), ((How::Exit(0), Why::Itself), whole(b"up\n")), "{shell}");
+        for survivor in host.cancel(&one).named {
+            kill("-KILL", &survivor.pid.to_string());
+        }
+    }
+}
+
+#[test]
+fn cancel_that_is_cut_is_carried_on_by_whoever_looks() {
+    for (shell, host) in Host::of_every_shell() {
+        let one = attempt(1);
+        up(&host, "#!/bin/sh\ntrap '' TERM; echo up; while :; do sleep 0.1; done", &one);
+        kill("-KILL", &watch(&host, &one));
+        let mut session = host.open(cancel::parcel(&Sudo::No, &token(), &one).unwrap());
+        session.send_all();
+        eventually("it was asked to end", || record(&host, &one, "why").first().is_some_and(|why| why == "cancelled"));
+        let group = rustix::process::Pid::from_child(&session.child);
+        rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+        session.child.wait().unwrap();
+        assert!(matches!(host.verdict(&one), Verdict::Running { .. }), "{shell}: its ten seconds are not over");
+        let asked = record(&host, &one, "why")[1].parse::<f64>().unwrap();
+        forge(&host, &one, "why", 1, &format!("{:.2} ", asked - 14.0));
+        assert_eq!(how(&host.wait(&one).verdict), (signal(9), Why::Cancelled), "{shell}");
+    }
+}
+
+#[test]
+fn grace_is_ten_seconds_where_sleep_knows_whole_ones_alone() {
+    let Some(mut host) = Host::new().sh("dash") else { return };
+    let (one, naps) = (attempt(1), host.dir("naps"));
+    let text = format!(
+        "#!/bin/sh\ncase $1 in *[!0-9]*) exit 1 ;; esac\necho >>{}\nexec {} \"$1\"\n",
+        naps.display(),
+        which("sleep").unwrap().display()
+    );
+    let stand_in = host.dir("bin").join("sleep");
+    std::fs::write(&stand_in, text).unwrap();
+    std::fs::set_permissions(&stand_in, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    up(&host, "#!/bin/sh\ntrap '' TERM; echo up; while :; do sleep 0.1; done", &one);
+    let mut dirs = host.dir("bin").into_os_string();
+    dirs.push(":");
+    dirs.push(path());
+    host.path = Some(dirs.into());
+    assert_eq!(host.cancel(&one).deed, cancel::Deed::Signalled);
+    assert_eq!(how(&host.wait(&one).verdict), (signal(9), Why::Cancelled));
+    // Ten until it is killed, and at most six until its supervisor has said so and it is gone.
+    let naps = std::fs::read_to_string(naps).unwrap().lines().count();
+    assert!((10..=16).contains(&naps), "{naps}");
+}
+
+#[test]
+fn what_was_killed_and_takes_a_moment_to_be_gone_is_no_survivor() {
+    let (host, one) = (Host::new(), attempt(1));
+    // Much memory takes long to be given back.
+    let script = "#!/bin/sh\n(trap '' TERM; dd if=/dev/zero bs=600M count=1 | { head -c 1 >full; exec sleep 1000; }) &\n\
+                  while [ ! -s full ]; do sleep 0.1; done; echo up; wait";
+    up(&host, script, &one);
+    let cancelled = host.cancel(&one);
+    assert_eq!((cancelled.deed, cancelled.survivors), (cancel::Deed::Signalled, 0), "{:?}", cancelled.named);
+}
+
+#[test]
+fn end_for_want_of_memory_is_named_whoever_counts_and_where() {
+    for (shell, host) in Host::of_every_shell() {
+        let host = host.stand_in("/proc/vmstat", "pgfault 7\noom_kill 3\ndrop_pagecache 0\n");
+        let vmstat = host.stand_ins[0].1.clone();
+        let tell = |kills: u32| std::fs::write(&vmstat, format!("pgfault 9\noom_kill {kills}\nballoon 0\n")).unwrap();
+        let memory = How::Signal { number: 9, out_of_memory: true };
+        for (number, kills, expected) in [(1, 3, signal(9)), (2, 4, memory)] {
+            let one = attempt(number);
+            up(&host, WAITING, &one);
+            eventually("its watch has counted", || record(&host, &one, "beat").len() == 2);
+            tell(kills);
+            kill("-KILL", &record(&host, &one, "leader")[0]);
+            assert_eq!(how(&host.wait(&one).verdict), (expected, Why::Itself), "{shell}: {kills}");
+        }
+        let three = attempt(3);
+        up(&host, WAITING, &three);
+        eventually("its watch has counted", || record(&host, &three, "beat").len() == 2);
+        kill("-KILL", &record(&host, &three, "self")[1]);
+        kill("-KILL", &record(&host, &three, "leader")[0]);
+        tell(5);
+        let expected = Verdict::Killed { why: Why::Itself, out_of_memory: true };
+        assert_eq!(host.wait(&three).verdict, expected, "{shell}");
+    }
+}
+
+#[test]
 fn program_of_another_user_is_started_seen_and_ended_as_that_user() {
     let allowed = Command::new("sudo").args(["-n", "-u", "nobody", "true"]).output();
     if !allowed.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: no `sudo` to `nobody` without a password");
+        skip::skipped("no `sudo` to `nobody` without a password");
         return;
     }
     let (host, one, nobody) = (Host::new(), attempt(1), Sudo::User("nobody".to_owned()));

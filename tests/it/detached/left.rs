@@ -130,105 +130,9 @@ fn home_that_cannot_be_written_is_made_up_for_and_searched_all_the_same() {
 }
 
 #[test]
-fn what_nobody_collects_goes_after_its_time_and_beyond_fifty() {
-    let host = Host::new();
-    let dir = |number| host.home_of(&attempt(number));
-    for number in 1..=60 {
-        std::fs::create_dir_all(dir(number)).unwrap();
-        std::fs::write(dir(number).join("self"), format!("t 999999999 1 b 1.00 1 1 - {}\n", hostname())).unwrap();
-        // The last ten are the oldest: of two hours, of eight days.
-        let age = ["now", "2 hours ago", "8 days ago"][usize::from(number > 50) + usize::from(number > 55)];
-        assert!(Command::new("touch").args(["-d", age]).arg(dir(number)).status().unwrap().success());
-    }
-    // One of them runs, however old.
-    std::fs::write(dir(60).join("self"), me()).unwrap();
-    std::fs::write(dir(60).join("leader"), "\n").unwrap();
-    assert!(Command::new("touch").args(["-d", "8 days ago"]).arg(dir(60)).status().unwrap().success());
-    assert_eq!(host.start("#!/bin/sh", &attempt(61)), Ok(Started::Now));
-    let kept = |number: &u32| dir(*number).exists();
-    eventually("it is swept", || (51..=59).filter(kept).count() == 0);
-    host.wait(&attempt(61));
-    assert_eq!((1..=61).filter(kept).count(), 52);
-}
-
-#[test]
-fn home_is_looked_through_once_a_minute() {
-    for (shell, host) in Host::of_every_shell() {
-        let old = |number| {
-            let dir = host.home_of(&attempt(number));
-            std::fs::create_dir_all(&dir).unwrap();
-            std::fs::write(dir.join("self"), format!("t 999999999 1 b 1.00 1 1 - {}\n", hostname())).unwrap();
-            assert!(Command::new("touch").args(["-d", "8 days ago"]).arg(&dir).status().unwrap().success());
-            dir
-        };
-        let start = |number| {
-            assert_eq!(host.start("#!/bin/sh", &attempt(number)), Ok(Started::Now), "{shell}");
-            let own = std::fs::read_to_string(host.home_of(&attempt(number)).join("self")).unwrap();
-            let supervisor = Path::new("/proc").join(own.split(' ').nth(1).unwrap());
-            eventually("it has been swept, or not", || !supervisor.exists());
-        };
-        // A few are looked through every time.
-        for number in 11..=20 {
-            let many = Attempt { run: "many-20261122T221500Z".parse().unwrap(), ..attempt(number) };
-            std::fs::create_dir_all(host.home_of(&many)).unwrap();
-        }
-        let first = old(1);
-        start(2);
-        assert!(!first.exists(), "{shell}");
-        let second = old(3);
-        start(4);
-        assert!(second.exists(), "{shell}");
-        let swept = host.dir("home").join(".sshjob/.swept");
-        let text = std::fs::read_to_string(&swept).unwrap();
-        let (at, boot) = text.split_once(' ').unwrap();
-        std::fs::write(&swept, format!("{:.2} {boot}", at.parse::<f64>().unwrap() - 61.0)).unwrap();
-        start(5);
-        assert!(!second.exists(), "{shell}");
-    }
-}
-
-#[test]
-fn what_other_hosts_have_in_a_home_that_is_shared_is_theirs() {
-    for (shell, host) in Host::of_every_shell() {
-        let dir = |number| host.home_of(&attempt(number));
-        let age = |path: PathBuf, hours| {
-            let then = std::time::SystemTime::now() - Duration::from_hours(hours);
-            std::fs::File::open(path).unwrap().set_modified(then).unwrap();
-        };
-        for number in 1..=60 {
-            std::fs::create_dir_all(dir(number)).unwrap();
-            std::fs::write(dir(number).join("self"), "t 999999999 1 b 1.00 1 1 - elsewhere\n").unwrap();
-            std::fs::write(dir(number).join("beat"), "1.00\n").unwrap();
-            // One runs there for more than a week, one has ended there as long ago, the others this morning.
-            let (beat, claim) = [(0, 200), (200, 200), (2, 2)][number.min(3) as usize - 1];
-            age(dir(number).join("beat"), beat);
-            age(dir(number), claim);
-        }
-        assert_eq!(host.start("#!/bin/sh", &attempt(61)), Ok(Started::Now), "{shell}");
-        let own = std::fs::read_to_string(dir(61).join("self")).unwrap();
-        let supervisor = Path::new("/proc").join(own.split(' ').nth(1).unwrap());
-        eventually("it is swept", || !supervisor.exists());
-        let gone: Vec<u32> = (1..=61).filter(|number| !dir(*number).exists()).collect();
-        assert_eq!(gone, [2], "{shell}");
-    }
-}
-
-/// What this machine calls itself.
-fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim_end().to_owned()
-}
-
-/// A record that says that the supervisor is this very process.
-fn me() -> String {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let born = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().to_owned();
-    format!("t {} {born} b 1.00 1 1 - {}\n", std::process::id(), hostname())
-}
-
-#[test]
 fn machine_with_nothing_but_busybox_is_enough() {
     let Some(busybox) = which("busybox") else {
-        eprintln!("skipped: no `busybox` on this machine; tests/run installs it");
+        skip::missing("busybox");
         return;
     };
     let applets = [
@@ -276,6 +180,81 @@ fn full_disk_costs_output_and_not_the_verdict() {
         // Not even a start has room here, and what is elsewhere is as good.
         assert_eq!(host.start("#!/bin/sh\necho spare", &attempt(2)), Ok(Started::Now), "{shell}");
         assert_eq!(host.wait(&attempt(2)).out, whole(b"spare\n"), "{shell}");
+    }
+}
+
+#[test]
+fn home_that_is_not_there_hides_what_it_holds_and_nothing_has_vanished() {
+    for (shell, mut host) in Host::of_every_shell() {
+        host.start("#!/bin/sh", &attempt(1)).unwrap();
+        host.wait(&attempt(1));
+        // As where a home that is mounted from elsewhere is not.
+        host.variables = vec![("HOME", host.dir("unmounted").into())];
+        let look = Ask::Look { attempt: attempt(1), out: 0, err: 0, most: 0 };
+        let error = host.asked(&[look]).unwrap_err().to_string();
+        assert_eq!(error, "the host's answer is that its home cannot be looked into: is it mounted?", "{shell}");
+        let token = token();
+        let answer = host.ask(cancel::parcel(&Sudo::No, &token, &attempt(1)).unwrap()).unwrap();
+        assert_eq!(cancel::read(&token, &attempt(1), &answer).unwrap_err().to_string(), error, "{shell}");
+        // What lives elsewhere is seen all the same.
+        host.start("#!/bin/sh\nexit 3", &attempt(2)).unwrap();
+        assert_eq!(how(&host.wait(&attempt(2)).verdict).0, How::Exit(3), "{shell}");
+        host.variables.clear();
+        assert_eq!(how(&host.verdict(&attempt(1))).0, How::Exit(0), "{shell}");
+    }
+}
+
+#[test]
+fn shell_that_cannot_count_so_far_refuses_what_it_could_not_watch() {
+    for (shell, host) in Host::of_every_shell() {
+        let days = |days: u64| Duration::from_hours(days * 24);
+        let far = [Terms { max_output: 1 << 31, ..TERMS }, Terms { timeout: days(249), ..TERMS }];
+        let near = Terms { max_output: (1 << 31) - 1, timeout: days(248), ..TERMS };
+        for (number, terms) in (1..).zip([far[0], far[1], near]) {
+            let program = Program::Script { bytes: &Arc::from(*b"#!/bin/sh\necho out"), args: &[] };
+            let started = host.start_on(&terms, program, &attempt(number));
+            if shell == "mksh" && number < 3 {
+                assert_eq!(started, Err(DeliveryError::Bits), "{terms:?}");
+                continue;
+            }
+            assert_eq!(started, Ok(Started::Now), "{shell}: {terms:?}");
+            let found = host.wait(&attempt(number));
+            assert_eq!((how(&found.verdict).0, found.out), (How::Exit(0), whole(b"out\n")), "{shell}: {terms:?}");
+        }
+    }
+}
+
+#[test]
+fn machine_that_is_up_for_a_year_ends_programs_at_their_time() {
+    for (shell, host) in Host::of_every_shell() {
+        let host = host.stand_in("/proc/uptime", "");
+        let uptime = host.stand_ins[0].1.clone();
+        let tick = || {
+            let text = std::fs::read_to_string("/proc/uptime").unwrap();
+            let up: f64 = text.split(' ').next().unwrap().parse().unwrap();
+            // Renamed: nobody reads half of it.
+            std::fs::write(uptime.with_extension("new"), format!("{:.2} 1.00\n", up + 365.0 * 86_400.0)).unwrap();
+            std::fs::rename(uptime.with_extension("new"), &uptime).unwrap();
+        };
+        tick();
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(std::sync::atomic::Ordering::SeqCst) {
+                    tick();
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            });
+            let terms = Terms { timeout: Duration::from_secs(1), ..TERMS };
+            let program = Program::Script { bytes: &Arc::from(*b"#!/bin/sh\nexec sleep 1000"), args: &[] };
+            let started = host.start_on(&terms, program, &attempt(1));
+            let found = host.wait(&attempt(1));
+            ended.store(true, std::sync::atomic::Ordering::SeqCst);
+            assert_eq!(started, Ok(Started::Now), "{shell}");
+            let Verdict::Ended { how, why, took, .. } = found.verdict else { panic!("{shell}: {found:?}") };
+            assert_eq!((how, why), (signal(15), Why::TimedOut), "{shell}");
+            assert!(took >= Duration::from_secs(1) && took < Duration::from_mins(1), "{shell}: {took:?}");
+        });
     }
 }
 

@@ -7,9 +7,11 @@ mod left;
 mod once;
 mod server;
 mod shown;
+mod swept;
 mod told;
 
 use crate::support::eventually::eventually;
+use crate::support::skip;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::symlink;
@@ -40,6 +42,8 @@ struct Host {
     path: Option<PathBuf>,
     /// What its sessions have in their environment.
     variables: Vec<(&'static str, OsString)>,
+    /// Files that the system has, by our own path of each.
+    stand_ins: Vec<(&'static str, PathBuf)>,
     /// The process whose mounts it sees, where they are not everybody's.
     mounts: Option<Child>,
     /// Where to write what each process does that starts another.
@@ -52,13 +56,14 @@ impl Host {
         for dir in ["home", "spare", "bin"] {
             std::fs::create_dir(root.path().join(dir)).unwrap();
         }
-        Self { root, sh: "/bin/sh".into(), path: None, variables: Vec::new(), mounts: None, traces: None }
+        let (variables, stand_ins) = (Vec::new(), Vec::new());
+        Self { root, sh: "/bin/sh".into(), path: None, variables, stand_ins, mounts: None, traces: None }
     }
 
     /// The same with `shell` in the place of `/bin/sh`; `None`, said aloud, where it is not installed.
     fn sh(mut self, shell: &str) -> Option<Self> {
         let Some(program) = which(shell) else {
-            eprintln!("skipped: no `{shell}` on this machine; tests/run installs it");
+            skip::missing(shell);
             return None;
         };
         // Multi-call programs and shells with several characters go by the name that they are called by.
@@ -83,6 +88,14 @@ impl Host {
         self
     }
 
+    /// The same with a file of our own in the place of the system's file `name`.
+    fn stand_in(mut self, name: &'static str, text: &str) -> Self {
+        let path = self.dir(&name.replace('/', "-"));
+        std::fs::write(&path, text).unwrap();
+        self.stand_ins.push((name, path));
+        self
+    }
+
     /// The same with a home of `size`; `None`, said aloud, where the system does not allow that.
     fn small(mut self, size: &str) -> Option<Self> {
         let mount = format!("mount -t tmpfs -o size={size} none {} && echo up && read end", self.dir("home").display());
@@ -92,7 +105,7 @@ impl Host {
         let mut up = String::new();
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut up).unwrap();
         if up != "up\n" {
-            eprintln!("skipped: this system allows no mount in a namespace of one's own");
+            skip::skipped("this system allows no mount in a namespace of one's own");
             holder.wait().unwrap();
             return None;
         }
@@ -134,6 +147,10 @@ impl Host {
         let head = replace(head, b"/bin/sh -c", format!("{sh} -c").as_bytes());
         let head = replace(&head, b"/var/tmp/sshjob-", format!("{}/sshjob-", self.dir("spare").display()).as_bytes());
         let head = replace(&head, b"/run/sshjob-", format!("{}/sshjob-", self.dir("spare").display()).as_bytes());
+        let replaced = |head: Vec<u8>, (name, path): &(&str, PathBuf)| {
+            replace(&head, name.as_bytes(), path.to_str().unwrap().as_bytes())
+        };
+        let head = self.stand_ins.iter().fold(head, replaced);
         let line = format!("{} {} {token}", rest.replace("/bin/sh", sh).replace("sudo -n -- ", ""), head.len());
         parcel.head = [&head, job].concat().into();
         let mut command = self.command("/bin/sh");

@@ -188,6 +188,70 @@ fn host_that_does_not_answer_or_answers_anything_changes_nothing() {
 }
 
 #[test]
+fn script_that_ignores_term_is_killed_at_its_time_by_its_watch_and_by_a_cancel() {
+    let world = World::new(2);
+    let script = "trap '' TERM; touch $WHERE/$SSHJOB_INSTANCE; while :; do sleep 0.1; done";
+    let late = start(&world, &["-x", "host-1", "--timeout", "2s"], script);
+    // Both take ten seconds, side by side.
+    start(&world, &["-x", "host-0"], script);
+    wait_for_all(&world, 2);
+    let cancelled = json(&world.sshjob(&["-o", "json", "cancel", "last"]));
+    let told = task(&cancelled, "host-1");
+    assert_eq!((&told["state"], &told["signal"]), (&json!("cancelled"), &json!("KILL")), "{told:#}");
+    // Its end is written by its watch: nobody has looked at it before.
+    wait_for(&directory(&world, &late, "host-0").join("status"));
+    let output = world.sshjob(&["-o", "json", "status", late["run"].as_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(124), "{}", said(&output));
+    let ended = json(&output);
+    let told = task(&ended, "host-0");
+    assert_eq!((&told["state"], &told["signal"]), (&json!("timed_out"), &json!("KILL")), "{told:#}");
+}
+
+#[test]
+fn run_whose_wait_is_over_tells_what_runs_on_and_leaves_it_alone() {
+    let world = World::new(1);
+    let run = |output| {
+        let words = ["-o", output, "run", "-d", "--wait", "1s", "-t", "Environment=Dev", "--", "echo up; sleep 600"];
+        world.sshjob(&words)
+    };
+    let output = run("json");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let told = json(&output);
+    assert_eq!((&told["state"], &told["counts"]), (&json!("running"), &json!({"running": 1})), "{told:#}");
+    assert_eq!(task(&told, "host-0")["stdout"], "up\n", "{told:#}");
+    let output = run("text");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(out.contains(" running: 1 running of 1 host\n") && out.contains("host-0  127."), "{}", said(&output));
+    assert!(err.starts_with("host-0  running\n"), "{}", said(&output));
+    for run in [told["run"].as_str().unwrap(), "last"] {
+        let cancelled = world.sshjob(&["-o", "json", "cancel", run]);
+        assert_eq!(json(&cancelled)["counts"], json!({"cancelled": 1}), "it ran on: {}", said(&cancelled));
+    }
+}
+
+#[test]
+fn job_that_wants_another_attempt_after_its_end_is_not_detached_in_silence() {
+    let world = World::new(1);
+    fs::create_dir(world.path().join("jobs")).unwrap();
+    let job = "targets: { tags: { Environment: Dev } }\nrun: exit 3\nretries: { attempts: 2, on: [failed] }\n";
+    fs::write(world.path().join("jobs/again.yaml"), job).unwrap();
+    let output = world.sshjob(&["run", "again", "-d"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let expected = "error: job `again`: `retries.on`: after `failed` a detached script is not tried again, but only after \
+                    `unreachable`\n  --> jobs/again.yaml:3:";
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with(expected), "{}", said(&output));
+    // What a project says of all its jobs is no word about a command.
+    let project = fs::read_to_string(world.path().join("sshjob.yaml")).unwrap();
+    let retries = "retries: { attempts: 2, on: [failed] }\n";
+    fs::write(world.path().join("sshjob.yaml"), project + retries).unwrap();
+    let words = ["-o", "json", "run", "-d", "--wait", "1m", "-t", "Environment=Dev", "--", "exit 3"];
+    let output = world.sshjob(&words);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert_eq!(task(&json(&output), "host-0")["attempt"], 1);
+}
+
+#[test]
 fn people_read_what_to_do_next() {
     let world = World::new(2);
     let output = world.sshjob(&["run", "-d", "-t", "Environment=Dev", "--", "sleep 0.1"]);

@@ -87,6 +87,24 @@ fn one_connection_is_enough_to_follow_a_host_until_it_breaks() {
     assert!(lines.recv().is_err(), "nothing was repeated");
 }
 
+#[test]
+fn one_host_is_followed_alone_to_the_end_of_the_run() {
+    let world = World::new(2);
+    start(&world, &[], ECHO);
+    for host in ["host-0", "host-1"] {
+        wait_for(&world.path().join(host));
+    }
+    let mut child = world.command(&["logs", "--host", "host-1", "-f"]).spawn().unwrap();
+    let lines = lines_of(&mut child);
+    echo(&world, "host-1 | ", 0..3, &lines);
+    fs::write(world.path().join("end"), "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", said(&output));
+    assert!(lines.recv().is_err(), "nothing of the other was shown");
+    let other = world.sshjob(&["logs", "--host", "host-0", "-f"]);
+    assert_eq!(other.stdout, b"host-0 | 0\nhost-0 | 1\nhost-0 | 2\n", "{}", said(&other));
+}
+
 /// A store that is a moment behind: what it says first of one object was true before.
 #[derive(Debug, Clone)]
 struct Behind {

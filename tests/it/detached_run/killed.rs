@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sshjob::adapter::dir::Dir;
 use sshjob::domain::job::Job;
@@ -253,16 +253,24 @@ fn starter_killed_at_random_moments_starts_once_or_never() {
     std::fs::create_dir(world.path().join("marks")).unwrap();
     let started = Instant::now();
     assert!(world.sshjob(&words("whole", "true")).status.success());
-    let whole = started.elapsed();
-    let mut seed = [0_u8; 20];
-    getrandom::fill(&mut seed).unwrap();
-    let (mut settled, mut ends) = (0, BTreeMap::<String, usize>::new());
-    for (round, byte) in seed.into_iter().enumerate() {
+    let mut whole = started.elapsed();
+    let (mut settled, mut landed, mut ends) = (0, 0, BTreeMap::<String, usize>::new());
+    for round in 0.. {
+        if landed == 20 {
+            break;
+        }
+        assert!(round < 120, "{landed} of {round} kills came during a start");
         let store = format!("store-{round}");
         let marks = world.path().join("marks").join(round.to_string());
         let script = format!("echo $SSHJOB_INSTANCE >> {}; sleep 0.1; seq 1 1000", marks.display());
         let mut child = world.command(&words(&store, &script)).spawn().unwrap();
-        std::thread::sleep(whole.mul_f64(f64::from(byte) / 200.0) + Duration::from_millis(20));
+        std::thread::sleep(whole.mul_f64(f64::from(getrandom::u32().unwrap()) / f64::from(u32::MAX)));
+        if child.try_wait().unwrap().is_none() {
+            landed += 1;
+        } else {
+            // That start took less than the first.
+            whole = whole.mul_f64(0.8);
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         world.fleet().wait_until_idle();
@@ -288,6 +296,8 @@ fn starter_killed_at_random_moments_starts_once_or_never() {
             }
         }
     }
-    eprintln!("sshjob killed at 20 random moments within {whole:.0?}: {settled} runs, whose tasks are {ends:?}");
+    eprintln!(
+        "sshjob killed at 20 random moments within {whole:.0?} of a start: {settled} runs, whose tasks are {ends:?}"
+    );
     assert!(settled > 0, "no kill left a run behind");
 }

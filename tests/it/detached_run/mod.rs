@@ -4,7 +4,10 @@ mod canary;
 mod ends;
 mod flood;
 mod followed;
+mod full;
+mod interrupted;
 mod killed;
+mod overdue;
 mod restarted;
 mod steps;
 mod through_sudo;
@@ -128,12 +131,14 @@ async fn view<S: Store>(store: &S, run: &RunRecord) -> RunView {
     history::load(&Runs::new(store.clone()), &run.run).await.unwrap().unwrap()
 }
 
-/// Lets an hour pass for what has started and was never confirmed.
+/// Lets an hour pass for what has started and was never confirmed, or should have ended.
 async fn age<S: Store>(store: &S, run: &RunRecord) {
     let (runs, key) = (Runs::new(store.clone()), RunKeys::new(&run.run).outcomes(0));
     let Some((mut outcomes, version)) = runs.outcomes(&run.run, 0).await.unwrap() else { return };
     for record in outcomes.tasks.values_mut().filter(|it| it.state == TaskState::Running) {
-        record.started_at = record.started_at.map(|at| at - Duration::from_hours(1));
+        for at in [&mut record.started_at, &mut record.overdue_since] {
+            *at = at.map(|at| at - Duration::from_hours(1));
+        }
     }
     assert!(matches!(runs.swap(&key, &version, &outcomes).await.unwrap(), Written::Done(_)));
 }

@@ -99,41 +99,45 @@ impl Scene {
         let client = Arc::new(OnceLock::<Pid>::new());
         let end = {
             let (host, client) = (Arc::clone(&self.host), Arc::clone(&client));
+            // Tells whether there was anybody to end.
             move || match victim {
-                Victim::Connection => {}
-                Victim::Session => host.kill_sessions(),
+                Victim::Connection => true,
+                Victim::Session => host.kill_sessions() > 0,
                 // One that has ended by now is still nobody else: its parent has not asked yet.
-                Victim::Client => drop(kill_process(*client.wait(), Signal::KILL)),
+                Victim::Client => kill_process(*client.wait(), Signal::KILL).is_ok(),
             }
         };
         let end = Arc::new(end);
         let way = {
             let (end, step) = (Arc::clone(&end), if let Moment::At(step) = moment { Some(step) } else { None });
-            Steps::to(self.host.address(), step, move || end())
+            Steps::to(self.host.address(), step, move || {
+                end();
+            })
         };
         self.world.add("host", way.address(), "Environment: Dev");
         let child = self.world.command(&["--store", "store", "-o", "json", "run", "step"]).spawn().unwrap();
         client.set(Pid::from_child(&child)).unwrap();
         eventually("they talk", || way.packets().0 > 0 || way.has_struck());
         let began = Instant::now();
-        match moment {
-            Moment::Never | Moment::At(_) => {}
+        let struck = match moment {
+            Moment::Never | Moment::At(_) => false,
             Moment::Claim { .. } => {
                 wait_for(&self.host.home().join("here"));
                 end();
                 fs::write(self.host.home().join("go"), "").unwrap();
+                true
             }
             Moment::Random(part) => {
                 std::thread::sleep(whole.mul_f64(part));
-                end();
+                end()
             }
-        }
+        };
         let output = child.wait_with_output().unwrap();
         let took = began.elapsed();
         // What is on its way comes through first: then the host's own account is complete.
         self.host.wait_until_idle();
         let (types, packets) = (types(&self.host), way.packets());
-        let struck = way.has_struck() || !matches!(moment, Moment::At(_) | Moment::Never);
+        let struck = struck || way.has_struck();
         let case = format!("{victim:?} {moment:?}: {}", said(&output));
         let (claimed, state) = self.check(&case);
         Outcome { types, packets, struck, claimed, state, took }
@@ -226,7 +230,7 @@ fn sound() -> Outcome {
 }
 
 /// Does all of `work`, several at a time.
-fn each<T: Sync, R: Send>(work: &[T], act: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub(super) fn each<T: Sync, R: Send>(work: &[T], act: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let done = std::thread::scope(|scope| {
         let worker = || {
@@ -316,14 +320,19 @@ fn start_whose_session_or_client_is_killed_at_its_claim_runs_once() {
 
 #[test]
 fn start_whose_sshd_session_is_killed_at_random_moments_runs_once_if_it_is_claimed() {
-    let whole = sound().took;
-    let mut seed = [0_u8; 20];
-    getrandom::fill(&mut seed).unwrap();
-    let kill = |byte: &u8| {
-        let moment = Moment::Random(f64::from(*byte) / 200.0);
-        Scene::new(moment).start(Victim::Session, moment, whole)
-    };
+    let mut whole = sound().took;
+    let (mut struck, mut missed) = (Vec::new(), 0);
     // One at a time: the time that it takes is what the moments are parts of.
-    let outcomes: Vec<_> = seed.iter().map(kill).collect();
-    eprintln!("Session ended at {} random moments within {whole:.0?}: {}", seed.len(), told(&outcomes));
+    while struck.len() < 20 {
+        let moment = Moment::Random(f64::from(getrandom::u32().unwrap()) / f64::from(u32::MAX));
+        let outcome = Scene::new(moment).start(Victim::Session, moment, whole);
+        if outcome.struck {
+            struck.push(outcome);
+            continue;
+        }
+        // It had ended before: that start took less than the first.
+        (whole, missed) = (whole.min(outcome.took), missed + 1);
+        assert!(missed < 100, "{} of {} kills came during a start", struck.len(), struck.len() + missed);
+    }
+    eprintln!("Session ended at 20 random moments within {whole:.0?}, {missed} came too late: {}", told(&struck));
 }

@@ -156,7 +156,7 @@ fn logins_as_sshd_is_told_to_handle_them() {
 #[test]
 fn cage_without_a_shell_says_so() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: sshd wants `/` to be root's, and the real root is nobody in an ordinary user's namespace");
+        skip::skipped("sshd wants `/` to be root's, and the real root is nobody in an ordinary user's namespace");
         return;
     }
     let caged = User { shell: "/bin/bash", sshd: "ChrootDirectory /run/cage", ..user("caged") };

@@ -5,6 +5,7 @@
 //! makes of them.
 
 mod certificates;
+mod detached;
 mod hangs;
 mod logins;
 mod places;
@@ -18,6 +19,7 @@ use std::process::Output;
 use crate::support::client;
 use crate::support::key::Login;
 use crate::support::machine::{Machine, Plan};
+use crate::support::skip;
 use crate::support::world::{World, said};
 
 /// A script that shows exactly what reached it.

@@ -12,7 +12,7 @@ use std::thread;
 use russh::keys::PublicKey;
 use rustix::process::geteuid;
 
-use super::{key, loopback};
+use super::{key, loopback, skip};
 
 /// A running server; dropping it ends it and its connections.
 pub(crate) struct Foreign {
@@ -57,7 +57,7 @@ impl Foreign {
     /// `TinySSH`, which has no more algorithms than it needs. None for ordinary users: it must become somebody.
     pub(crate) fn tinyssh(accepted: &PublicKey) -> Option<Self> {
         if !geteuid().is_root() {
-            eprintln!("skipped: TinySSH lets people in as root only");
+            skip::skipped("TinySSH lets people in as root only");
             return None;
         }
         let server = Self::new(accepted);
@@ -98,7 +98,7 @@ impl Foreign {
             command
         };
         if !enclosed(&["true"]).output().expect("`unshare` is installed").status.success() {
-            eprintln!("skipped: nobody may mount on this machine");
+            skip::skipped("nobody may mount on this machine");
             return None;
         }
         let listener = TcpListener::bind(self.address).unwrap();
