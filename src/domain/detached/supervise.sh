@@ -28,14 +28,15 @@ sshjob_leads() {
 }
 
 # Beats, and ends what takes too long. Outlives a supervisor that is killed for as long as there is something to watch; one
-# that waits for the end of the output is told of every nap, the first of which may have begun before. With each beat it
-# tells what had run out of memory before: whoever finds the end has something to compare with.
+# that waits for the end of the output is told of every nap, the first of which may have begun before. From the second beat
+# on it tells what had run out of memory before: whoever finds the end has something to compare with. Most have ended before
+# that, and counting takes as long as starting two programs.
 sshjob_watch() {
   sshjob_sleep=
   trap 'kill "$sshjob_sleep"; exit' TERM
   sshjob_up=${sshjob_up%.*}${sshjob_up#*.}
   sshjob_end=$((sshjob_up + sshjob_limit * 100))
-  sshjob_count_ooms
+  sshjob_ooms=
   while :; do
     read -r sshjob_now sshjob_rest </proc/uptime
     echo "$sshjob_now $sshjob_ooms " 1<>"$sshjob_dir/beat"
@@ -52,6 +53,7 @@ sshjob_watch() {
     sshjob_sleep=$!
     wait "$sshjob_sleep"
     sshjob_sleep=
+    [ -n "$sshjob_ooms" ] || sshjob_count_ooms
     if ! sshjob_leads; then
       sshjob_alive "$1" "$2" || exit
       kill -USR1 "$1"
