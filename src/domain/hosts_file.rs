@@ -6,6 +6,8 @@
 //!   - { id: db-1, dns: db1.example.com, port: 2222, user: admin, region: eu-1, zone: eu-1a, state: stopped }
 //! ```
 
+mod lines;
+
 use std::collections::{BTreeMap, HashMap};
 
 use super::decode::{At, Fields};
@@ -26,6 +28,13 @@ pub const LOCAL: &str = "local";
 /// # Errors
 /// Everything that is wrong with it, in the order of the file.
 pub fn parse(text: &str, file: &str) -> Result<Vec<Instance>, Vec<Diagnostic>> {
+    match lines::read(text) {
+        Some(instances) => Ok(instances),
+        None => parse_yaml(text, file),
+    }
+}
+
+fn parse_yaml(text: &str, file: &str) -> Result<Vec<Instance>, Vec<Diagnostic>> {
     let faults = Faults::of(file);
     let instances = yaml::load(text, MAX_HOSTS_FILE_BYTES, &faults).and_then(|node| {
         let mut fields = At::root(&node, &faults).fields("a map with the key `instances`")?;
@@ -121,11 +130,15 @@ fn read_user(at: &At<'_>) -> Option<String> {
 /// Reads an account, a region or a zone: parts of the name under which host keys are pinned.
 fn read_label(at: &At<'_>, what: &str) -> Option<String> {
     let text = at.word(what)?;
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-    if !(1..=64).contains(&text.len()) || !text.bytes().all(allowed) {
+    if !is_label(text) {
         return at.fault(format_args!("{} is not {what}: 1 to 64 of A-Z, a-z, 0-9 and `-_`", quoted(text)));
     }
     Some(text.to_owned())
+}
+
+fn is_label(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 fn read_tags(at: &At<'_>) -> Option<BTreeMap<String, String>> {

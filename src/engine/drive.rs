@@ -239,7 +239,7 @@ async fn serve<S: Store, F: Fleet<S>>(
     expires_at: Timestamp,
     lapsed: bool,
 ) -> Option<WorkError> {
-    let mut working = JoinSet::new();
+    let (mut working, mut first) = (JoinSet::new(), None);
     while let Some(order) = taken.recv().await {
         let admitted = Arc::new(Notify::new());
         let (worker, through) = (worker.clone(), NotifyAtEnd(Arc::clone(&admitted)));
@@ -256,8 +256,10 @@ async fn serve<S: Store, F: Fleet<S>>(
             ended.err()
         });
         admitted.notified().await;
+        while let Some(ended) = working.try_join_next() {
+            first = first.or(ended.ok().flatten());
+        }
     }
-    let mut first = None;
     while let Some(ended) = working.join_next().await {
         first = first.or(ended.ok().flatten());
     }

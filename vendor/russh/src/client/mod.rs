@@ -1465,9 +1465,7 @@ impl Session {
                         } else {
                             self.common.received_data = true;
                             let kex_was_active = self.kex.active();
-                            // What it takes to handle a packet, 20 KiB where that is one of a key
-                            // exchange, is not kept for as long as the connection lives.
-                            Box::pin(reply(self, handler, kex_done_signal, &mut pkt)).await?;
+                            reply(self, handler, kex_done_signal, &mut pkt).await?;
                             buffer.seqn = pkt.seqn; // TODO reply changes seqn internall, find cleaner way
 
                             if kex_was_active && !self.kex.active() {
@@ -2075,6 +2073,8 @@ async fn reply<H: Handler>(
     #[allow(clippy::collapsible_if)]
     if is_kex_msg {
         if let SessionKexState::InProgress(kex) = session.kex.take() {
+            // Boxed, for it takes 20 KiB, which would be kept for as long as the connection lives.
+            return Box::pin(async move {
             let progress = kex.step(Some(pkt), &mut session.common.packet_writer)?;
 
             match progress {
@@ -2162,7 +2162,9 @@ async fn reply<H: Handler>(
 
             session.flush()?;
 
-            return Ok(());
+            Ok(())
+            })
+            .await;
         }
     }
 
