@@ -84,9 +84,14 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn bytes(&self, key: &Key) -> impl Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send {
         async { Ok(self.get(key).await?.map(|object| object.bytes)) }
     }
-    /// Creates an object that nobody will replace; tells whether it was not there.
+    /// Creates an object that nobody will replace; tells whether it was not there. It is whole for every reader at once, and
+    /// durable when [`Self::settle`] returns.
     fn add(&self, key: &Key, bytes: Vec<u8>) -> impl Future<Output = Result<bool, StoreError>> + Send {
         async { Ok(matches!(self.create(key, bytes).await?, Written::Done(_))) }
+    }
+    /// Makes durable what was added beside `key`, of the same task: once for many pieces of output.
+    fn settle(&self, _key: &Key) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Ok(()) }
     }
     /// Removes an object; it is no error where there is none.
     fn remove(&self, key: &Key) -> impl Future<Output = Result<(), StoreError>> + Send;

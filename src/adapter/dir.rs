@@ -1,7 +1,7 @@
 //! The directory store: every object is a file, its key the path below the root.
 //!
-//! Conditional create is a temporary file, fsync, `link(2)` and fsync of the directory; compare-and-swap is the same
-//! with `rename(2)`, under `flock(2)`. Readers need no lock: a name always points at a whole object. All processes
+//! Conditional create is a temporary file, fsync, a `renameat2(2)` that replaces nothing, or `link(2)` where that is not
+//! known, and fsync of the directory; compare-and-swap is the same with `rename(2)`, under `flock(2)`. Readers need no lock: a name always points at a whole object. All processes
 //! of a machine, and all machines of a network file system with working locks, may share one root.
 //!
 //! Besides objects the root holds `tmp~` (files being written) and `locks~`; no key can have those names, because
@@ -74,6 +74,11 @@ impl Store for Dir {
     async fn add(&self, key: &Key, bytes: Vec<u8>) -> Result<bool, StoreError> {
         let key = key.clone();
         self.blocking("create", move |files| files.add(&key, &bytes)).await
+    }
+
+    async fn settle(&self, key: &Key) -> Result<(), StoreError> {
+        let key = key.clone();
+        self.blocking("create", move |files| files.settle(&key)).await
     }
 
     async fn create(&self, key: &Key, bytes: Vec<u8>) -> Result<Written, StoreError> {

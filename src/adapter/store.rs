@@ -43,6 +43,15 @@ impl Store for AnyStore {
         }
     }
 
+    async fn settle(&self, key: &Key) -> Result<(), StoreError> {
+        match self {
+            Self::Dir(store) => store.settle(key).await,
+            // Durable as soon as it is written.
+            #[cfg(feature = "s3")]
+            Self::S3(_) => Ok(()),
+        }
+    }
+
     async fn create(&self, key: &Key, bytes: Vec<u8>) -> Result<Written, StoreError> {
         match self {
             Self::Dir(store) => store.create(key, bytes).await,

@@ -18,7 +18,7 @@ use crate::domain::id::InstanceId;
 use crate::domain::instance::{AddressKind, Instance, InstanceState};
 use crate::domain::job::resolve::Overrides;
 use crate::domain::job::settings::{Origin, Settings, Settled, Sourced};
-use crate::domain::job::{Job, Targets};
+use crate::domain::job::{Job, Targets, User};
 use crate::domain::plan;
 use crate::domain::project::InventorySource;
 use crate::domain::quantity::Amount;
@@ -280,10 +280,14 @@ impl Select {
         // Whoever types a user means it now; the inventory says whom one is to be in general.
         let is_typed = matches!(settled.user.origin, Origin::Flag(_) | Origin::Env(_));
         let target = |instance: &Instance| {
-            if is_typed && !is_bare(instance) {
-                return plan::target(job, &Instance { user: None, ..instance.clone() });
+            let mut target = plan::target(job, instance);
+            if let User::Name(name) = &job.login.user
+                && is_typed
+                && !is_bare(instance)
+            {
+                target.user.clone_from(name);
             }
-            plan::target(job, instance)
+            target
         };
         let mut targets: Vec<Target> = instances.iter().map(target).collect();
         if !self.host.is_empty()

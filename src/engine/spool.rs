@@ -59,6 +59,7 @@ impl<S: Store> Spool<S> {
     /// Stores the rest and tells what there is.
     pub async fn finish(mut self) -> Spooled {
         self.flush().await;
+        self.settle().await;
         let truncated = self.failure.is_some() || self.out.seen > self.limit || self.err.seen > self.limit;
         let head = |track: Track| Head { complete: track.head.len() as u64 == track.stored, bytes: track.head };
         Spooled {
@@ -68,6 +69,17 @@ impl<S: Store> Spool<S> {
             stdout: head(self.out),
             stderr: head(self.err),
             failure: self.failure,
+        }
+    }
+
+    /// Makes durable what was stored: all pieces of an attempt lie beside each other.
+    async fn settle(&mut self) {
+        if self.out.stored == 0 && self.err.stored == 0 {
+            return;
+        }
+        let key = self.keys.output(&self.instance, self.attempt, Stream::Out, 0);
+        if let Err(error) = self.runs.store().settle(&key).await {
+            self.failure.get_or_insert(error);
         }
     }
 

@@ -277,6 +277,11 @@ impl<S: Store> Visit<'_, S> {
         let mut record = record.clone();
         record.stdout_bytes = self.store(Stream::Out, record.attempt, record.stdout_bytes, &found.out).await?;
         record.stderr_bytes = self.store(Stream::Err, record.attempt, record.stderr_bytes, &found.err).await?;
+        if !found.out.bytes.is_empty() || !found.err.bytes.is_empty() {
+            // All pieces of an attempt lie beside each other.
+            let key = RunKeys::new(&self.run.run).output(&self.target.instance, record.attempt, Stream::Out, 0);
+            self.collector.runs.store().settle(&key).await?;
+        }
         let all = record.stdout_bytes >= found.out.stored && record.stderr_bytes >= found.err.stored;
         Ok((record, all))
     }

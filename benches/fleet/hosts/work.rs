@@ -57,7 +57,7 @@ impl Delivery {
         }
         let head = String::from_utf8_lossy(&self.head);
         // The last words that are set, but for those of the programs that start them.
-        let words = head.rsplit_once("set -- '").map_or("", |(_, words)| words);
+        let words = head.rsplit_once("set -- '").map_or("", |(_, words)| words.split(';').next().unwrap_or_default());
         Some((format!("{} start\n", self.token), Work::read(words)))
     }
 }

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
 use crate::domain::layout::Key;
 use crate::domain::script::sha256_hex;
 use crate::port::{Object, StoreError, Version, Written};
@@ -106,25 +109,25 @@ impl Files {
     }
 
     pub(super) fn create(&self, key: &Key, bytes: &[u8]) -> Result<Written, StoreError> {
-        Ok(if self.add(key, bytes)? { Written::Done(Version(sha256_hex(bytes))) } else { Written::Conflict })
+        if !self.add(key, bytes)? {
+            return Ok(Written::Conflict);
+        }
+        self.settle(key)?;
+        Ok(Written::Done(Version(sha256_hex(bytes))))
     }
 
-    /// Whether it was not there.
+    /// Whether it was not there. Its content is durable, its name is not before it is settled.
     pub(super) fn add(&self, key: &Key, bytes: &[u8]) -> Result<bool, StoreError> {
         let path = self.path(key)?;
         let failed = |error| unavailable("create", &path, error);
         if is_occupied(&path).map_err(failed)? {
             return Ok(false);
         }
-        let temporary = self.write_temporary(bytes).map_err(failed)?;
+        let mut temporary = self.write_temporary(bytes).map_err(failed)?;
         for _ in 0..CREATE_TRIES {
-            let folders = self.make_folders(parent(&path)).map_err(failed)?;
-            match fs::hard_link(&temporary.path, &path) {
-                Ok(()) => {
-                    sync_folder(parent(&path)).map_err(failed)?;
-                    self.make_durable(folders).map_err(failed)?;
-                    return Ok(true);
-                }
+            self.make_folders(parent(&path)).map_err(failed)?;
+            match temporary.place(&path) {
+                Ok(()) => return Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     return is_occupied(&path).map(|_| false).map_err(failed);
                 }
@@ -138,6 +141,14 @@ impl Files {
             }
         }
         Err(failed(io::Error::other("someone keeps removing its folder, or its temporary file")))
+    }
+
+    /// Makes durable what was added beside `key`. Where it was removed meanwhile there is nothing to be.
+    pub(super) fn settle(&self, key: &Key) -> Result<(), StoreError> {
+        let path = self.path(key)?;
+        let failed = |error| unavailable("create", &path, error);
+        sync_folder(parent(&path)).map_err(failed)?;
+        self.make_durable(self.unknown(parent(&path))).map_err(failed)
     }
 
     pub(super) fn swap(&self, key: &Key, expected: &Version, bytes: &[u8]) -> Result<Written, StoreError> {
@@ -238,19 +249,22 @@ impl Files {
         }
     }
 
-    /// Makes `folder`, below the root, and those above it; returns those whose own entry may not be durable yet, the
-    /// deepest first.
-    fn make_folders<'a>(&self, folder: &'a Path) -> io::Result<Vec<&'a Path>> {
-        let below = folder.ancestors().take_while(|folder| *folder != self.root);
-        let unknown: Vec<&Path> = below.filter(|folder| !self.durable().contains(*folder)).collect();
-        for folder in unknown.iter().rev() {
+    /// Makes `folder`, below the root, and those above it.
+    fn make_folders(&self, folder: &Path) -> io::Result<()> {
+        for folder in self.unknown(folder).into_iter().rev() {
             match make_folder(folder) {
                 // A folder above it was pruned meanwhile; the caller finds out when it links, and comes again.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                 made => made?,
             }
         }
-        Ok(unknown)
+        Ok(())
+    }
+
+    /// Of `folder` and those above it, below the root, those whose own entry may not be durable yet; the deepest first.
+    fn unknown<'a>(&self, folder: &'a Path) -> Vec<&'a Path> {
+        let below = folder.ancestors().take_while(|folder| *folder != self.root);
+        below.filter(|folder| !self.durable().contains(*folder)).collect()
     }
 
     /// Sees to it that a power failure does not take `folders` away, once what is in them is durable.
@@ -284,6 +298,19 @@ struct Temporary {
 }
 
 impl Temporary {
+    /// Gives it its name, which nobody may have.
+    fn place(&mut self, to: &Path) -> io::Result<()> {
+        match renameat_with(CWD, &self.path, CWD, to, RenameFlags::NOREPLACE) {
+            // Some file systems know no such renaming, as those of a network.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => fs::hard_link(&self.path, to),
+            Err(error) => Err(error.into()),
+            Ok(()) => {
+                self.is_renamed = true;
+                Ok(())
+            }
+        }
+    }
+
     fn rename(mut self, to: &Path) -> io::Result<()> {
         fs::rename(&self.path, to)?;
         self.is_renamed = true;
