@@ -68,7 +68,7 @@ pub async fn show(
     job: &Job,
     script: &[u8],
     origin: &str,
-    targets: &[Target],
+    targets: Vec<Target>,
     project: &Path,
     runs: &Runs<AnyStore>,
     global: &Global,
@@ -77,7 +77,7 @@ pub async fn show(
     let trusted = known_hosts::trust(job, project, runs)?;
     let planned_targets: Vec<&Target> = batches.iter().flat_map(|batch| &batch.targets).collect();
     let mut bases = trusted.bases(&planned_targets).await?.into_iter();
-    let mut tasks = Vec::with_capacity(targets.len());
+    let mut tasks = Vec::with_capacity(planned_targets.len());
     for (wave, (from, to)) in planned.waves.iter().enumerate() {
         let (from, to) = (*from as usize, *to as usize);
         let batches = batches.iter().take(to).skip(from);
@@ -126,7 +126,7 @@ fn text(dry: &DryRun<'_>, waves: usize, color: bool) -> String {
         dry.max_concurrency,
         errors.unwrap_or_default(),
     );
-    let rows: Vec<[Cell; 7]> = dry
+    let rows: Vec<[Cell<'_>; 7]> = dry
         .tasks
         .iter()
         .map(|row| {

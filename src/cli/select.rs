@@ -276,28 +276,21 @@ impl Select {
     ///
     /// # Errors
     /// Where that file cannot be read, or asks for what is not supported.
-    pub fn reach(&self, job: &Job, settled: &Settled, instances: &[Instance]) -> Result<Vec<Target>, Fail> {
+    pub fn reach(&self, job: &Job, settled: &Settled, instances: Vec<Instance>) -> Result<Vec<Target>, Fail> {
         // Whoever types a user means it now; the inventory says whom one is to be in general.
         let is_typed = matches!(settled.user.origin, Origin::Flag(_) | Origin::Env(_));
-        let target = |instance: &Instance| {
-            let mut target = plan::target(job, instance);
-            if let User::Name(name) = &job.login.user
-                && is_typed
-                && !is_bare(instance)
-            {
-                target.user.clone_from(name);
+        let config = if self.host.is_empty() { None } else { SshConfig::load()? };
+        // One after the other: an instance is three times its target, and there may be many.
+        let target = |instance: Instance| {
+            let mut target = plan::target(job, &instance);
+            match (&config, &job.login.user) {
+                (Some(config), _) if is_bare(&instance) => config.apply(&mut target, &instance, settled)?,
+                (_, User::Name(name)) if is_typed && !is_bare(&instance) => target.user.clone_from(name),
+                _ => {}
             }
-            target
+            Ok(target)
         };
-        let mut targets: Vec<Target> = instances.iter().map(target).collect();
-        if !self.host.is_empty()
-            && let Some(config) = SshConfig::load()?
-        {
-            for (target, instance) in targets.iter_mut().zip(instances).filter(|(_, instance)| is_bare(instance)) {
-                config.apply(target, instance, settled)?;
-            }
-        }
-        Ok(targets)
+        instances.into_iter().map(target).collect()
     }
 
     fn unless_empty(&self, chosen: Vec<Instance>, fail: impl FnOnce() -> Fail) -> Result<Vec<Instance>, Fail> {

@@ -56,26 +56,28 @@ const MAX_BATCH: u32 = 200;
 /// Batches hold at most `hosts_per_worker` targets and never span two waves. One process keeps to `max_concurrency` by
 /// itself, and has as many in one batch, for those share writes; worker functions know nothing of each other, so that the
 /// rest goes in waves of as many.
-pub fn plan(job: &Job, targets: &[Target], carrier: Carrier) -> (Plan, Vec<BatchTargets>) {
-    let total = u32::try_from(targets.len()).unwrap_or(u32::MAX);
+pub fn plan(job: &Job, targets: Vec<Target>, carrier: Carrier) -> (Plan, Vec<BatchTargets>) {
+    let total = count(targets.len());
     let rollout = &job.rollout;
-    let canary = rollout.canary.of(total) as usize;
+    let canary = rollout.canary.of(total);
     let max_concurrency = rollout.max_concurrency.of(total).max(1);
-    let size = match carrier {
-        Carrier::Functions => job.hosts_per_worker,
-        Carrier::Caller | Carrier::Scheduler => job.hosts_per_worker.max(max_concurrency.min(MAX_BATCH)),
+    let (size, wave) = match carrier {
+        Carrier::Functions => (job.hosts_per_worker, max_concurrency),
+        Carrier::Caller | Carrier::Scheduler => (job.hosts_per_worker.max(max_concurrency.min(MAX_BATCH)), total),
     };
-    let size = size.max(1) as usize;
     let mut batches: Vec<BatchTargets> = Vec::new();
     let mut waves = Vec::new();
-    let (first, rest) = targets.split_at(canary.min(targets.len()));
-    let wave_size = match carrier {
-        Carrier::Functions => max_concurrency as usize,
-        Carrier::Caller | Carrier::Scheduler => rest.len().max(1),
-    };
-    for wave in std::iter::once(first).chain(rest.chunks(wave_size)) {
-        let from = batches.len();
-        batches.extend(wave.chunks(size).map(|chunk| BatchTargets { targets: chunk.to_vec() }));
+    let mut targets = targets.into_iter();
+    for wave in std::iter::once(canary).chain(std::iter::repeat(wave.max(1))) {
+        if targets.len() == 0 {
+            break;
+        }
+        let (from, mut left) = (batches.len(), wave as usize);
+        while left > 0 && targets.len() > 0 {
+            let batch: Vec<Target> = targets.by_ref().take(left.min(size.max(1) as usize)).collect();
+            left -= batch.len();
+            batches.push(BatchTargets { targets: batch });
+        }
         if batches.len() > from {
             waves.push((count(from), count(batches.len())));
         }

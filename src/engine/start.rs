@@ -249,7 +249,7 @@ pub(super) async fn write_plan<S: Store>(
         return Ok(Planned { plan, is_ours: false });
     }
     let key = RunKeys::new(&run.run).plan();
-    let (plan, batches) = plan(&run.job, &agree(runs, run, targets).await?, run.carrier);
+    let (plan, batches) = plan(&run.job, agree(runs, run, targets).await?, run.carrier);
     let writing = (0..).zip(batches).map(|(n, batch)| write_batch(runs, run, n, batch));
     stream::iter(writing).buffer_unordered(AT_A_TIME).try_collect::<()>().await?;
     if runs.create(&key, &plan).await? == Written::Conflict {

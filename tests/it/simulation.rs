@@ -205,7 +205,7 @@ fn year_of_two_hundred_jobs_over_ten_thousand_hosts_runs_every_firing_once() {
             assert_eq!(next.decided.as_ref().unwrap().fate, Fate::Run);
             state = next;
             let run = RunId::of_firing(&name, firing.at);
-            let (plan, batches) = plan::plan(&job, &hosts, Carrier::Scheduler);
+            let (plan, batches) = plan::plan(&job, hosts.clone(), Carrier::Scheduler);
             assert_eq!(plan.total(), 50);
             let counts: Counts = batches.iter().flat_map(|it| &it.targets).map(|_| TaskState::Succeeded).collect();
             assert_eq!(counts.total(), plan.total());

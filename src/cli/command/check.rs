@@ -24,9 +24,8 @@ use crate::domain::job::file::JobFile;
 use crate::domain::job::resolve::Overrides;
 use crate::domain::job::settings::Settled;
 use crate::domain::job::{HostKeyPolicy, Job, Source, Sudo, read};
-use crate::domain::plan;
 use crate::domain::quantity::Amount;
-use crate::domain::run::{Carrier, Target};
+use crate::domain::run::Target;
 use crate::domain::selector::Host;
 use crate::domain::task::{Counts, TaskState};
 use crate::engine::check::{Checked, check};
@@ -60,18 +59,18 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let workspace = Workspace::open(&global)?;
     let (job, settled) = args.job(&workspace)?;
     let instances = args.select.find(&workspace, &job.targets, &settled).await?;
-    let targets = args.select.reach(&job, &settled, &instances)?;
+    let targets = args.select.reach(&job, &settled, instances)?;
     let runs = store::open(&global, Some(&workspace)).await?;
     let keyring = keys::load_keys(&job, &targets, &workspace).await?;
     warn_of_unchecked_keys(&job);
     access::raise_open_files();
     let program = program(&global).unwrap_or_else(|| "sshjob".to_owned());
     let access = access::access(&job, keyring, &workspace.root, &runs)?;
-    let (planned, _) = plan::plan(&job, &targets, Carrier::Caller);
+    let concurrency = job.rollout.max_concurrency.of(u32::try_from(targets.len()).unwrap_or(u32::MAX)).max(1);
     let mut console = Console::new(global.color);
     let mut checking = futures_util::stream::iter(&targets)
         .map(|target| check(&access, &job, target))
-        .buffer_unordered(planned.max_concurrency as usize);
+        .buffer_unordered(concurrency as usize);
     let mut done = Vec::with_capacity(targets.len());
     while let Some(checked) = checking.next().await {
         if global.output == Format::Ndjson {
@@ -207,7 +206,7 @@ fn steps(done: &[Checked], job: &Job, color: bool) -> String {
         Stage::Shell,
         Stage::Sudo,
     ];
-    let row = |checked: &Checked| {
+    let rows = done.iter().map(|checked| {
         let Checked { target, steps, failure, .. } = checked;
         let cell = |stage: Stage| {
             if let Some((_, took)) = steps.iter().find(|(taken, _)| *taken == stage) {
@@ -234,10 +233,10 @@ fn steps(done: &[Checked], job: &Job, color: bool) -> String {
             sudo,
             Cell::styled(word, Style::of_task(state)),
         ]
-    };
+    });
     let sudo = if matches!(job.sudo, Sudo::No) { "" } else { "SUDO" };
     let header = ["HOST", "ADDRESS", "USER", "JUMP", "TCP", "HANDSHAKE", "KEY", "LOGIN", "SHELL", sudo, "RESULT"];
-    table(header, &done.iter().map(row).collect::<Vec<_>>(), color)
+    table(header, &rows.collect::<Vec<_>>(), color)
 }
 
 /// Where one connects to; nothing where the host's name says it.

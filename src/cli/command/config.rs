@@ -40,8 +40,9 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     rows.extend(job_rows(&layers, job.as_ref()));
     let text = match global.output {
         Format::Text => {
-            let cells =
-                |(key, value, source): Row| -> [Cell; 3] { [key.into(), clean(&plain(&value)).into(), source.into()] };
+            let cells = |(key, value, source): Row| -> [Cell<'_>; 3] {
+                [key.into(), clean(&plain(&value)).into(), source.into()]
+            };
             table(["SETTING", "VALUE", "SOURCE"], &rows.into_iter().map(cells).collect::<Vec<_>>(), false)
         }
         Format::Json => {

@@ -107,7 +107,7 @@ impl<'a> HostDocument<'a> {
 fn text(rows: &[HostDocument<'_>], color: bool) -> String {
     let header = ["HOST", "NAME", "ADDRESS", "KIND", "PORT", "USER", "REGION", "ZONE", "TAGS"];
     let cell = |text: Option<&str>| Cell::from(text.map(clean).unwrap_or_default());
-    let row = |host: &HostDocument<'_>| {
+    let lines = rows.iter().map(|host| {
         // The name has a column of its own.
         let tags = host.tags.iter().filter(|(key, _)| *key != "Name");
         let tags: Vec<String> = tags.map(|(key, value)| clean(&format!("{key}={value}"))).collect();
@@ -132,8 +132,8 @@ fn text(rows: &[HostDocument<'_>], color: bool) -> String {
             cell(host.zone),
             Cell::from(tags.join(" ")),
         ]
-    };
-    table(header, &rows.iter().map(row).collect::<Vec<_>>(), color)
+    });
+    table(header, &lines.collect::<Vec<_>>(), color)
 }
 
 /// One JSON object per line.

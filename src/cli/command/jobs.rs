@@ -54,7 +54,7 @@ pub async fn run(_args: Args, global: Global) -> Result<Exit, Fail> {
     if wrong.is_empty() { Ok(exit) } else { Err(refuse(wrong)) }
 }
 
-fn row(job: &JobFile, settled: &Settled, next: String) -> [Cell; 6] {
+fn row<'a>(job: &'a JobFile, settled: &Settled, next: String) -> [Cell<'a>; 6] {
     let schedule: Vec<&str> = job.schedule.iter().map(|expression| expression.value.as_str()).collect();
     let schedule = match (schedule.join("; "), settled.timezone.value.as_str()) {
         (none, _) if none.is_empty() => none,

@@ -88,7 +88,7 @@ fn text(console: &mut Console, old: &Old, dry: bool, quiet: bool) {
             let finished = run.finished_at.map(instant).unwrap_or_default();
             [run.run.to_string().into(), state, finished.into(), tally(&run.counts).into()]
         };
-        let rows: Vec<[Cell; 4]> = old.runs.iter().map(row).collect();
+        let rows: Vec<[Cell<'_>; 4]> = old.runs.iter().map(row).collect();
         console.out(table(["RUN", "STATE", "FINISHED", "TASKS"], &rows, console.out_color()));
     }
     if !quiet {

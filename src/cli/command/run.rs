@@ -110,12 +110,10 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     if args.list_hosts {
         return hosts::show(&instances, job.targets.address, &global);
     }
-    let targets = args.select.reach(&job, &settled, &instances)?;
-    // A kilobyte each, of which a run needs no more.
-    drop(instances);
+    let targets = args.select.reach(&job, &settled, instances)?;
     let runs = store::open(&global, Some(&workspace)).await?;
     if args.dry_run {
-        return dry_run::show(&job, &script, &origin, &targets, &workspace.root, &runs, &global).await;
+        return dry_run::show(&job, &script, &origin, targets, &workspace.root, &runs, &global).await;
     }
     if targets.is_empty() {
         // Only `--allow-empty` comes here.

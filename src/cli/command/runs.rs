@@ -89,7 +89,7 @@ pub async fn show<S: Store>(
     Ok(Exit::Success)
 }
 
-fn row(run: &RunSummary) -> [Cell; 7] {
+fn row(run: &RunSummary) -> [Cell<'_>; 7] {
     let clean = crate::cli::output::lines::clean;
     [
         run.run.to_string().into(),

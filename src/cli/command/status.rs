@@ -184,7 +184,7 @@ fn rank(state: TaskState) -> usize {
     last * TaskState::ALL.len() + TaskState::ALL.iter().position(|other| *other == state).unwrap_or_default()
 }
 
-fn row(task: &Task) -> [Cell; 8] {
+fn row(task: &Task) -> [Cell<'_>; 8] {
     let Task { target, record } = task;
     let name = target.name.as_deref().filter(|name| *name != target.instance.as_str());
     [

@@ -160,7 +160,7 @@ async fn list<S: Store>(runs: &Runs<S>, global: &Global, console: &mut Console) 
 }
 
 fn text(pins: &[PinRow], color: bool) -> String {
-    let mut rows: Vec<[Cell; 7]> = Vec::new();
+    let mut rows: Vec<[Cell<'_>; 7]> = Vec::new();
     for pin in pins {
         // What is the same for most is left out: an account and region say nothing of a host of `-w`.
         let scope = |text: &str| if pin.account == HOST_SCOPE { String::new() } else { text.to_owned() };

@@ -156,7 +156,12 @@ pub fn is_text(c: char) -> bool {
 
 /// Text from a host, a tag or a store, fit to stand in a line of ours.
 pub fn clean(text: &str) -> String {
-    text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).fold(String::new(), |mut line, part| {
+    // Most is.
+    if text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') && text.trim() == text {
+        return text.to_owned();
+    }
+    let parts = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
+    parts.fold(String::new(), |mut line, part| {
         if !line.is_empty() {
             line.push_str("; ");
         }

@@ -1,17 +1,19 @@
 //! Tables whose columns line up.
 
+use std::borrow::Cow;
+
 use super::words::Style;
 
 /// One cell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Cell {
-    text: String,
+pub struct Cell<'a> {
+    text: Cow<'a, str>,
     style: Style,
 }
 
-impl Cell {
+impl<'a> Cell<'a> {
     /// A cell that is painted.
-    pub fn styled(text: impl Into<String>, style: Style) -> Self {
+    pub fn styled(text: impl Into<Cow<'a, str>>, style: Style) -> Self {
         Self { text: text.into(), style }
     }
 
@@ -20,14 +22,14 @@ impl Cell {
     }
 }
 
-impl<T: Into<String>> From<T> for Cell {
+impl<'a, T: Into<Cow<'a, str>>> From<T> for Cell<'a> {
     fn from(text: T) -> Self {
         Self { text: text.into(), style: Style::Plain }
     }
 }
 
 /// Lays out rows below a header. A column in which no row says anything is left out; without rows there is no table.
-pub fn table<const N: usize>(header: [&str; N], rows: &[[Cell; N]], color: bool) -> String {
+pub fn table<const N: usize>(header: [&str; N], rows: &[[Cell<'_>; N]], color: bool) -> String {
     if rows.is_empty() {
         return String::new();
     }
