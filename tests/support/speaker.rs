@@ -300,8 +300,9 @@ impl Speaker {
         assert_eq!(fields.string(), b"exec");
         fields.bytes(1);
         let command = String::from_utf8_lossy(fields.string()).into_owned();
-        let mut words = command.rsplit(' ');
-        let (token, bytes) = (words.next().unwrap(), words.next().unwrap());
+        // The program's own words follow its name: who reads, how many bytes, and the token.
+        let mut words = command.split("' sshjob ").nth(1).unwrap().split(' ').skip(1);
+        let (bytes, token) = (words.next().unwrap(), words.next().unwrap());
         Ok((token.to_owned(), bytes.parse().unwrap()))
     }
 

@@ -1,6 +1,6 @@
 # Watches the process $1 that started at $2: until the channel ends, or the limit passes.
 sshjob_guard() {
-  sshjob_leader=$1 sshjob_since=$2;
+  trap "" HUP INT TERM;
   cd /;
   echo up;
   exec >/dev/null;
@@ -15,12 +15,8 @@ sshjob_guard() {
   kill -KILL "$sshjob_timer" "$sshjob_lifeline";
 
   # A script that has ended is left in peace: what it started in the background lives on, as with plain ssh.
-  if sshjob_alive "$sshjob_leader" "$sshjob_since"; then
-    [ "$sshjob_group" = "$sshjob_leader" ] && sshjob_target=-$sshjob_leader || sshjob_target=$sshjob_leader;
-    # Whoever ends a group is not in it.
-    [ -n "$sshjob_dir" ] || exec $sshjob_setsid /bin/sh -c \
-      "$sshjob_lib sshjob_alive $sshjob_leader $sshjob_since && sshjob_stop $sshjob_target" sshjob-watchdog "$sshjob_token";
-    sshjob_stop "$sshjob_target";
+  if sshjob_alive "$1" "$2"; then
+    [ "$sshjob_group" = "$1" ] && sshjob_stop -$1 || sshjob_stop $1;
   fi;
   [ -z "$sshjob_dir" ] || rm -rf "$sshjob_dir";
 };
