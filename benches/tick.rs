@@ -138,8 +138,8 @@ async fn tick<S: Store>(runs: &Runs<S>, jobs: &[Scheduled]) -> Duration {
         assert_eq!((ticked.fired.len(), ticked.runs.len()), (DUE, DUE));
         for (_, standing) in ticked.runs {
             let Standing::Ready(started) = standing else { panic!("{standing:?}") };
-            let verdict =
-                Verdict { state: RunState::Succeeded, reason: None, counts: Counts::default(), finished_at: at };
+            let (state, counts) = (RunState::Succeeded, Counts::default());
+            let verdict = Verdict { state, reason: None, counts, began_at: Some(at), finished_at: at };
             write_verdict(runs, &started.run, verdict).await.unwrap();
         }
     }

@@ -202,7 +202,11 @@ mod tests {
     }
 
     fn batch(states: &[TaskState]) -> Batch {
-        Batch { tally: Tally { counts: states.iter().copied().collect(), ended: None }, held_until: None, turn: 0 }
+        Batch {
+            tally: Tally { counts: states.iter().copied().collect(), ..Tally::default() },
+            held_until: None,
+            turn: 0,
+        }
     }
 
     /// A run of one batch per wave.

@@ -31,8 +31,12 @@ const MOST_BEHIND: usize = 10_000;
 /// How many firings a calendar is asked for at a time.
 const CHUNK: usize = 1000;
 
-/// How many ended runs are remembered: enough to know what is usual, and who was told of what.
-const ENDED: usize = 21;
+/// How many runs that ran are remembered: enough to know what is usual, and who was told of what.
+const RAN: usize = 21;
+
+/// How many that were skipped: enough to know that what was decided last is carried out. They take nobody else's place,
+/// for a run that takes long has many of them skipped.
+const SKIPPED: usize = 10;
 
 /// By how much clocks may differ that are taken for right: longer than any change for the sake of daylight or time zones.
 pub const LEAP: SignedDuration = SignedDuration::from_hours(26);
@@ -149,7 +153,7 @@ pub struct JobState {
     /// The runs of firings that are not known to be finished, oldest first.
     #[serde(default)]
     pub active: Vec<RunId>,
-    /// The last runs that ended, the latest last.
+    /// The last runs that ended: those that ran in the order of their ends.
     #[serde(default)]
     pub ended: VecDeque<Ended>,
 }
@@ -161,8 +165,17 @@ pub struct Ended {
     pub run: RunId,
     /// How it ended.
     pub state: RunState,
-    /// How long it took, in milliseconds.
+    /// When it ended.
+    #[serde(default)]
+    pub at: Timestamp,
+    /// How long it took from its first start, in milliseconds.
     pub took_ms: u64,
+}
+
+impl Ended {
+    const fn ran(&self) -> bool {
+        !matches!(self.state, RunState::Skipped)
+    }
 }
 
 /// What was decided of a firing, or of a stretch of them.
@@ -428,18 +441,35 @@ impl JobState {
         self.ended.iter().any(|ended| ended.run == *run)
     }
 
-    /// How the last run ended that was not skipped.
-    pub fn last_verdict(&self) -> Option<RunState> {
-        self.ended.iter().rev().map(|ended| ended.state).find(|state| *state != RunState::Skipped)
+    /// How the last run ended before `at` that was not skipped.
+    pub fn last_verdict(&self, at: Timestamp) -> Option<RunState> {
+        let before = self.ended.iter().take(self.place_of(at));
+        before.rev().find(|ended| ended.ran()).map(|ended| ended.state)
     }
 
     /// Notes that a run has ended.
     pub fn end(&mut self, ended: Ended) {
         self.active.retain(|active| *active != ended.run);
-        if self.ended.len() >= ENDED {
-            self.ended.pop_front();
+        let ran = ended.ran();
+        // A firing that is skipped comes last, also where a clock was set back: what was decided last must be known.
+        let place = if ran { self.place_of(ended.at) } else { self.ended.len() };
+        self.ended.insert(place, ended);
+        let of_kind = || self.ended.iter().enumerate().filter(|(_, other)| other.ran() == ran).map(|(n, _)| n);
+        if of_kind().count() > if ran { RAN } else { SKIPPED }
+            && let Some(oldest) = of_kind().next()
+        {
+            self.ended.remove(oldest);
         }
-        self.ended.push_back(ended);
+    }
+
+    /// Where a run that ended `at` stands among those that have: one that is noted late, before those that ended after
+    /// it. What ended so much later was noted by a clock that was wrong.
+    fn place_of(&self, at: Timestamp) -> usize {
+        let is_later = |other: &Ended| {
+            let by = other.at.duration_since(at);
+            other.ran() && SignedDuration::ZERO < by && by <= LEAP
+        };
+        self.ended.iter().rposition(|other| other.ran() && !is_later(other)).map_or(0, |before| before + 1)
     }
 
     /// How long a run that succeeds [`usual`]ly takes.

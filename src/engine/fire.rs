@@ -232,7 +232,7 @@ impl<S: Store, C: Scripts> Firer<S, C> {
 
 /// The verdict of a run that a policy keeps from running.
 pub fn skip(reason: String, now: Timestamp) -> Verdict {
-    Verdict { state: RunState::Skipped, reason: Some(reason), counts: Counts::default(), finished_at: now }
+    Verdict::unplanned(RunState::Skipped, reason, now)
 }
 
 /// Has the firings of a job mind `run`, which somebody has asked for, as they mind each other.

@@ -205,7 +205,7 @@ pub async fn summary<S: Store>(runs: &Runs<S>, run: &RunId) -> Result<Option<Run
     let Some(record) = runs.run(run).await? else { return Ok(None) };
     match runs.verdict(run).await? {
         Some(verdict) => {
-            let Verdict { state, reason, counts, finished_at } = verdict;
+            let Verdict { state, reason, counts, finished_at, .. } = verdict;
             Ok(Some(RunSummary::new(&record, state, reason, Some(finished_at), counts)))
         }
         None => Ok(load(runs, run).await?.map(|view| view.summary())),

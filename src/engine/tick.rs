@@ -269,7 +269,7 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         Ok(Some(match (is_over, running) {
             (true, 0) => {
                 let ended = tally.ended_by(now);
-                let verdict = reconcile::verdict(&plan, tally.counts, None, ended);
+                let verdict = reconcile::verdict(&plan, tally, None, ended);
                 Standing::Finished(Arc::clone(&record), write_verdict(runs, &record, verdict).await?)
             }
             (true, _) => Standing::Detached(record),
@@ -351,7 +351,7 @@ fn silent() -> InventoryError {
 
 /// The verdict of a run that was never planned.
 pub fn sealed_verdict(sealed: Sealed, now: Timestamp) -> Verdict {
-    Verdict { state: sealed.state, reason: Some(sealed.reason), counts: Counts::default(), finished_at: now }
+    Verdict::unplanned(sealed.state, sealed.reason, now)
 }
 
 fn told(error: &WorkError) -> String {

@@ -210,7 +210,7 @@ fn year_of_two_hundred_jobs_over_ten_thousand_hosts_runs_every_firing_once() {
             let counts: Counts = batches.iter().flat_map(|it| &it.targets).map(|_| TaskState::Succeeded).collect();
             assert_eq!(counts.total(), plan.total());
             assert!(ids.insert(run.clone()), "{run} ran twice");
-            state.end(Ended { run, state: RunState::Succeeded, took_ms: 1000 });
+            state.end(Ended { run, state: RunState::Succeeded, at: firing.due, took_ms: 1000 });
             (fired, tasks, now) = (fired + 1, tasks + u64::from(counts.total()), firing.due);
         }
         let elapsed = calendar.between(start, end, usize::MAX).len();

@@ -292,7 +292,7 @@ async fn mark_of_a_skipped_firing_that_has_ended_goes_though_its_job_is_still_pa
     let why = Fate::Skip(Why::Paused);
     let (first, last) = ("2026-11-20T12:00:00Z".parse().unwrap(), at("11:59:00"));
     let decided = Decided { at: first, until: last, fate: why, replaces: Vec::new(), plan_before: first };
-    let ended = Ended { run: run.parse().unwrap(), state: RunState::Skipped, took_ms: 0 };
+    let ended = Ended { run: run.parse().unwrap(), state: RunState::Skipped, at: at("11:00:00"), took_ms: 0 };
     rig.set_state("a", &JobState { decided: Some(decided), ended: [ended].into(), ..JobState::default() }).await;
     let _ =
         rig.runs.create(&layout::active(&run.parse().unwrap()), &Active { driver: None, wave: None }).await.unwrap();

@@ -114,7 +114,7 @@ impl Teller {
     pub fn finished(&mut self, run: &RunRecord, verdict: &Verdict) {
         self.waiting.remove(&run.run);
         self.started.remove(&run.run);
-        let Verdict { state, reason, counts, finished_at } = verdict.clone();
+        let Verdict { state, reason, counts, finished_at, .. } = verdict.clone();
         let summary = RunSummary::new(run, state, reason, Some(finished_at), counts);
         match self.format {
             Format::Text => self.standing(&summary),
