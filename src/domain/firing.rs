@@ -3,12 +3,13 @@
 //! Pure decisions over what a [`Calendar`] says. What was decided is kept in [`JobState`], so that every scheduler of a
 //! store decides once and alike.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
+use super::cursor::{LEAP, LONGEST_SLEEP};
 use super::id::{JobName, RunId};
 use super::job::{Missed, Overlap, Schedule};
 use super::notice::usual;
@@ -22,12 +23,6 @@ pub const MOST_AT_ONCE: usize = 100;
 /// The most runs of a job that are active at a time, also where `overlap: allow` sets no bound.
 pub const MOST_ACTIVE: usize = 100;
 
-/// Firings that are longer past than this are not even counted.
-const LONGEST_SLEEP: Duration = Duration::from_hours(366 * 24);
-
-/// The most jobs that are remembered although nobody asks for them.
-const MOST_BEHIND: usize = 10_000;
-
 /// How many firings a calendar is asked for at a time.
 const CHUNK: usize = 1000;
 
@@ -37,112 +32,6 @@ const RAN: usize = 21;
 /// How many that were skipped: enough to know that what was decided last is carried out. They take nobody else's place,
 /// for a run that takes long has many of them skipped.
 const SKIPPED: usize = 10;
-
-/// By how much clocks may differ that are taken for right: longer than any change for the sake of daylight or time zones.
-pub const LEAP: SignedDuration = SignedDuration::from_hours(26);
-
-/// `state/cursor.json`: up to when firings are decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cursor {
-    /// Every firing of the jobs in `known` up to this instant is decided.
-    pub ticked: Timestamp,
-    /// The jobs that the last ticks were about. Another scheduler of the store may know others, and a broken file hides
-    /// its job: of those nothing is decided.
-    #[serde(default, deserialize_with = "in_one_go", skip_serializing_if = "BTreeSet::is_empty")]
-    pub known: BTreeSet<JobName>,
-    /// The other jobs: up to when their firings are decided.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub behind: BTreeMap<JobName, Timestamp>,
-    /// Where it stood before it last moved by more than a [`LEAP`] at once: after a long sleep, or by a wrong clock.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub leapt_from: Option<Timestamp>,
-    /// Who was behind it then.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub leapt_behind: BTreeMap<JobName, Timestamp>,
-}
-
-/// Ten thousand names in their order make a set much faster than one after the other.
-fn in_one_go<'de, D: Deserializer<'de>>(names: D) -> Result<BTreeSet<JobName>, D::Error> {
-    Ok(Vec::deserialize(names)?.into_iter().collect())
-}
-
-impl Cursor {
-    /// A cursor that stands at `ticked` and knows of no job.
-    pub const fn at(ticked: Timestamp) -> Self {
-        Self {
-            ticked,
-            known: BTreeSet::new(),
-            behind: BTreeMap::new(),
-            leapt_from: None,
-            leapt_behind: BTreeMap::new(),
-        }
-    }
-
-    /// Up to when the firings of `job` are decided; none where nobody has ever looked at them.
-    pub fn of(&self, job: &JobName) -> Option<Timestamp> {
-        self.behind.get(job).copied().or_else(|| self.known.contains(job).then_some(self.ticked))
-    }
-
-    /// The cursor as it is to be where only a wrong clock can have moved it to where it stands: back where it leapt from,
-    /// or at `latest` where that is not known. What a wrong clock has passed over is decided then.
-    #[must_use]
-    pub fn set_back(mut self, latest: Timestamp) -> Self {
-        let ticked = self.leapt_from.map_or(latest, |from| from.min(latest));
-        // Who was behind before the leap is so again.
-        self.behind.append(&mut self.leapt_behind);
-        self.known.retain(|job| !self.behind.contains_key(job));
-        let behind = self.behind.into_iter().map(|(job, since)| (job, since.min(ticked))).collect();
-        Self { behind, known: self.known, ..Self::at(ticked) }
-    }
-
-    /// The cursor after a tick that decided the firings of the jobs in `tried`, since the time given there and until
-    /// `until`, except those in `failed`, which are undecided since the time given there.
-    ///
-    /// A tick may be late: then it says nothing of what lies between it and the cursor. Of the jobs that it was not about
-    /// it says nothing either; one that nobody asks for any more is forgotten after as long as a scheduler may sleep.
-    #[must_use]
-    pub fn moved(
-        &self,
-        until: Timestamp,
-        tried: &BTreeMap<&JobName, Timestamp>,
-        failed: &BTreeMap<JobName, Timestamp>,
-    ) -> Self {
-        let ticked = self.ticked.max(until);
-        let known = self.known.iter().map(|job| (job, self.ticked));
-        let mut decided: BTreeMap<&JobName, Timestamp> =
-            self.behind.iter().map(|(job, at)| (job, *at)).chain(known).collect();
-        for (job, from) in tried {
-            let since = decided.entry(job).or_insert(until);
-            // A job that was new to the tick others may know by now, since earlier: what lies between nobody has decided.
-            if from <= since {
-                *since = (*since).max(until);
-            }
-        }
-        for (job, ours) in failed {
-            let before = self.of(job).unwrap_or(*ours);
-            decided.insert(job, before.min(*ours));
-        }
-        let oldest = ticked.checked_sub(LONGEST_SLEEP).unwrap_or(Timestamp::MIN);
-        let (known, mut behind): (Vec<_>, Vec<_>) =
-            decided.into_iter().filter(|(_, since)| oldest <= *since).partition(|(_, since)| ticked <= *since);
-        if behind.len() > MOST_BEHIND {
-            behind.sort_by_key(|(_, since)| std::cmp::Reverse(*since));
-            behind.truncate(MOST_BEHIND);
-        }
-        let (leapt_from, leapt_behind) = if ticked.duration_since(self.ticked) > LEAP {
-            (Some(self.ticked), self.behind.clone())
-        } else {
-            (self.leapt_from, self.leapt_behind.clone())
-        };
-        Self {
-            ticked,
-            known: known.into_iter().map(|(job, _)| job.clone()).collect(),
-            behind: behind.into_iter().map(|(job, since)| (job.clone(), since)).collect(),
-            leapt_from,
-            leapt_behind,
-        }
-    }
-}
 
 /// `state/jobs/<job>.json`: what has become of a job's firings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,6 @@
 //! the verdict.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
@@ -18,7 +17,7 @@ use crate::domain::firing::{Ended, JobState};
 use crate::domain::layout::{self, RunKeys};
 use crate::domain::notice::Notice;
 use crate::domain::run::{Carrier, Claim, Outcomes, Plan, RunRecord, RunState, Sealed, Target, Verdict};
-use crate::domain::task::{Counts, Tally, TaskRecord, TaskState};
+use crate::domain::task::{Tally, TaskRecord, TaskState};
 use crate::port::{Store, StoreError, Written};
 
 /// How many batches are looked at at a time: enough to hide the latency of a store.

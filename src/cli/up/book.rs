@@ -4,7 +4,7 @@
 //! and through containers, where no kernel tells of changes that others make; and it survives editors that rename, folders
 //! that are replaced and limits on watches. A look costs a `stat` per file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -98,6 +98,8 @@ pub struct News {
     pub wrong: Vec<String>,
     /// What happened to jobs, in a few words.
     pub notes: Vec<String>,
+    /// The jobs that are none any more; a job whose file is broken stays.
+    pub gone: BTreeSet<JobName>,
 }
 
 /// The job files of a project.
@@ -271,6 +273,8 @@ impl Book {
         }
         news.wrong.extend(doubles.iter().filter(|double| !self.doubles.contains(double)).cloned());
         self.doubles = doubles;
+        let was = self.jobs.scheduled.iter().map(|it| &it.job.name);
+        news.gone.extend(was.filter(|name| !jobs.scripts.contains_key(*name)).cloned());
         self.jobs = Arc::new(jobs);
     }
 }

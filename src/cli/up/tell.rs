@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
@@ -22,6 +22,9 @@ const WAITING: usize = 10_000;
 
 /// Troubles that are remembered as told.
 const REMEMBERED: usize = 10_000;
+
+/// How long after a trouble was told it is told again.
+const AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
 /// What the id of a run has besides the name of its job, as `-20261123T051500Z`.
 const FIRING: usize = 17;
@@ -42,8 +45,8 @@ pub struct Teller {
     said: SyncSender<Said>,
     unsaid: u64,
     writer: JoinHandle<bool>,
-    /// What was last said of whom.
-    troubles: HashMap<String, String>,
+    /// What was last said of whom, and when.
+    troubles: HashMap<String, (String, Timestamp)>,
     waiting: HashMap<RunId, String>,
     started: HashSet<RunId>,
     ended: Vec<RunSummary>,
@@ -133,15 +136,26 @@ impl Teller {
         }
     }
 
-    /// Something could not be done; said once for every reason.
+    /// Something could not be done; said once for every reason, and again for as long as it lasts.
     pub fn trouble(&mut self, whose: &str, why: &str) {
         if self.troubles.len() >= REMEMBERED {
             self.troubles.clear();
         }
-        let why = clean(why);
-        if self.troubles.insert(whose.to_owned(), why.clone()).is_none_or(|before| before != why) {
-            self.note(&format!("warning: {whose}: {why}"));
+        let (why, now) = (clean(why), Clock::System.now());
+        if let Some((before, said)) = self.troubles.get(whose)
+            && *before == why
+            && now.duration_since(*said).abs() < AGAIN_AFTER
+        {
+            return;
         }
+        self.note(&format!("warning: {whose}: {why}"));
+        self.troubles.insert(whose.to_owned(), (why, now));
+    }
+
+    /// Remembers what was said of no other runs than these: another scheduler may have ended the others.
+    pub fn forget_others(&mut self, active: &HashSet<&RunId>) {
+        self.waiting.retain(|run, _| active.contains(run));
+        self.started.retain(|run| active.contains(run));
     }
 
     /// All is well again with what there was trouble with.

@@ -11,7 +11,6 @@ use super::{HostNotice, Notice};
 use crate::domain::document::Schema;
 use crate::domain::id::{JobName, RunId};
 use crate::domain::job::NotifyOn;
-use crate::domain::quantity::Span;
 use crate::domain::run::RunState;
 use crate::domain::task::{Counts, TaskState};
 
@@ -234,6 +233,7 @@ mod tests {
     use NotifyOn::{Failure, Missed, Recovery, Slow, Success};
 
     use super::*;
+    use crate::domain::quantity::Span;
 
     fn notice(kinds: &[NotifyOn], state: RunState, counts: &[TaskState]) -> Notice {
         let at = |text: &str| text.parse().unwrap();

@@ -17,7 +17,8 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use sshjob::domain::firing::{Cursor, Decided, JobState};
+use sshjob::domain::cursor::Cursor;
+use sshjob::domain::firing::{Decided, JobState};
 use sshjob::domain::id::{InstanceId, JobName, RunId};
 use sshjob::domain::job::notify::Channel;
 use sshjob::domain::run::Outcomes;

@@ -14,10 +14,11 @@ use sshjob::engine::clock::Clock;
 use sshjob::engine::drive::drive;
 use sshjob::engine::fire::{Firer, Scheduled};
 use sshjob::engine::gate::{Gate, Stop};
+use sshjob::engine::looks::Looks;
 use sshjob::engine::notify::deliver;
 use sshjob::engine::records::Runs;
 use sshjob::engine::start::Started;
-use sshjob::engine::tick::{Standing, Ticker};
+use sshjob::engine::tick::{Look, Standing, Ticker};
 use sshjob::engine::worker::Worker;
 use sshjob::port::{Notifier, NotifyError};
 use tokio::sync::{Notify as Signal, mpsc};
@@ -56,9 +57,21 @@ impl Scheduler {
 
     async fn live(self) {
         let world = &self.process.world;
+        let mut looks = Looks::default();
         loop {
             let rest = if world.state().is_calm { 60_000 } else { 70_000 };
-            world.pause(rest).await;
+            {
+                let resting = world.pause(rest);
+                tokio::pin!(resting);
+                loop {
+                    // What was looked at is gone on with as it comes: no tick waits for that.
+                    tokio::select! {
+                        biased;
+                        Some(look) = looks.next() => self.go_on(look).await,
+                        () = &mut resting => break,
+                    }
+                }
+            }
             self.process.live_on().await;
             let (is_late, is_twice, is_dropped) = {
                 let mut state = world.state();
@@ -71,34 +84,34 @@ impl Scheduler {
             let now = self.clock.now();
             let at = if is_late { now - SignedDuration::from_secs(150) } else { now };
             let at = at.min(world.state().fires_until);
-            if is_twice {
-                tokio::join!(self.tick(at), self.tick(at));
-            } else {
-                self.tick(at).await;
-            }
+            let again = async { if is_twice { self.tick(at).await } else { Vec::new() } };
+            let (active, same) = tokio::join!(self.tick(at), again);
+            looks.begin(self.ticker(), active);
+            looks.begin(self.ticker(), same);
         }
     }
 
-    async fn tick(&self, at: Timestamp) {
-        let Ok(ticked) = self.ticker().tick(&self.jobs, at).await else { return };
-        for (run, standing) in ticked.runs {
-            match standing {
-                Standing::Ready(started) => {
-                    let gate = Gate::new(started.plan.max_concurrency, started.plan.max_errors);
-                    let mut driving = self.driving.lock().unwrap();
-                    if let std::collections::btree_map::Entry::Vacant(free) = driving.entry(run) {
-                        free.insert(gate.clone());
-                        tokio::spawn(self.drive(started, gate));
-                    }
+    async fn tick(&self, at: Timestamp) -> Vec<RunId> {
+        self.ticker().tick(&self.jobs, at).await.map(|ticked| ticked.active).unwrap_or_default()
+    }
+
+    async fn go_on(&self, (run, found): Look) {
+        match found {
+            Ok(Some(Standing::Ready(started))) => {
+                let gate = Gate::new(started.plan.max_concurrency, started.plan.max_errors);
+                let mut driving = self.driving.lock().unwrap();
+                if let std::collections::btree_map::Entry::Vacant(free) = driving.entry(run) {
+                    free.insert(gate.clone());
+                    tokio::spawn(self.drive(started, gate));
                 }
-                Standing::Detached(record) => {
-                    let runs = self.runs();
-                    let control = runs.control(&run).await.ok().flatten();
-                    let is_cancelled = control.is_some_and(|(control, _)| control.cancelled);
-                    SimFleet(self.process.clone()).collect(&runs, &record, is_cancelled).await;
-                }
-                Standing::Finished(..) | Standing::Driven | Standing::Waiting(_) => {}
             }
+            Ok(Some(Standing::Detached(record))) => {
+                let runs = self.runs();
+                let control = runs.control(&run).await.ok().flatten();
+                let is_cancelled = control.is_some_and(|(control, _)| control.cancelled);
+                SimFleet(self.process.clone()).collect(&runs, &record, is_cancelled).await;
+            }
+            Ok(None | Some(Standing::Finished(..) | Standing::Driven | Standing::Waiting(_))) | Err(_) => {}
         }
     }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use sshjob::domain::firing::{Cursor, Decided, Fate, JobState};
+use sshjob::domain::cursor::Cursor;
+use sshjob::domain::firing::{Decided, Fate, JobState};
 use sshjob::domain::id::{JobName, RunId};
 use sshjob::domain::layout::Key;
 use sshjob::domain::run::Outcomes;
