@@ -1,6 +1,7 @@
 //! `sshjob up`: what is due fires, is carried to its end and told, whatever happens to the scheduler and its files.
 
 mod files;
+mod going;
 
 use std::fs;
 use std::process::Command;

@@ -168,7 +168,11 @@ impl Scheduler {
         }
         let is_clean = self.leave(&mut signals).await;
         self.post(&mut signals).await;
-        self.teller.finish();
+        tokio::select! {
+            biased;
+            () = signals.heard() => {}
+            _ = self.teller.finish() => {}
+        }
         Ok(if is_clean { Exit::Success } else { Exit::Interrupted })
     }
 

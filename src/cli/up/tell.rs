@@ -2,9 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
@@ -19,6 +21,9 @@ use crate::engine::clock::Clock;
 
 /// Lines that wait to be written: a reader that is this far behind does not read, and must not hold up the scheduler.
 const WAITING: usize = 10_000;
+
+/// How long whoever reads may take to take the rest.
+const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
 /// Troubles that are remembered as told.
 const REMEMBERED: usize = 10_000;
@@ -44,7 +49,8 @@ pub struct Teller {
     width: usize,
     said: SyncSender<Said>,
     unsaid: u64,
-    writer: JoinHandle<bool>,
+    /// Tells whether all that was said could be written.
+    written: oneshot::Receiver<bool>,
     /// What was last said of whom, and when.
     troubles: HashMap<String, (String, Timestamp)>,
     waiting: HashMap<RunId, String>,
@@ -61,8 +67,13 @@ impl Teller {
         let (said, heard) = sync_channel(WAITING);
         let console = Console::new(global.color);
         let color = console.out_color();
-        let writer = std::thread::Builder::new().name("tell".to_owned()).spawn(move || write(console, &heard));
-        let writer = writer.map_err(|error| Fail::new(Exit::Unavailable, format!("cannot start a thread: {error}")))?;
+        let (done, written) = oneshot::channel();
+        let writing = move || {
+            // Who goes meanwhile does not want to know.
+            let _ = done.send(write(console, &heard));
+        };
+        let writer = std::thread::Builder::new().name("tell".to_owned()).spawn(writing);
+        writer.map_err(|error| Fail::new(Exit::Unavailable, format!("cannot start a thread: {error}")))?;
         Ok(Self {
             format: global.output,
             color,
@@ -70,7 +81,7 @@ impl Teller {
             width: 0,
             said,
             unsaid: 0,
-            writer,
+            written,
             troubles: HashMap::new(),
             waiting: HashMap::new(),
             started: HashSet::new(),
@@ -175,17 +186,18 @@ impl Teller {
         }
     }
 
-    /// Says the rest; tells whether standard output took all there was.
-    pub fn finish(mut self) -> bool {
+    /// Says the rest; tells whether standard output took all there was, within a few seconds.
+    pub async fn finish(mut self) -> bool {
         if self.format == Format::Json
             && let Ok(list) =
                 serde_json::to_string(&RunList { schema: Schema::V1, runs: std::mem::take(&mut self.ended) })
         {
             self.say(Said::Out(format!("{list}\n")));
         }
-        let complete = self.unsaid == 0;
         drop(self.said);
-        complete && self.writer.join().unwrap_or(false)
+        // Whoever holds the other end of a pipe and does not read must not keep us.
+        let written = timeout(FINISH_WITHIN, self.written).await;
+        self.unsaid == 0 && matches!(written, Ok(Ok(true)))
     }
 
     fn standing(&mut self, run: &RunSummary) {

@@ -46,7 +46,7 @@ impl Scheduler {
             }
         }
         self.post(&mut signals).await;
-        let complete = self.teller.finish();
+        let complete = self.teller.finish().await;
         Ok(if complete { self.exit } else { self.exit.min(Exit::Unavailable) })
     }
 
