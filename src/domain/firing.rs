@@ -144,27 +144,17 @@ pub struct Turn {
     pub plan_before: Timestamp,
 }
 
-/// The firings of a job after `after` and up to `until`, each with what the job's schedule makes of it `now`; in time
-/// order.
-pub fn turns(
-    schedule: &Schedule,
-    calendar: &Calendar,
-    after: Timestamp,
+/// The firings of a job after one time and up to another, each with what the job's schedule makes of it. After a long
+/// sleep they are many, and are reckoned a thousand at a time.
+#[derive(Debug)]
+pub struct Reckoning<'a> {
+    schedule: &'a Schedule,
+    calendar: &'a Calendar,
+    from: Timestamp,
     until: Timestamp,
     now: Timestamp,
-) -> Vec<Turn> {
-    let stretches = stretches(schedule, calendar, (after, until), now);
-    let missed_after = |n: usize| stretches.iter().skip(n + 1).any(|later| later.kind.is_run());
-    let mut turns = Vec::new();
-    for (n, stretch) in stretches.iter().enumerate() {
-        let wanted = match (stretch.kind, schedule.missed) {
-            (Kind::Late, _) | (Kind::Missed, Missed::All) => stretch.recent.len(),
-            (Kind::Missed, Missed::Latest) if !missed_after(n) => 1,
-            _ => 0,
-        };
-        stretch.tell(wanted, schedule, calendar, now, &mut turns);
-    }
-    turns
+    stretches: Vec<Stretch>,
+    is_done: bool,
 }
 
 /// What a firing is before any earlier run is looked at.
@@ -183,6 +173,7 @@ impl Kind {
 }
 
 /// Firings in a row of one kind.
+#[derive(Debug)]
 struct Stretch {
     kind: Kind,
     first: Timestamp,
@@ -192,43 +183,69 @@ struct Stretch {
     recent: VecDeque<Firing>,
 }
 
-fn stretches(
-    schedule: &Schedule,
-    calendar: &Calendar,
-    (after, until): (Timestamp, Timestamp),
-    now: Timestamp,
-) -> Vec<Stretch> {
-    let mut stretches: Vec<Stretch> = Vec::new();
-    let mut from = after.max(now.checked_sub(LONGEST_SLEEP).unwrap_or(Timestamp::MIN));
-    loop {
-        let chunk = calendar.between(from, until, CHUNK);
-        let is_last = chunk.len() < CHUNK;
+impl<'a> Reckoning<'a> {
+    /// Of the firings after `after` and up to `until`, as they look `now`.
+    pub fn new(
+        schedule: &'a Schedule,
+        calendar: &'a Calendar,
+        after: Timestamp,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        let from = after.max(now.checked_sub(LONGEST_SLEEP).unwrap_or(Timestamp::MIN));
+        Self { schedule, calendar, from, until, now, stretches: Vec::new(), is_done: false }
+    }
+
+    /// Reckons the next of them; tells whether there are more.
+    pub fn goes_on(&mut self) -> bool {
+        let chunk = self.calendar.between(self.from, self.until, CHUNK);
+        self.is_done = chunk.len() < CHUNK;
         for firing in chunk {
-            from = firing.due;
-            let kind = match firing.blackout {
-                _ if schedule.paused => Kind::Paused,
-                Some(window) => Kind::Blackout(window),
-                None if later(firing.due, schedule.deadline.0) < now => Kind::Missed,
-                None => Kind::Late,
-            };
-            match stretches.last_mut() {
-                Some(stretch) if stretch.kind == kind => {
-                    stretch.last = firing.at;
-                    stretch.count += 1;
-                    if stretch.recent.len() > MOST_AT_ONCE {
-                        stretch.recent.pop_front();
-                    }
-                    stretch.recent.push_back(firing);
+            self.from = firing.due;
+            self.add(firing);
+        }
+        !self.is_done
+    }
+
+    fn add(&mut self, firing: Firing) {
+        let kind = match firing.blackout {
+            _ if self.schedule.paused => Kind::Paused,
+            Some(window) => Kind::Blackout(window),
+            None if later(firing.due, self.schedule.deadline.0) < self.now => Kind::Missed,
+            None => Kind::Late,
+        };
+        match self.stretches.last_mut() {
+            Some(stretch) if stretch.kind == kind => {
+                stretch.last = firing.at;
+                stretch.count += 1;
+                if stretch.recent.len() > MOST_AT_ONCE {
+                    stretch.recent.pop_front();
                 }
-                _ => {
-                    let (first, last) = (firing.at, firing.at);
-                    stretches.push(Stretch { kind, first, last, count: 1, recent: VecDeque::from([firing]) });
-                }
+                stretch.recent.push_back(firing);
+            }
+            _ => {
+                let (first, last) = (firing.at, firing.at);
+                self.stretches.push(Stretch { kind, first, last, count: 1, recent: VecDeque::from([firing]) });
             }
         }
-        if is_last {
-            return stretches;
+    }
+
+    /// What is to be decided, in time order.
+    pub fn turns(mut self) -> Vec<Turn> {
+        while !self.is_done {
+            self.goes_on();
         }
+        let missed_after = |n: usize| self.stretches.iter().skip(n + 1).any(|later| later.kind.is_run());
+        let mut turns = Vec::new();
+        for (n, stretch) in self.stretches.iter().enumerate() {
+            let wanted = match (stretch.kind, self.schedule.missed) {
+                (Kind::Late, _) | (Kind::Missed, Missed::All) => stretch.recent.len(),
+                (Kind::Missed, Missed::Latest) if !missed_after(n) => 1,
+                _ => 0,
+            };
+            stretch.tell(wanted, self.schedule, self.calendar, self.now, &mut turns);
+        }
+        turns
     }
 }
 

@@ -14,7 +14,7 @@ use super::reconcile::{Settled, reconcile, write_verdict};
 use super::records::{Runs, damaged};
 use super::worker::WorkError;
 use crate::domain::diagnostic::chain;
-use crate::domain::firing::{Decided, Decision, Fate, JobState, MOST_ACTIVE, decide, turns};
+use crate::domain::firing::{Decided, Decision, Fate, JobState, MOST_ACTIVE, Reckoning, decide};
 use crate::domain::id::{JobName, RunId};
 use crate::domain::job::{Job, Overlap};
 use crate::domain::layout::{self, Key, RunKeys};
@@ -127,7 +127,12 @@ impl<S: Store, C: Scripts> Firer<S, C> {
                 }
             }
             of_job.troubles = self.forget_finished(job, &mut state, now).await?;
-            for turn in turns(&job.schedule, calendar, after, until, now) {
+            let mut firings = Reckoning::new(&job.schedule, calendar, after, until, now);
+            while firings.goes_on() {
+                // After a year of sleep there may be half a million: others have their turn meanwhile.
+                tokio::task::yield_now().await;
+            }
+            for turn in firings.turns() {
                 let (next, is_longer) = match decide(&job.name, job.schedule.overlap, &state, &turn) {
                     Decision::Longer(next) => (next, true),
                     Decision::Now(next) => (next, false),

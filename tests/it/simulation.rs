@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use sshjob::domain::firing::{Decision, Ended, Fate, JobState, decide, turns};
+use sshjob::domain::firing::{Decision, Ended, Fate, JobState, Reckoning, decide};
 use sshjob::domain::id::{JobName, RunId};
 use sshjob::domain::instance::{Addresses, Instance, InstanceState};
 use sshjob::domain::job::file::JobFile;
@@ -199,7 +199,7 @@ fn year_of_two_hundred_jobs_over_ten_thousand_hosts_runs_every_firing_once() {
         let hosts: Vec<Target> = hosts.collect();
         let (mut state, mut now, mut ids) = (JobState::default(), start, BTreeSet::new());
         while let Some(firing) = calendar.next(now).filter(|firing| firing.due <= end) {
-            let turns = turns(&job.schedule, &calendar, now, firing.due, firing.due);
+            let turns = Reckoning::new(&job.schedule, &calendar, now, firing.due, firing.due).turns();
             let [turn] = turns.as_slice() else { panic!("{name} at {}: {turns:?}", firing.at) };
             let Decision::Now(next) = decide(&name, job.schedule.overlap, &state, turn) else { panic!("{turn:?}") };
             assert_eq!(next.decided.as_ref().unwrap().fate, Fate::Run);

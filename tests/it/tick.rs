@@ -2,6 +2,7 @@ mod clocks;
 mod damaged;
 mod edits;
 mod inventory;
+mod sleep;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
