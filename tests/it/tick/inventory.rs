@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sshjob::engine::control;
 use sshjob::engine::looks::Looks;
 use tokio::time::{Instant, sleep};
 
@@ -88,4 +89,27 @@ async fn inventories_that_hang_for_many_runs_hold_up_no_other_for_long() {
     }
     // Sixteen at a time, each for five seconds.
     assert_eq!((rig.around.asked.load(Ordering::SeqCst), took.as_secs()), (61, 15));
+}
+
+#[tokio::test(start_paused = true)]
+async fn run_that_is_paused_before_it_is_planned_waits_for_its_deadline_and_no_longer() {
+    const HOURLY: &str = "schedule: '0 * * * *'\noverlap: allow\n";
+    let rig = Rig::new(&[("a", HOURLY), ("b", HOURLY)]);
+    *rig.around.inventory_down.lock().unwrap() = true;
+    rig.tick("12:00:00").await;
+    *rig.around.inventory_down.lock().unwrap() = false;
+    let [a, b]: [RunId; 2] = ["a", "b"].map(|job| format!("{job}-20261122T120000Z").parse().unwrap());
+    for run in [&a, &b] {
+        control::pause(&rig.runs, run, "ann").await.unwrap();
+    }
+    let ticked = rig.tick("12:05:00").await;
+    for (_, standing) in &ticked.runs {
+        assert!(matches!(standing, Standing::Waiting(why) if why == "paused by ann"), "{standing:?}");
+    }
+    assert_eq!(rig.told().await, [&a, &b].map(|run| format!("{run} paused: paused by ann")));
+    control::resume(&rig.runs, &b, "bob").await.unwrap();
+    rig.tick("12:09:59").await;
+    assert_eq!(rig.told().await, [format!("{a} paused: paused by ann"), format!("{b} running")]);
+    rig.tick("12:10:01").await;
+    assert_eq!(rig.told().await, [format!("{a} skipped: paused past its deadline"), format!("{b} running")]);
 }
