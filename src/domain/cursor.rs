@@ -143,6 +143,9 @@ impl Cursor {
     #[must_use]
     pub fn moved(&self, until: Timestamp, looked: &[Looked<'_>]) -> Self {
         let ticked = self.ticked.max(until);
+        if self.is_all_of(until, looked) {
+            return Self { ticked, leap: self.leap_to(ticked), ..self.clone() };
+        }
         let known = self.known.iter().map(|job| (job, self.ticked));
         let mut decided: BTreeMap<&JobName, Timestamp> =
             self.behind.iter().map(|(job, at)| (job, *at)).chain(known).collect();
@@ -172,15 +175,31 @@ impl Cursor {
             behind.sort_by_key(|(_, since)| std::cmp::Reverse(*since));
             behind.truncate(MOST_BEHIND);
         }
-        let leap = if ticked.duration_since(self.ticked) > LEAP {
-            Some(self.leapt_to(ticked))
-        } else {
-            self.leap.clone().filter(|leap| ticked.duration_since(leap.to).abs() <= LEAP)
-        };
         let known: BTreeSet<JobName> = known.into_iter().map(|(job, _)| job.clone()).collect();
         let behind: BTreeMap<JobName, Timestamp> =
             behind.into_iter().map(|(job, since)| (job.clone(), since)).collect();
         delays.retain(|job, _| known.contains(job) || behind.contains_key(job));
-        Self { ticked, known, behind, delays, leap }
+        Self { ticked, known, behind, delays, leap: self.leap_to(ticked) }
+    }
+
+    /// Whether a tick has looked at the jobs that are known and at no others, and decided all until then, as it is with
+    /// nearly every tick: nothing changes but the time.
+    fn is_all_of(&self, until: Timestamp, looked: &[Looked<'_>]) -> bool {
+        let is_plain = |looked: &Looked<'_>, known: &JobName| {
+            looked.job == known && looked.is_decided && looked.from <= self.ticked && looked.delay.is_zero()
+        };
+        self.ticked <= until
+            && self.behind.is_empty()
+            && self.delays.is_empty()
+            && self.known.len() == looked.len()
+            && self.known.iter().zip(looked).all(|(known, looked)| is_plain(looked, known))
+    }
+
+    /// What is to be remembered of leaps where the cursor moves to `ticked`.
+    fn leap_to(&self, ticked: Timestamp) -> Option<Leap> {
+        if ticked.duration_since(self.ticked) > LEAP {
+            return Some(self.leapt_to(ticked));
+        }
+        self.leap.clone().filter(|leap| ticked.duration_since(leap.to).abs() <= LEAP)
     }
 }
