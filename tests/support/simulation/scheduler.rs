@@ -81,6 +81,7 @@ impl Scheduler {
             if is_dropped {
                 continue;
             }
+            self.process.begin_tick();
             let now = self.clock.now();
             let at = if is_late { now - SignedDuration::from_secs(150) } else { now };
             let at = at.min(world.state().fires_until);
@@ -160,7 +161,7 @@ impl Scheduler {
 }
 
 /// People's mailboxes, as one process reaches them.
-struct Post(Process);
+pub(crate) struct Post(pub(crate) Process);
 
 impl Notifier for Post {
     async fn send(&self, notice: &Notice, _rule: &Notify, channel: Channel) -> Result<(), NotifyError> {
@@ -193,10 +194,16 @@ pub(crate) async fn keep_scheduling(world: Arc<World>, jobs: Arc<Vec<Edited>>) {
             let mut state = world.state();
             let skew = i64::try_from(state.rng.below(4_000)).unwrap() - 2_000;
             let hour = if state.strikes(30, || "a clock was an hour ahead".to_owned()) { 3_600 } else { 0 };
-            let days = if state.strikes(4, || "a clock was days ahead".to_owned()) { 3 * 86_400 } else { 0 };
+            let days = if state.strikes(4, || "a clock was days ahead".to_owned()) {
+                3 * 86_400
+            } else if state.strikes(4, || "a clock was days behind".to_owned()) {
+                -3 * 86_400
+            } else {
+                0
+            };
             (read(&jobs, &mut state), SignedDuration::from_millis(skew) + SignedDuration::from_secs(hour + days))
         };
-        let process = Process { is_mad: ahead.as_secs() > 86_400, ..Process::new(&world) };
+        let process = Process { ahead, ..Process::new(&world) };
         let knows_all = known.len() == jobs.len();
         let scheduler = Scheduler {
             process: process.clone(),
@@ -205,14 +212,14 @@ pub(crate) async fn keep_scheduling(world: Arc<World>, jobs: Arc<Vec<Edited>>) {
             driving: Arc::default(),
         };
         let living = [tokio::spawn(scheduler.clone().live()), tokio::spawn(scheduler.clone().tell())];
-        let most = if process.is_mad { 120_000 } else { 600_000 };
+        let most = if process.is_mad() { 120_000 } else { 600_000 };
         let life = Duration::from_millis(u64::try_from(world.state().rng.below(most)).unwrap());
         tokio::select! {
             biased;
             () = process.death() => {}
             () = tokio::time::sleep(life) => {
                 let is_calm = world.state().is_calm;
-                if is_calm && knows_all && ahead.as_secs() < 60 {
+                if is_calm && knows_all && ahead.abs().as_secs() < 60 {
                     process.death().await;
                 }
                 living[0].abort();
