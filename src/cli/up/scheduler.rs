@@ -211,15 +211,15 @@ impl Scheduler {
         self.teller.make_room(jobs.scheduled.iter().map(|it| &it.job.name));
         let at = Clock::System.now();
         self.next_tick = Instant::now() + TICK_EVERY;
-        let ticked = async {
+        let found = async {
             cursor::forget(&self.runs, &self.gone).await?;
             ticker.tick(&jobs.scheduled, at).await
         };
-        match ticked.await {
-            Ok(ticked) => {
+        match found.await {
+            Ok(found) => {
                 self.gone.clear();
                 self.teller.well(STORE);
-                self.take_in(ticker, ticked).await;
+                self.take_in(ticker, found).await;
             }
             Err(error) => {
                 self.unavailable(error);
@@ -239,10 +239,10 @@ impl Scheduler {
     }
 
     /// Tells what has fired, and begins to look at what is unfinished.
-    async fn take_in(&mut self, ticker: Tick, ticked: Ticked) {
-        self.tell_silence(ticked.silent_until);
+    async fn take_in(&mut self, ticker: Tick, found: Ticked) {
+        self.tell_silence(found.silent_until);
         let mut told = HashSet::new();
-        for fired in ticked.fired {
+        for fired in found.fired {
             match fired {
                 Fired::Run(run) => self.teller.fired(&run, run.time().parse().unwrap_or_else(|_| Clock::System.now())),
                 Fired::Skipped(run, _) => {
@@ -251,14 +251,14 @@ impl Scheduler {
                 }
             }
         }
-        for (what, why) in &ticked.troubles {
+        for (what, why) in &found.troubles {
             self.in_trouble(what, why);
         }
-        let active: HashSet<&RunId> = ticked.active.iter().collect();
+        let active: HashSet<&RunId> = found.active.iter().collect();
         self.waiting.retain(|run| active.contains(run));
         self.waits.keep(&active);
         self.teller.forget_others(&active);
-        self.look(ticker, ticked.active.into_iter().filter(|run| !told.contains(run)).collect());
+        self.look(ticker, found.active.into_iter().filter(|run| !told.contains(run)).collect());
     }
 
     /// Begins to look at those of `runs` that nothing here is at.

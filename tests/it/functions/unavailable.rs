@@ -169,7 +169,7 @@ async fn inventory_that_hangs_for_one_job_delays_the_workers_of_no_other() {
         began.elapsed()
     };
     let (_, took) = tokio::join!(ticks, works);
-    assert!(took < Duration::from_secs(60), "{took:?}");
+    assert!(took < Duration::from_mins(1), "{took:?}");
     assert_eq!(pair.verdict(&firing("b")).await.as_deref(), Some("succeeded"));
     assert_eq!(hosts.0.lock().unwrap().values().sum::<usize>(), 2);
 }

@@ -67,6 +67,9 @@ struct Line {
 /// How a field is written here and for croner.
 type Written = (String, String);
 
+/// A field, and the numbers that it means.
+type Numbers = (Written, Vec<u8>);
+
 fn same(text: impl Into<String>) -> Written {
     let text = text.into();
     (text.clone(), text)
@@ -81,7 +84,7 @@ fn one_of(words: &'static [&'static str]) -> impl Strategy<Value = Written> {
 }
 
 /// One to three values, or a range, or one with steps: as written, and what it means.
-fn numbers(last: u8) -> impl Strategy<Value = (Written, Vec<u8>)> {
+fn numbers(last: u8) -> impl Strategy<Value = Numbers> {
     let few = prop::collection::vec(0..=last, 1..=3)
         .prop_map(|values| (same(values.iter().map(u8::to_string).collect::<Vec<_>>().join(",")), values));
     let range = (0..=last, 0..4_u8, 1..=2_u8).prop_map(move |(from, more, step)| {
@@ -98,7 +101,7 @@ fn numbers(last: u8) -> impl Strategy<Value = (Written, Vec<u8>)> {
     prop_oneof![3 => few, 1 => range, 1 => open]
 }
 
-fn every(last: u8, steps: &'static [u8]) -> impl Strategy<Value = (Written, Vec<u8>)> {
+fn every(last: u8, steps: &'static [u8]) -> impl Strategy<Value = Numbers> {
     select(steps).prop_map(move |step| {
         let text = if step == 1 { "*".to_owned() } else { format!("*/{step}") };
         (same(text), (0..=last).step_by(step.into()).collect())
@@ -106,7 +109,7 @@ fn every(last: u8, steps: &'static [u8]) -> impl Strategy<Value = (Written, Vec<
 }
 
 /// The time of the day, and the month: alike in both dialects.
-fn time_and_month() -> impl Strategy<Value = ((Written, Vec<u8>), (Written, Vec<u8>), Written)> {
+fn time_and_month() -> impl Strategy<Value = (Numbers, Numbers, Written)> {
     let minute = prop_oneof![2 => numbers(59), 1 => every(59, &[1, 5, 7, 10, 15, 20, 30])];
     let early = prop_oneof![
         select(&[0_u8, 1, 2, 3, 23][..]).prop_map(|hour| (same(hour.to_string()), vec![hour])),
@@ -167,8 +170,8 @@ fn bridge() -> impl Strategy<Value = Line> {
 impl Line {
     fn new(
         text: String,
-        (minute, minutes): (Written, Vec<u8>),
-        (hour, hours): (Written, Vec<u8>),
+        (minute, minutes): Numbers,
+        (hour, hours): Numbers,
         [day, month, weekday]: [String; 3],
         years: Vec<i16>,
     ) -> Self {

@@ -154,3 +154,17 @@ async fn clock_that_was_set_back_by_hours_is_told_until_when_nothing_fires() {
     assert_eq!(rig.tick("09:00:00").await.silent_until, Some(at("12:00:00")));
     assert_eq!(rig.tick("11:59:30").await.silent_until, None);
 }
+
+/// Cause: a job whose file was broken when a wrong clock leapt began, once that was mended, when the clock was right again.
+#[test]
+fn who_was_behind_where_a_wrong_clock_leapt_from_is_behind_again() {
+    let (a, b): (JobName, JobName) = ("a".parse().unwrap(), "b".parse().unwrap());
+    let both = Cursor::at(at("11:59:00")).moved(at("12:00:00"), &[&a, &b].map(|job| looked(job, at("11:59:00"))));
+    // Of one the file is broken, then a clock is days ahead that knows both.
+    let one = both.moved(at("12:01:00"), &[looked(&a, at("12:00:00"))]);
+    let ahead = at("12:02:00") + SignedDuration::from_hours(72);
+    let wrong = one.moved(ahead, &[looked(&a, at("12:01:00")), looked(&b, at("12:00:00"))]);
+    assert_eq!((wrong.of(&a), wrong.of(&b)), (Some(ahead), Some(ahead)));
+    let right = wrong.for_clock(at("12:02:00"), at("12:02:00")).unwrap();
+    assert_eq!((right.of(&a), right.of(&b)), (Some(at("12:01:00")), Some(at("12:00:00"))));
+}

@@ -52,9 +52,9 @@ async fn inventory_that_hangs_holds_up_neither_another_job_nor_its_next_firing()
     rig.tick("11:59:30").await;
     let (began, ticker, mut looks) = (Instant::now(), rig.ticker(at("12:00:30")), Looks::default());
     for (time, wanted) in [("12:00:30", "b-20261122T120000Z"), ("12:01:10", "b-20261122T120100Z")] {
-        let ticked = ticker.tick(&rig.jobs, at(time)).await.unwrap();
-        assert_eq!(ticked.fired.len(), 2);
-        looks.begin(ticker.clone(), ticked.active);
+        let found = ticker.tick(&rig.jobs, at(time)).await.unwrap();
+        assert_eq!(found.fired.len(), 2);
+        looks.begin(ticker.clone(), found.active);
         let (run, found) = looks.next().await.unwrap();
         assert_eq!(run.as_str(), wanted);
         end(&rig, found.unwrap().unwrap()).await;
@@ -78,9 +78,9 @@ async fn inventories_that_hang_for_many_runs_hold_up_no_other_for_long() {
     *rig.around.silent.lock().unwrap() = Some("a".to_owned());
     rig.ticker(at("11:00:00")).tick(&rig.jobs, at("11:00:00")).await.unwrap();
     let (began, ticker) = (Instant::now(), rig.ticker(at("12:00:00")));
-    let ticked = ticker.tick(&rig.jobs, at("12:00:00")).await.unwrap();
+    let found = ticker.tick(&rig.jobs, at("12:00:00")).await.unwrap();
     let mut looks = Looks::default();
-    looks.begin(ticker, ticked.active);
+    looks.begin(ticker, found.active);
     let mut took = Duration::ZERO;
     while let Some((run, _)) = looks.next().await {
         if run.as_str() == "b-20261122T120000Z" {

@@ -17,7 +17,7 @@ use crate::support::key;
 fn last_fired(scheduler: &Scheduler, job: &str) -> Option<String> {
     let prefix = format!("{job}-");
     let fired = scheduler.out().into_iter().filter(|line| line.contains("  fired  ")).map(|line| run_of(&line));
-    fired.filter_map(|run| run.strip_prefix(&prefix).map(str::to_owned)).last()
+    fired.rev().find_map(|run| run.strip_prefix(&prefix).map(str::to_owned))
 }
 
 /// Cause: what nobody had decided while a job's file was gone was made up for when it came back.

@@ -78,9 +78,9 @@ async fn tick(world: Arc<World>, jobs: Arc<Vec<Edited>>) {
     let at = at.min(world.state().fires_until);
     let work = async {
         process.begin_tick();
-        let Ok(ticked) = ticker.tick(&known, at).await else { return };
+        let Ok(found) = ticker.tick(&known, at).await else { return };
         let mut looks = Looks::default();
-        looks.begin(ticker, ticked.active);
+        looks.begin(ticker, found.active);
         while let Some(look) = looks.next().await {
             go_on(&process, &runs, clock, look).await;
         }

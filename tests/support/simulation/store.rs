@@ -34,7 +34,7 @@ pub(crate) fn kind(key: &str) -> &'static str {
         "state" if last == "cursor.json" => "cursor",
         "state" if last == "unreferenced.json" => "unreferenced",
         "runs" if last.ends_with(".targets.json") => "targets",
-        "runs" if last.ends_with(".claim") => "claim",
+        "runs" if last.rsplit_once('.').is_some_and(|(_, ending)| ending == "claim") => "claim",
         "runs" if last.starts_with("selected.") => "selected",
         "runs" if last.starts_with(|c: char| c.is_ascii_digit()) => "outcomes",
         "runs" if last == "run.json" => "run.json",
@@ -189,7 +189,7 @@ impl State {
                 self.hit("outcomes of a run that was pruned".to_owned());
             }
             "outcomes" if self.watches_tasks => {
-                self.watch_outcomes(key, serde_json::from_slice(bytes).unwrap(), writer)
+                self.watch_outcomes(key, serde_json::from_slice(bytes).unwrap(), writer);
             }
             "control.json" => {
                 let control: Control = serde_json::from_slice(bytes).unwrap();

@@ -54,7 +54,7 @@ impl Scheduler {
         let (ticker, jobs) = self.ticker();
         self.teller.make_room(jobs.scheduled.iter().map(|it| &it.job.name));
         match ticker.tick(&jobs.scheduled, Clock::System.now()).await {
-            Ok(ticked) => self.take_in(ticker, ticked).await,
+            Ok(found) => self.take_in(ticker, found).await,
             Err(error) => self.unavailable(error),
         }
     }
