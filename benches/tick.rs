@@ -19,12 +19,14 @@ mod memory;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use memory::Memory;
 use sshjob::adapter::dir::Dir;
-use sshjob::domain::firing::Cursor;
+use sshjob::domain::cursor::Cursor;
 use sshjob::domain::instance::{Addresses, Instance, InstanceState};
 use sshjob::domain::job::Job;
 use sshjob::domain::job::file::JobFile;
@@ -37,7 +39,7 @@ use sshjob::engine::clock::{Clock, Simulated};
 use sshjob::engine::fire::{Firer, Scheduled};
 use sshjob::engine::reconcile::write_verdict;
 use sshjob::engine::records::Runs;
-use sshjob::engine::tick::{Standing, Ticker};
+use sshjob::engine::tick::{Look, Standing, Ticker};
 use sshjob::functions::book::Book;
 use sshjob::port::{Inventory, InventoryError, Scripts, Store};
 
@@ -134,12 +136,13 @@ async fn tick<S: Store>(runs: &Runs<S>, jobs: &[Scheduled]) -> Duration {
         let ticker = Ticker { firer, inventory: Around, clock };
         let before = cpu();
         let ticked = ticker.tick(jobs, at).await.unwrap();
+        let looks: Vec<Look> = Arc::new(ticker).look(ticked.active).collect().await;
         took += cpu().saturating_sub(before);
-        assert_eq!((ticked.fired.len(), ticked.runs.len()), (DUE, DUE));
-        for (_, standing) in ticked.runs {
-            let Standing::Ready(started) = standing else { panic!("{standing:?}") };
-            let verdict =
-                Verdict { state: RunState::Succeeded, reason: None, counts: Counts::default(), finished_at: at };
+        assert_eq!((ticked.fired.len(), looks.len()), (DUE, DUE));
+        for (_, standing) in looks {
+            let Ok(Some(Standing::Ready(started))) = standing else { panic!("{standing:?}") };
+            let (state, counts) = (RunState::Succeeded, Counts::default());
+            let verdict = Verdict { state, reason: None, counts, began_at: Some(at), finished_at: at };
             write_verdict(runs, &started.run, verdict).await.unwrap();
         }
     }

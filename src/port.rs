@@ -58,6 +58,13 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether an object does not hold what it should: trying again does not help.
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. })
+    }
+}
+
 /// Where runs live. Every write is durable when it returns; no reader ever sees half an object.
 ///
 /// Keys list in byte order. A failed call may or may not have written: callers read back.

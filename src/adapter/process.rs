@@ -5,6 +5,9 @@ use std::io::ErrorKind;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
 use crate::domain::run::Holder;
 
 /// Names this process; `None` where `/proc` does not tell, and in a function: environments that were made of one
@@ -80,7 +83,7 @@ struct Stat {
 fn stat(pid: u32) -> std::io::Result<Option<Stat>> {
     let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => return hidden(pid),
         Err(error) => return Err(error),
     };
     // The name in field 2 may hold blanks and brackets: count from its last one. A zombie (Z) runs no more.
@@ -92,6 +95,16 @@ fn stat(pid: u32) -> std::io::Result<Option<Stat>> {
     // Field 22; the state, just taken, is field 3.
     let started = fields.nth(18).and_then(|field| field.parse().ok());
     Ok(started.map(|started| Stat { started, is_stopped: matches!(state, Some("T" | "t")) }))
+}
+
+/// A process that `/proc` does not show: it is gone, or another user's where those are hidden (`hidepid`, `ProtectProc`).
+/// Of the latter nothing is known.
+fn hidden(pid: u32) -> std::io::Result<Option<Stat>> {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
+    match test_kill_process(pid) {
+        Err(Errno::SRCH) => Ok(None),
+        _ => Err(ErrorKind::PermissionDenied.into()),
+    }
 }
 
 #[cfg(test)]
@@ -114,6 +127,8 @@ mod tests {
         let started = started(pid).ok().flatten().unwrap_or_default();
         child.wait().unwrap();
         assert!(has_ended(&Holder { pid, started, ..this.clone() }));
+        assert!(hidden(pid).unwrap().is_none());
+        assert!(hidden(this.pid).is_err() && hidden(1).is_err());
         assert!(!is_at_work(&this) && !is_at_work(&Holder { pid, started, ..this }));
     }
 }

@@ -70,12 +70,25 @@ fn authorities(job: &Job, project: &Path) -> Result<Vec<PublicKey>, Fail> {
     Ok(keys)
 }
 
-fn authorities_in(path: &Path, project: &Path) -> Result<Vec<PublicKey>, Fail> {
+/// The files that hold the authorities of `job`.
+pub fn authority_files(job: &Job, project: &Path) -> Vec<PathBuf> {
+    let files = job.login.host_ca.iter().filter_map(|authority| match authority {
+        Authority::File(path) => Some(place_of(path, project)),
+        Authority::Key(_) => None,
+    });
+    if job.login.host_key == HostKeyPolicy::Ca { files.collect() } else { Vec::new() }
+}
+
+fn place_of(path: &Path, project: &Path) -> PathBuf {
     let home = variable("HOME").map(PathBuf::from);
-    let file = match (path.strip_prefix("~"), home) {
+    match (path.strip_prefix("~"), home) {
         (Ok(rest), Some(home)) => home.join(rest),
         _ => project.join(path),
-    };
+    }
+}
+
+fn authorities_in(path: &Path, project: &Path) -> Result<Vec<PublicKey>, Fail> {
+    let file = place_of(path, project);
     let name = path.display();
     let cannot = |why: &dyn std::fmt::Display| Fail::usage(format!("cannot read the authorities in `{name}`: {why}"));
     let mut text = String::new();

@@ -29,8 +29,9 @@
 pub mod reply;
 pub mod sudo;
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -365,12 +366,13 @@ fn push_word(text: &mut Vec<u8>, word: &[u8]) {
 /// Adds `bytes` as one word of `/bin/sh`: in single quotes, each of which within is closed, escaped and opened again.
 pub(super) fn quote(text: &mut Vec<u8>, bytes: &[u8]) {
     text.push(b'\'');
-    for byte in bytes {
-        match byte {
-            b'\'' => text.extend_from_slice(b"'\\''"),
-            other => text.push(*other),
-        }
+    let mut rest = bytes;
+    while let Some((plain, after)) = memchr::memchr(b'\'', rest).and_then(|at| rest.split_at_checked(at)) {
+        text.extend_from_slice(plain);
+        text.extend_from_slice(b"'\\''");
+        rest = after.get(1..).unwrap_or_default();
     }
+    text.extend_from_slice(rest);
     text.push(b'\'');
 }
 
@@ -414,10 +416,15 @@ fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
-/// Comments are for readers of the source; a host's process list does without.
-pub(super) fn without_comments(script: &str) -> String {
-    let lines = script.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines.flat_map(|line| [line, "\n"]).collect()
+/// Comments are for readers of the source; a host's process list does without. What is left of each text, of which this
+/// program has a dozen, is found out once.
+pub(super) fn without_comments(script: &'static str) -> &'static str {
+    static BARE: Mutex<BTreeMap<&str, &str>> = Mutex::new(BTreeMap::new());
+    let mut bare = BARE.lock().unwrap_or_else(PoisonError::into_inner);
+    bare.entry(script).or_insert_with(|| {
+        let lines = script.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines.flat_map(|line| [line, "\n"]).collect::<String>().leak()
+    })
 }
 
 /// The same in one line: statements end with a semicolon there, or go on in the next line.

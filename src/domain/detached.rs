@@ -254,7 +254,7 @@ pub fn read_start(token: &Token, answer: &[u8]) -> Result<Started, Unreadable> {
 }
 
 /// A parcel of nothing but a head: `texts` are fixed, `calls` are lines of words that need no quoting.
-fn question(sudo: &Sudo, token: &Token, texts: &[&str], calls: &str) -> Result<Parcel, Undeliverable> {
+fn question(sudo: &Sudo, token: &Token, texts: &[&'static str], calls: &str) -> Result<Parcel, Undeliverable> {
     let texts: String = texts.iter().map(|text| without_comments(text)).collect();
     let head = format!(": {token};\n{texts}{calls}echo \"$sshjob_token end\"\nexit\n: {token}");
     let command = command_line(&become_user(sudo)?, token, Reader::Dd, head.len(), "");

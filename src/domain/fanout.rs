@@ -159,14 +159,15 @@ impl Standing<'_> {
         if self.control.cancelled {
             return Some(Halt::Cancelled);
         }
-        let failed = |batches: &[Batch]| -> u32 { batches.iter().map(|batch| errors(&batch.tally.counts)).sum() };
         let first = self.batches_of(0);
         let canaries = self.batches.get(..first.end as usize).unwrap_or_default();
-        if self.canary && failed(canaries) > 0 {
+        // One that never started tells nothing, and nothing may go on by that.
+        if self.canary && canaries.iter().any(|batch| batch.tally.counts.errors() > 0) {
             return Some(Halt::Canary);
         }
         let allowed = self.plan.max_errors?;
-        (failed(self.batches) > allowed).then_some(Halt::MaxErrors(allowed))
+        let failed: u32 = self.batches.iter().map(|batch| errors(&batch.tally.counts)).sum();
+        (failed > allowed).then_some(Halt::MaxErrors(allowed))
     }
 
     /// The first wave that is not done; none where all are.
@@ -202,7 +203,11 @@ mod tests {
     }
 
     fn batch(states: &[TaskState]) -> Batch {
-        Batch { tally: Tally { counts: states.iter().copied().collect(), ended: None }, held_until: None, turn: 0 }
+        Batch {
+            tally: Tally { counts: states.iter().copied().collect(), ..Tally::default() },
+            held_until: None,
+            turn: 0,
+        }
     }
 
     /// A run of one batch per wave.
@@ -304,8 +309,10 @@ mod tests {
         let mut run = Run::of(vec![batch(&[Running]), batch(&[Pending])]);
         (run.canary, run.detached) = (true, true);
         assert_eq!(run.decide(0).moves, [Move::Send(Action::Collect, 0)]);
-        run.batches[0] = batch(&[Failed]);
-        assert_eq!(run.decide(0).moves, [Move::Close(1, Halt::Canary)]);
+        for state in [Failed, TaskState::Skipped] {
+            run.batches[0] = batch(&[state]);
+            assert_eq!(run.decide(0).moves, [Move::Close(1, Halt::Canary)], "{state}");
+        }
         run.batches[0] = batch(&[Succeeded]);
         assert_eq!(run.decide(0).moves, [Move::Send(Action::Run, 1)]);
     }

@@ -3,12 +3,13 @@
 //! Pure decisions over what a [`Calendar`] says. What was decided is kept in [`JobState`], so that every scheduler of a
 //! store decides once and alike.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
+use super::cursor::{LEAP, LONGEST_SLEEP};
 use super::id::{JobName, RunId};
 use super::job::{Missed, Overlap, Schedule};
 use super::notice::usual;
@@ -22,123 +23,15 @@ pub const MOST_AT_ONCE: usize = 100;
 /// The most runs of a job that are active at a time, also where `overlap: allow` sets no bound.
 pub const MOST_ACTIVE: usize = 100;
 
-/// Firings that are longer past than this are not even counted.
-const LONGEST_SLEEP: Duration = Duration::from_hours(366 * 24);
-
-/// The most jobs that are remembered although nobody asks for them.
-const MOST_BEHIND: usize = 10_000;
-
 /// How many firings a calendar is asked for at a time.
 const CHUNK: usize = 1000;
 
-/// How many ended runs are remembered: enough to know what is usual, and who was told of what.
-const ENDED: usize = 21;
+/// How many runs that ran are remembered: enough to know what is usual, and who was told of what.
+const RAN: usize = 21;
 
-/// By how much clocks may differ that are taken for right: longer than any change for the sake of daylight or time zones.
-pub const LEAP: SignedDuration = SignedDuration::from_hours(26);
-
-/// `state/cursor.json`: up to when firings are decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cursor {
-    /// Every firing of the jobs in `known` up to this instant is decided.
-    pub ticked: Timestamp,
-    /// The jobs that the last ticks were about. Another scheduler of the store may know others, and a broken file hides
-    /// its job: of those nothing is decided.
-    #[serde(default, deserialize_with = "in_one_go", skip_serializing_if = "BTreeSet::is_empty")]
-    pub known: BTreeSet<JobName>,
-    /// The other jobs: up to when their firings are decided.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub behind: BTreeMap<JobName, Timestamp>,
-    /// Where it stood before it last moved by more than a [`LEAP`] at once: after a long sleep, or by a wrong clock.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub leapt_from: Option<Timestamp>,
-    /// Who was behind it then.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub leapt_behind: BTreeMap<JobName, Timestamp>,
-}
-
-/// Ten thousand names in their order make a set much faster than one after the other.
-fn in_one_go<'de, D: Deserializer<'de>>(names: D) -> Result<BTreeSet<JobName>, D::Error> {
-    Ok(Vec::deserialize(names)?.into_iter().collect())
-}
-
-impl Cursor {
-    /// A cursor that stands at `ticked` and knows of no job.
-    pub const fn at(ticked: Timestamp) -> Self {
-        Self {
-            ticked,
-            known: BTreeSet::new(),
-            behind: BTreeMap::new(),
-            leapt_from: None,
-            leapt_behind: BTreeMap::new(),
-        }
-    }
-
-    /// Up to when the firings of `job` are decided; none where nobody has ever looked at them.
-    pub fn of(&self, job: &JobName) -> Option<Timestamp> {
-        self.behind.get(job).copied().or_else(|| self.known.contains(job).then_some(self.ticked))
-    }
-
-    /// The cursor as it is to be where only a wrong clock can have moved it to where it stands: back where it leapt from,
-    /// or at `latest` where that is not known. What a wrong clock has passed over is decided then.
-    #[must_use]
-    pub fn set_back(mut self, latest: Timestamp) -> Self {
-        let ticked = self.leapt_from.map_or(latest, |from| from.min(latest));
-        // Who was behind before the leap is so again.
-        self.behind.append(&mut self.leapt_behind);
-        self.known.retain(|job| !self.behind.contains_key(job));
-        let behind = self.behind.into_iter().map(|(job, since)| (job, since.min(ticked))).collect();
-        Self { behind, known: self.known, ..Self::at(ticked) }
-    }
-
-    /// The cursor after a tick that decided the firings of the jobs in `tried`, since the time given there and until
-    /// `until`, except those in `failed`, which are undecided since the time given there.
-    ///
-    /// A tick may be late: then it says nothing of what lies between it and the cursor. Of the jobs that it was not about
-    /// it says nothing either; one that nobody asks for any more is forgotten after as long as a scheduler may sleep.
-    #[must_use]
-    pub fn moved(
-        &self,
-        until: Timestamp,
-        tried: &BTreeMap<&JobName, Timestamp>,
-        failed: &BTreeMap<JobName, Timestamp>,
-    ) -> Self {
-        let ticked = self.ticked.max(until);
-        let known = self.known.iter().map(|job| (job, self.ticked));
-        let mut decided: BTreeMap<&JobName, Timestamp> =
-            self.behind.iter().map(|(job, at)| (job, *at)).chain(known).collect();
-        for (job, from) in tried {
-            let since = decided.entry(job).or_insert(until);
-            // A job that was new to the tick others may know by now, since earlier: what lies between nobody has decided.
-            if from <= since {
-                *since = (*since).max(until);
-            }
-        }
-        for (job, ours) in failed {
-            let before = self.of(job).unwrap_or(*ours);
-            decided.insert(job, before.min(*ours));
-        }
-        let oldest = ticked.checked_sub(LONGEST_SLEEP).unwrap_or(Timestamp::MIN);
-        let (known, mut behind): (Vec<_>, Vec<_>) =
-            decided.into_iter().filter(|(_, since)| oldest <= *since).partition(|(_, since)| ticked <= *since);
-        if behind.len() > MOST_BEHIND {
-            behind.sort_by_key(|(_, since)| std::cmp::Reverse(*since));
-            behind.truncate(MOST_BEHIND);
-        }
-        let (leapt_from, leapt_behind) = if ticked.duration_since(self.ticked) > LEAP {
-            (Some(self.ticked), self.behind.clone())
-        } else {
-            (self.leapt_from, self.leapt_behind.clone())
-        };
-        Self {
-            ticked,
-            known: known.into_iter().map(|(job, _)| job.clone()).collect(),
-            behind: behind.into_iter().map(|(job, since)| (job.clone(), since)).collect(),
-            leapt_from,
-            leapt_behind,
-        }
-    }
-}
+/// How many that were skipped: enough to know that what was decided last is carried out. They take nobody else's place,
+/// for a run that takes long has many of them skipped.
+const SKIPPED: usize = 10;
 
 /// `state/jobs/<job>.json`: what has become of a job's firings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,7 +42,7 @@ pub struct JobState {
     /// The runs of firings that are not known to be finished, oldest first.
     #[serde(default)]
     pub active: Vec<RunId>,
-    /// The last runs that ended, the latest last.
+    /// The last runs that ended: those that ran in the order of their ends.
     #[serde(default)]
     pub ended: VecDeque<Ended>,
 }
@@ -161,8 +54,17 @@ pub struct Ended {
     pub run: RunId,
     /// How it ended.
     pub state: RunState,
-    /// How long it took, in milliseconds.
+    /// When it ended.
+    #[serde(default)]
+    pub at: Timestamp,
+    /// How long it took from its first start, in milliseconds.
     pub took_ms: u64,
+}
+
+impl Ended {
+    const fn ran(&self) -> bool {
+        !matches!(self.state, RunState::Skipped)
+    }
 }
 
 /// What was decided of a firing, or of a stretch of them.
@@ -242,27 +144,17 @@ pub struct Turn {
     pub plan_before: Timestamp,
 }
 
-/// The firings of a job after `after` and up to `until`, each with what the job's schedule makes of it `now`; in time
-/// order.
-pub fn turns(
-    schedule: &Schedule,
-    calendar: &Calendar,
-    after: Timestamp,
+/// The firings of a job after one time and up to another, each with what the job's schedule makes of it. After a long
+/// sleep they are many, and are reckoned a thousand at a time.
+#[derive(Debug)]
+pub struct Reckoning<'a> {
+    schedule: &'a Schedule,
+    calendar: &'a Calendar,
+    from: Timestamp,
     until: Timestamp,
     now: Timestamp,
-) -> Vec<Turn> {
-    let stretches = stretches(schedule, calendar, (after, until), now);
-    let missed_after = |n: usize| stretches.iter().skip(n + 1).any(|later| later.kind.is_run());
-    let mut turns = Vec::new();
-    for (n, stretch) in stretches.iter().enumerate() {
-        let wanted = match (stretch.kind, schedule.missed) {
-            (Kind::Late, _) | (Kind::Missed, Missed::All) => stretch.recent.len(),
-            (Kind::Missed, Missed::Latest) if !missed_after(n) => 1,
-            _ => 0,
-        };
-        stretch.tell(wanted, schedule, calendar, now, &mut turns);
-    }
-    turns
+    stretches: Vec<Stretch>,
+    is_done: bool,
 }
 
 /// What a firing is before any earlier run is looked at.
@@ -281,6 +173,7 @@ impl Kind {
 }
 
 /// Firings in a row of one kind.
+#[derive(Debug)]
 struct Stretch {
     kind: Kind,
     first: Timestamp,
@@ -290,43 +183,69 @@ struct Stretch {
     recent: VecDeque<Firing>,
 }
 
-fn stretches(
-    schedule: &Schedule,
-    calendar: &Calendar,
-    (after, until): (Timestamp, Timestamp),
-    now: Timestamp,
-) -> Vec<Stretch> {
-    let mut stretches: Vec<Stretch> = Vec::new();
-    let mut from = after.max(now.checked_sub(LONGEST_SLEEP).unwrap_or(Timestamp::MIN));
-    loop {
-        let chunk = calendar.between(from, until, CHUNK);
-        let is_last = chunk.len() < CHUNK;
+impl<'a> Reckoning<'a> {
+    /// Of the firings after `after` and up to `until`, as they look `now`.
+    pub fn new(
+        schedule: &'a Schedule,
+        calendar: &'a Calendar,
+        after: Timestamp,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        let from = after.max(now.checked_sub(LONGEST_SLEEP).unwrap_or(Timestamp::MIN));
+        Self { schedule, calendar, from, until, now, stretches: Vec::new(), is_done: false }
+    }
+
+    /// Reckons the next of them; tells whether there are more.
+    pub fn goes_on(&mut self) -> bool {
+        let chunk = self.calendar.between(self.from, self.until, CHUNK);
+        self.is_done = chunk.len() < CHUNK;
         for firing in chunk {
-            from = firing.due;
-            let kind = match firing.blackout {
-                _ if schedule.paused => Kind::Paused,
-                Some(window) => Kind::Blackout(window),
-                None if later(firing.due, schedule.deadline.0) < now => Kind::Missed,
-                None => Kind::Late,
-            };
-            match stretches.last_mut() {
-                Some(stretch) if stretch.kind == kind => {
-                    stretch.last = firing.at;
-                    stretch.count += 1;
-                    if stretch.recent.len() > MOST_AT_ONCE {
-                        stretch.recent.pop_front();
-                    }
-                    stretch.recent.push_back(firing);
+            self.from = firing.due;
+            self.add(firing);
+        }
+        !self.is_done
+    }
+
+    fn add(&mut self, firing: Firing) {
+        let kind = match firing.blackout {
+            _ if self.schedule.paused => Kind::Paused,
+            Some(window) => Kind::Blackout(window),
+            None if later(firing.due, self.schedule.deadline.0) < self.now => Kind::Missed,
+            None => Kind::Late,
+        };
+        match self.stretches.last_mut() {
+            Some(stretch) if stretch.kind == kind => {
+                stretch.last = firing.at;
+                stretch.count += 1;
+                if stretch.recent.len() > MOST_AT_ONCE {
+                    stretch.recent.pop_front();
                 }
-                _ => {
-                    let (first, last) = (firing.at, firing.at);
-                    stretches.push(Stretch { kind, first, last, count: 1, recent: VecDeque::from([firing]) });
-                }
+                stretch.recent.push_back(firing);
+            }
+            _ => {
+                let (first, last) = (firing.at, firing.at);
+                self.stretches.push(Stretch { kind, first, last, count: 1, recent: VecDeque::from([firing]) });
             }
         }
-        if is_last {
-            return stretches;
+    }
+
+    /// What is to be decided, in time order.
+    pub fn turns(mut self) -> Vec<Turn> {
+        while !self.is_done {
+            self.goes_on();
         }
+        let missed_after = |n: usize| self.stretches.iter().skip(n + 1).any(|later| later.kind.is_run());
+        let mut turns = Vec::new();
+        for (n, stretch) in self.stretches.iter().enumerate() {
+            let wanted = match (stretch.kind, self.schedule.missed) {
+                (Kind::Late, _) | (Kind::Missed, Missed::All) => stretch.recent.len(),
+                (Kind::Missed, Missed::Latest) if !missed_after(n) => 1,
+                _ => 0,
+            };
+            stretch.tell(wanted, self.schedule, self.calendar, self.now, &mut turns);
+        }
+        turns
     }
 }
 
@@ -428,18 +347,35 @@ impl JobState {
         self.ended.iter().any(|ended| ended.run == *run)
     }
 
-    /// How the last run ended that was not skipped.
-    pub fn last_verdict(&self) -> Option<RunState> {
-        self.ended.iter().rev().map(|ended| ended.state).find(|state| *state != RunState::Skipped)
+    /// How the last run ended before `at` that was not skipped.
+    pub fn last_verdict(&self, at: Timestamp) -> Option<RunState> {
+        let before = self.ended.iter().take(self.place_of(at));
+        before.rev().find(|ended| ended.ran()).map(|ended| ended.state)
     }
 
     /// Notes that a run has ended.
     pub fn end(&mut self, ended: Ended) {
         self.active.retain(|active| *active != ended.run);
-        if self.ended.len() >= ENDED {
-            self.ended.pop_front();
+        let ran = ended.ran();
+        // A firing that is skipped comes last, also where a clock was set back: what was decided last must be known.
+        let place = if ran { self.place_of(ended.at) } else { self.ended.len() };
+        self.ended.insert(place, ended);
+        let of_kind = || self.ended.iter().enumerate().filter(|(_, other)| other.ran() == ran).map(|(n, _)| n);
+        if of_kind().count() > if ran { RAN } else { SKIPPED }
+            && let Some(oldest) = of_kind().next()
+        {
+            self.ended.remove(oldest);
         }
-        self.ended.push_back(ended);
+    }
+
+    /// Where a run that ended `at` stands among those that have: one that is noted late, before those that ended after
+    /// it. What ended so much later was noted by a clock that was wrong.
+    fn place_of(&self, at: Timestamp) -> usize {
+        let is_later = |other: &Ended| {
+            let by = other.at.duration_since(at);
+            other.ran() && SignedDuration::ZERO < by && by <= LEAP
+        };
+        self.ended.iter().rposition(|other| other.ran() && !is_later(other)).map_or(0, |before| before + 1)
     }
 
     /// How long a run that succeeds [`usual`]ly takes.

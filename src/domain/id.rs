@@ -27,6 +27,11 @@ macro_rules! name {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            fn is_allowed(text: &str) -> bool {
+                let check: fn(&str) -> bool = $check;
+                check(text)
+            }
         }
 
         impl FromStr for $type {
@@ -39,8 +44,7 @@ macro_rules! name {
         impl TryFrom<String> for $type {
             type Error = InvalidName;
             fn try_from(text: String) -> Result<Self, InvalidName> {
-                let check: fn(&str) -> bool = $check;
-                if check(&text) {
+                if Self::is_allowed(&text) {
                     Ok(Self(text))
                 } else {
                     // A hostile name must not flood a terminal or a log line.
@@ -107,13 +111,23 @@ impl RunId {
 
     /// The job that this run is one of.
     pub fn job(&self) -> JobName {
-        let job = split_run_id(&self.0).map_or("", |(job, _)| job);
-        JobName(job.to_owned())
+        JobName(self.job_name().to_owned())
+    }
+
+    /// The name of that job.
+    pub fn job_name(&self) -> &str {
+        self.firing().rsplit_once('-').map_or("", |(job, _)| job)
     }
 
     /// When it was to fire, or started on demand, as `YYYYMMDDTHHMMSSZ`: as text, times sort as they follow each other.
     pub fn time(&self) -> &str {
-        split_run_id(&self.0).and_then(|(_, rest)| rest.get(..16)).unwrap_or_default()
+        self.firing().rsplit_once('-').map_or("", |(_, time)| time)
+    }
+
+    /// The id without its tail.
+    fn firing(&self) -> &str {
+        // A time ends with `Z`, and no tail does.
+        if self.0.ends_with('Z') { &self.0 } else { self.0.rsplit_once('-').map_or("", |(firing, _)| firing) }
     }
 }
 
@@ -138,7 +152,7 @@ fn split_run_id(text: &str) -> Option<(&str, &str)> {
         }
         (job, text.get(job.len() + 1..)?)
     };
-    job.parse::<JobName>().ok().map(|_| (job, rest))
+    JobName::is_allowed(job).then_some((job, rest))
 }
 
 #[cfg(test)]

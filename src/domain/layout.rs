@@ -84,7 +84,7 @@ pub fn blob(sha256: &str) -> Key {
 
 /// The mark that a run is not finished.
 pub fn active(run: &RunId) -> Key {
-    Key(format!("active/{}/{run}", run.job()))
+    Key(format!("active/{}/{run}", run.job_name()))
 }
 
 /// Which run a request with this hash became.
@@ -119,7 +119,7 @@ pub const ACTIVE: &str = "active/";
 /// The run that the mark `key` is of.
 pub fn run_of_mark(key: &Key) -> Option<RunId> {
     let (job, run) = key.as_str().strip_prefix(ACTIVE)?.split_once('/')?;
-    run.parse().ok().filter(|run: &RunId| run.job().as_str() == job)
+    run.parse().ok().filter(|run: &RunId| run.job_name() == job)
 }
 
 /// What the keys of everything that people are still to be told start with.
@@ -139,7 +139,7 @@ pub struct RunKeys {
 impl RunKeys {
     /// The keys of `run`.
     pub fn new(run: &RunId) -> Self {
-        Self { prefix: format!("runs/{}/{run}", run.job()) }
+        Self { prefix: format!("runs/{}/{run}", run.job_name()) }
     }
 
     /// The prefix under which everything of the run lies, with its final `/`.

@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod certificate;
+pub mod cursor;
 pub mod decode;
 pub mod delivery;
 pub mod detached;

@@ -50,8 +50,11 @@ pub struct Notice {
     /// When the run was to start, for a firing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_for: Option<Timestamp>,
-    /// When it started.
+    /// When it was claimed.
     pub started_at: Timestamp,
+    /// How long it took from its first start, once it has ended; none where nothing started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took: Option<Span>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
@@ -93,6 +96,7 @@ impl Notice {
             hosts: Vec::new(),
             scheduled_for: record.scheduled_for,
             started_at: record.started_at,
+            took: None,
             finished_at: None,
             usual: None,
             retry_of: record.retry_of.clone(),
@@ -109,7 +113,7 @@ impl Notice {
         previous: Option<RunState>,
         usual: Option<Duration>,
     ) -> Self {
-        let took = Duration::try_from(verdict.finished_at.duration_since(record.started_at)).unwrap_or_default();
+        let took = verdict.took();
         let rule = record.job.notify.as_deref();
         Self {
             kinds: rule.map(|rule| notices(rule, verdict.state, took, previous, usual)).unwrap_or_default(),
@@ -117,15 +121,11 @@ impl Notice {
             reason: verdict.reason.as_deref().map(tame),
             counts: verdict.counts.clone(),
             hosts: hosts(tasks),
+            took: verdict.began_at.map(|_| Span(took)),
             finished_at: Some(verdict.finished_at),
             usual: usual.map(Span),
             ..Self::started(record)
         }
-    }
-
-    /// How long the run took, once it has ended.
-    pub fn took(&self) -> Option<Duration> {
-        Duration::try_from(self.finished_at?.duration_since(self.started_at)).ok()
     }
 
     /// Whether `channel` is told of this.

@@ -1,6 +1,7 @@
 //! What is written of a run: its claim, its plan, its batches, its verdict.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -283,8 +284,24 @@ pub struct Verdict {
     pub reason: Option<String>,
     /// How many tasks ended in each state.
     pub counts: Counts,
+    /// When the first task started; none where none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_at: Option<Timestamp>,
     /// When the last task became final.
     pub finished_at: Timestamp,
+}
+
+impl Verdict {
+    /// The verdict of a run of which nothing was planned.
+    pub fn unplanned(state: RunState, reason: String, finished_at: Timestamp) -> Self {
+        Self { state, reason: Some(reason), counts: Counts::default(), began_at: None, finished_at }
+    }
+
+    /// How long the run took from its first start: neither waiting for others counts nor being paused before it.
+    pub fn took(&self) -> Duration {
+        let took = self.began_at.map(|began| self.finished_at.duration_since(began));
+        took.and_then(|took| Duration::try_from(took).ok()).unwrap_or_default()
+    }
 }
 
 /// `trust/<account>/<region>/<instance>.json`: the host keys pinned for an instance.

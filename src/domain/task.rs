@@ -108,6 +108,9 @@ pub struct TaskRecord {
     /// When the started intent was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
+    /// When the first attempt started, where that was an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_started_at: Option<Timestamp>,
     /// When the task became final.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
@@ -157,6 +160,7 @@ impl TaskRecord {
             attempt: 0,
             retried: None,
             started_at: None,
+            first_started_at: None,
             finished_at: None,
             stdout_bytes: 0,
             stderr_bytes: 0,
@@ -204,6 +208,11 @@ impl TaskRecord {
             self.reason.clone_from(&news.reason);
         }
         *self != before
+    }
+
+    /// When the first attempt started that did.
+    pub fn began_at(&self) -> Option<Timestamp> {
+        self.first_started_at.or(self.started_at)
     }
 
     /// The same task, ended in `state` at `now` because of `reason`.
@@ -281,11 +290,13 @@ impl Counts {
     }
 }
 
-/// How the tasks of a run stand, and when the last of them ended.
+/// How the tasks of a run stand, when the first of them started and the last ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     /// How many are in each state.
     pub counts: Counts,
+    /// When the first that has started did so.
+    pub began: Option<Timestamp>,
     /// When the last that has ended did so.
     pub ended: Option<Timestamp>,
 }
@@ -294,12 +305,14 @@ impl Tally {
     /// Counts one more task.
     pub fn add(&mut self, task: &TaskRecord) {
         self.counts.add(task.state);
+        self.began = self.began.into_iter().chain(task.began_at()).min();
         self.ended = self.ended.max(task.finished_at);
     }
 
     /// Counts the tasks that `other` counts, too.
     pub fn merge(&mut self, other: &Self) {
         self.counts.merge(&other.counts);
+        self.began = self.began.into_iter().chain(other.began).min();
         self.ended = self.ended.max(other.ended);
     }
 

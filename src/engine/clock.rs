@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use crate::domain::firing::LEAP;
+use crate::domain::cursor::LEAP;
 
 /// What is further ahead than this was written by a clock that was wrong, and is not believed.
 ///

@@ -20,7 +20,7 @@ use crate::adapter::local::Local;
 use crate::domain::layout;
 use crate::domain::order::{Action, Order};
 use crate::domain::run::{Active, Plan, RunRecord, Verdict};
-use crate::domain::task::{Counts, Tally, TaskState};
+use crate::domain::task::{Tally, TaskState};
 use crate::port::{Dispatcher, Store, Written};
 
 /// How often the lease is renewed: three tries before it lapses.
@@ -189,24 +189,23 @@ async fn carry<S: Store, F: Fleet<S>>(
     let stop = worker.gate.stopped().cloned();
     let unstarted = stop.as_ref().map_or_else(|| "its worker ended before it started".to_owned(), Stop::reason);
     let state = if stop == Some(Stop::Cancelled) { TaskState::Cancelled } else { TaskState::Skipped };
-    let mut states = Vec::new();
+    let mut tally = Tally::default();
     let now = worker.clock.now();
     for n in 0..batches(plan) {
         for (target, record, closed) in close_batch(&worker.runs, run, n, now, (state, &unstarted)).await? {
-            states.push(record.state);
+            tally.add(&record);
             if closed && record.state.is_final() {
                 let (stdout, stderr) = (Head::default(), Head::default());
                 worker.tell(Event::TaskFinished { target: Arc::new(target), record, stdout, stderr }).await;
             }
         }
     }
-    if states.iter().any(|state| !state.is_final()) {
+    if tally.counts.iter().any(|(state, _)| !state.is_final()) {
         release(worker, run, lease).await?;
-        let counts: Counts = states.into_iter().collect();
-        worker.tell(Event::Released { run: Arc::clone(run), counts }).await;
+        worker.tell(Event::Released { run: Arc::clone(run), counts: tally.counts }).await;
         return Ok(Driven { verdict: None, stop });
     }
-    let verdict = verdict(plan, states.into_iter().collect(), stop.as_ref().and_then(Stop::of_run), worker.clock.now());
+    let verdict = verdict(plan, tally, stop.as_ref().and_then(Stop::of_run), worker.clock.now());
     let verdict = write_verdict(&worker.runs, run, verdict).await?;
     Ok(Driven { verdict: Some(verdict), stop })
 }
@@ -222,7 +221,7 @@ async fn leave<S: Store, F: Fleet<S>>(
     let tally = reconcile::tally(&worker.runs, run, plan).await?;
     let verdict = if tally.counts.iter().all(|(state, _)| state.is_final()) {
         let ended = tally.ended_by(worker.clock.now());
-        let verdict = verdict(plan, tally.counts, None, ended);
+        let verdict = verdict(plan, tally, None, ended);
         Some(write_verdict(&worker.runs, run, verdict).await?)
     } else {
         release(worker, run, lease).await?;

@@ -109,7 +109,7 @@ pub async fn fan_out<S: Store, D: Dispatcher>(
     if is_over || total.counts.iter().all(|(state, _)| state.is_final()) {
         let reason = halt.filter(|halt| *halt != Halt::Cancelled).map(reason_of);
         let ended = total.ended_by(now);
-        done.verdict = Some(write_verdict(runs, run, verdict(plan, total.counts, reason, ended)).await?);
+        done.verdict = Some(write_verdict(runs, run, verdict(plan, total, reason, ended)).await?);
     }
     Ok(done)
 }

@@ -13,14 +13,14 @@ use super::control;
 use super::reconcile::{Settled, reconcile, write_verdict};
 use super::records::{Runs, damaged};
 use super::worker::WorkError;
-use crate::domain::firing::{Decided, Decision, Fate, JobState, MOST_ACTIVE, decide, turns};
+use crate::domain::diagnostic::chain;
+use crate::domain::firing::{Decided, Decision, Fate, JobState, MOST_ACTIVE, Reckoning, decide};
 use crate::domain::id::{JobName, RunId};
 use crate::domain::job::{Job, Overlap};
 use crate::domain::layout::{self, Key, RunKeys};
 use crate::domain::run::{Active, Carrier, RunRecord, RunState, SCHEMA, Verdict};
 use crate::domain::schedule::Calendar;
 use crate::domain::script::{ScriptRef, sha256_hex};
-use crate::domain::task::Counts;
 use crate::port::{Scripts, Store, StoreError, Version, Written};
 
 /// How often others may change the state of a job while we decide.
@@ -58,6 +58,28 @@ pub enum FireError {
     Script(String),
 }
 
+impl FireError {
+    /// What is damaged, where that is it.
+    fn damage(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error).filter(|error| error.is_damage()),
+            Self::Earlier(WorkError::Store(error)) => Some(&**error).filter(|error| error.is_damage()),
+            _ => None,
+        }
+    }
+}
+
+/// What came of the firings of a job.
+#[derive(Debug, Default)]
+pub struct OfJob {
+    /// What became of each.
+    pub fired: Vec<Fired>,
+    /// The earlier runs that cannot be read and count as active, and why.
+    pub troubles: Vec<(RunId, String)>,
+    /// Why not all of them are decided; asking again goes on from there.
+    pub error: Option<FireError>,
+}
+
 /// Who fires.
 #[derive(Debug, Clone)]
 pub struct Firer<S, C> {
@@ -76,24 +98,15 @@ pub struct Firer<S, C> {
 
 impl<S: Store, C: Scripts> Firer<S, C> {
     /// Decides what becomes of the firings of a job after `after` and up to `until`, in their order, and carries it out.
-    ///
-    /// # Errors
-    /// [`FireError`], with what was decided before it; asking again goes on from there.
-    pub async fn fire(
-        &self,
-        scheduled: &Scheduled,
-        after: Timestamp,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> (Vec<Fired>, Option<FireError>) {
-        let mut fired = Vec::new();
-        let error = self.fire_into(&mut fired, scheduled, (after, until), now).await.err();
-        (fired, error)
+    pub async fn fire(&self, scheduled: &Scheduled, after: Timestamp, until: Timestamp, now: Timestamp) -> OfJob {
+        let mut of_job = OfJob::default();
+        of_job.error = self.fire_into(&mut of_job, scheduled, (after, until), now).await.err();
+        of_job
     }
 
     async fn fire_into(
         &self,
-        fired: &mut Vec<Fired>,
+        of_job: &mut OfJob,
         Scheduled { job, calendar }: &Scheduled,
         (after, until): (Timestamp, Timestamp),
         now: Timestamp,
@@ -105,7 +118,7 @@ impl<S: Store, C: Scripts> Firer<S, C> {
             // What somebody decided and did not live to carry out comes first.
             if let Some(decided) = &state.decided {
                 if !state.is_carried_out(&RunId::of_firing(&job.name, decided.at)) {
-                    fired.extend(self.carry_out(job, decided, now).await?);
+                    of_job.fired.extend(self.carry_out(job, decided, now).await?);
                 }
                 // What is due by then is decided, be the job's delay what it may; what a clock decided that was years
                 // ahead says nothing of the years between.
@@ -113,8 +126,13 @@ impl<S: Store, C: Scripts> Firer<S, C> {
                     after = after.max(calendar.due(decided.until));
                 }
             }
-            self.forget_finished(job, &mut state, now).await?;
-            for turn in turns(&job.schedule, calendar, after, until, now) {
+            of_job.troubles = self.forget_finished(job, &mut state, now).await?;
+            let mut firings = Reckoning::new(&job.schedule, calendar, after, until, now);
+            while firings.goes_on() {
+                // After a year of sleep there may be half a million: others have their turn meanwhile.
+                tokio::task::yield_now().await;
+            }
+            for turn in firings.turns() {
                 let (next, is_longer) = match decide(&job.name, job.schedule.overlap, &state, &turn) {
                     Decision::Longer(next) => (next, true),
                     Decision::Now(next) => (next, false),
@@ -127,7 +145,7 @@ impl<S: Store, C: Scripts> Firer<S, C> {
                 let Written::Done(written) = written else { continue 'again };
                 (state, version) = (next, Some(written));
                 if let Some(decided) = state.decided.as_ref().filter(|_| !is_longer) {
-                    fired.extend(self.carry_out(job, decided, now).await?);
+                    of_job.fired.extend(self.carry_out(job, decided, now).await?);
                 }
             }
             return Ok(());
@@ -136,24 +154,37 @@ impl<S: Store, C: Scripts> Firer<S, C> {
     }
 
     /// Takes finished runs from the active ones: whoever finished them may have died before it could, and what workers
-    /// have done since the last tick nobody has put together yet.
-    async fn forget_finished(&self, job: &Job, state: &mut JobState, now: Timestamp) -> Result<(), FireError> {
+    /// have done since the last tick nobody has put together yet. Returns those that cannot be read: they may be running.
+    async fn forget_finished(
+        &self,
+        job: &Job,
+        state: &mut JobState,
+        now: Timestamp,
+    ) -> Result<Vec<(RunId, String)>, FireError> {
+        let mut troubles = Vec::new();
         for run in state.active.clone() {
-            let is_finished = match self.runs.verdict(&run).await? {
-                Some(_) => true,
-                None if job.schedule.overlap == Overlap::Allow || self.driven.contains(&run) => false,
-                None => self.is_over(&run, now).await?,
-            };
-            if is_finished {
+            let is_last = state.decided.as_ref().is_some_and(|last| RunId::of_firing(&job.name, last.at) == run);
+            let is_finished = self.is_finished(job, &run, is_last, now).await;
+            if let Err(error) = &is_finished
+                && let Some(damage) = error.damage()
+            {
+                troubles.push((run, counts_as_active(damage)));
+            } else if is_finished? {
                 state.active.retain(|active| *active != run);
             }
         }
-        Ok(())
+        Ok(troubles)
     }
 
-    /// Whether `run` comes to its verdict as soon as somebody looks.
-    async fn is_over(&self, run: &RunId, now: Timestamp) -> Result<bool, FireError> {
-        let Some(record) = self.runs.run(run).await? else { return Ok(false) };
+    async fn is_finished(&self, job: &Job, run: &RunId, is_last: bool, now: Timestamp) -> Result<bool, FireError> {
+        if self.runs.verdict(run).await?.is_some() {
+            return Ok(true);
+        }
+        if job.schedule.overlap == Overlap::Allow || self.driven.contains(run) {
+            return Ok(false);
+        }
+        // What was decided last may not be claimed yet; of any other without a claim somebody has removed all there was.
+        let Some(record) = self.runs.run(run).await? else { return Ok(!is_last) };
         match reconcile(&self.runs, &record, now).await {
             Ok(settled) => Ok(matches!(settled, Settled::Finished(_))),
             // Somebody is at it.
@@ -170,8 +201,9 @@ impl<S: Store, C: Scripts> Firer<S, C> {
             Fate::Run => None,
             Fate::Skip(why) => Some(why.reason(decided.until)),
         };
-        if self.runs.run(&run).await?.is_some() {
-            if self.runs.verdict(&run).await?.is_none() {
+        // What is there may be damaged, and is there all the same.
+        if self.runs.store().get(&keys.run()).await?.is_some() {
+            if self.runs.store().get(&keys.result()).await?.is_none() {
                 // Without its mark no tick would find it.
                 self.runs.create(&layout::active(&run), &Active { driver: None, wave: None }).await?;
             }
@@ -214,7 +246,11 @@ impl<S: Store, C: Scripts> Firer<S, C> {
         }
         // Before the claim: where that stands all of this is done.
         for earlier in &decided.replaces {
-            control::cancel(&self.runs, earlier, &format!("run {run}")).await?;
+            match control::cancel(&self.runs, earlier, &format!("run {run}")).await {
+                // It goes on, and this one waits for it as long as it may.
+                Ok(()) | Err(StoreError::Damaged { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         if self.runs.create(&keys.run(), &record).await? == Written::Conflict {
             // Somebody else has carried it out meanwhile, and need not have found it too late: theirs stands.
@@ -230,9 +266,14 @@ impl<S: Store, C: Scripts> Firer<S, C> {
     }
 }
 
+/// What is told of a run that cannot be read.
+pub(super) fn counts_as_active(damage: &StoreError) -> String {
+    format!("{}; the run counts as active until that is mended, or all of the run removed", chain(damage))
+}
+
 /// The verdict of a run that a policy keeps from running.
 pub fn skip(reason: String, now: Timestamp) -> Verdict {
-    Verdict { state: RunState::Skipped, reason: Some(reason), counts: Counts::default(), finished_at: now }
+    Verdict::unplanned(RunState::Skipped, reason, now)
 }
 
 /// Has the firings of a job mind `run`, which somebody has asked for, as they mind each other.
@@ -272,8 +313,13 @@ pub async fn beside<S: Store>(runs: &Runs<S>, run: &RunRecord) -> Result<Vec<Run
     let (state, _) = read(runs, &run.job.name).await?;
     let mut beside = Vec::new();
     for other in state.active {
-        if other != run.run && runs.verdict(&other).await?.is_none() {
-            beside.push(other);
+        if other == run.run {
+            continue;
+        }
+        match runs.verdict(&other).await {
+            Ok(Some(_)) => {}
+            Ok(None) | Err(StoreError::Damaged { .. }) => beside.push(other),
+            Err(error) => return Err(error),
         }
     }
     Ok(beside)

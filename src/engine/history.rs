@@ -143,7 +143,7 @@ pub async fn ids<S: Store>(runs: &Runs<S>, job: Option<&JobName>) -> Result<Vec<
 fn run_of(key: &Key) -> Option<RunId> {
     let mut segments = key.as_str().split('/').skip(1);
     let (job, run) = (segments.next()?, segments.next()?.parse::<RunId>().ok()?);
-    (segments.next().is_some() && run.job().as_str() == job).then_some(run)
+    (segments.next().is_some() && run.job_name() == job).then_some(run)
 }
 
 /// A run in a list: what is known of it, or why nothing is.
@@ -206,7 +206,7 @@ pub async fn summary<S: Store>(runs: &Runs<S>, run: &RunId) -> Result<Option<Run
     let Some(record) = runs.run(run).await? else { return Ok(None) };
     match runs.verdict(run).await? {
         Some(verdict) => {
-            let Verdict { state, reason, counts, finished_at } = verdict;
+            let Verdict { state, reason, counts, finished_at, .. } = verdict;
             Ok(Some(RunSummary::new(&record, state, reason, Some(finished_at), counts)))
         }
         None => Ok(load(runs, run).await?.map(|view| view.summary())),

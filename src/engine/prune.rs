@@ -170,7 +170,7 @@ async fn survey<S: Store>(runs: &Runs<S>, policy: Policy, now: Timestamp) -> Res
                     && !untold.contains(&layout::outbox(&run))
                     && is_old(&verdict, policy, now, finished.entry(run.job()).or_default()) =>
             {
-                let Verdict { state, reason, counts, finished_at } = verdict;
+                let Verdict { state, reason, counts, finished_at, .. } = verdict;
                 survey.old.runs.push(RunSummary::new(&record, state, reason, Some(finished_at), counts));
                 survey.freed.insert(sha256);
             }

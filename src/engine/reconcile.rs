@@ -2,7 +2,6 @@
 //! the verdict.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
@@ -18,7 +17,7 @@ use crate::domain::firing::{Ended, JobState};
 use crate::domain::layout::{self, RunKeys};
 use crate::domain::notice::Notice;
 use crate::domain::run::{Carrier, Claim, Outcomes, Plan, RunRecord, RunState, Sealed, Target, Verdict};
-use crate::domain::task::{Counts, Tally, TaskRecord, TaskState};
+use crate::domain::task::{Tally, TaskRecord, TaskState};
 use crate::port::{Store, StoreError, Written};
 
 /// How many batches are looked at at a time: enough to hide the latency of a store.
@@ -68,7 +67,7 @@ pub async fn reconcile<S: Store>(runs: &Runs<S>, run: &RunRecord, now: Timestamp
     };
     let plan = seal(runs, run, sealed).await?;
     if let Some(Sealed { state, reason }) = plan.sealed {
-        let verdict = Verdict { state, reason: Some(reason), counts: Counts::default(), finished_at: now };
+        let verdict = Verdict::unplanned(state, reason, now);
         return Ok(Settled::Finished(write_verdict(runs, run, verdict).await?));
     }
     let (state, unstarted) = match &cancelled {
@@ -88,7 +87,7 @@ pub async fn reconcile<S: Store>(runs: &Runs<S>, run: &RunRecord, now: Timestamp
     let reason = is_cut.then(|| "the process that drove it ended before it was done".to_owned());
     let tally: Tally = tasks.iter().map(|(_, record, _): &Closed| record).collect();
     let ended = tally.ended_by(now);
-    let verdict = verdict(&plan, tally.counts, reason, ended);
+    let verdict = verdict(&plan, tally, reason, ended);
     Ok(Settled::Finished(write_verdict(runs, run, verdict).await?))
 }
 
@@ -225,8 +224,9 @@ fn with_records(
     targets.into_iter().map(with).collect()
 }
 
-/// The verdict over the tasks of a planned run, which `counts` counts.
-pub fn verdict(plan: &Plan, counts: Counts, reason: Option<String>, finished_at: Timestamp) -> Verdict {
+/// The verdict over the tasks of a planned run, which stand as `tally` tells.
+pub fn verdict(plan: &Plan, tally: Tally, reason: Option<String>, finished_at: Timestamp) -> Verdict {
+    let Tally { counts, began: began_at, .. } = tally;
     debug_assert_eq!(counts.total(), plan.total(), "counts over a run add up to its number of targets");
     let state = if counts.total() > 0 && counts.of(TaskState::Succeeded) == counts.total() {
         RunState::Succeeded
@@ -235,7 +235,7 @@ pub fn verdict(plan: &Plan, counts: Counts, reason: Option<String>, finished_at:
     } else {
         RunState::Failed
     };
-    Verdict { state, reason: reason.filter(|_| state != RunState::Succeeded), counts, finished_at }
+    Verdict { state, reason: reason.filter(|_| state != RunState::Succeeded), counts, began_at, finished_at }
 }
 
 /// Writes the verdict, or returns the one that somebody else has written; then the run is no longer active.
@@ -276,9 +276,8 @@ pub async fn conclude<S: Store>(runs: &Runs<S>, run: &RunRecord, verdict: &Verdi
         }
         // Of a job that has never fired nobody keeps a history.
         let Some(version) = version else { break };
-        let took = Duration::try_from(verdict.finished_at.duration_since(run.started_at)).unwrap_or_default();
-        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        state.end(Ended { run: run.run.clone(), state: verdict.state, took_ms });
+        let took_ms = u64::try_from(verdict.took().as_millis()).unwrap_or(u64::MAX);
+        state.end(Ended { run: run.run.clone(), state: verdict.state, at: verdict.finished_at, took_ms });
         if let Written::Done(_) = runs.swap(&key, &version, &state).await? {
             break;
         }
@@ -295,6 +294,6 @@ async fn tell_people<S: Store>(
 ) -> Result<(), StoreError> {
     let tasks = history::load(runs, &run.run).await?.map(|view| view.tasks).unwrap_or_default();
     let tasks = tasks.iter().map(|task| (&task.target, &task.record));
-    let notice = Notice::ended(run, verdict, tasks, state.last_verdict(), state.usual());
+    let notice = Notice::ended(run, verdict, tasks, state.last_verdict(verdict.finished_at), state.usual());
     notify::enqueue(runs, run, notice, verdict.finished_at).await
 }

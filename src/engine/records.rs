@@ -81,7 +81,7 @@ impl<S: Store> Runs<S> {
             let found = quote(&record.schema);
             return Err(damaged(&key, format!("its schema is {found}; this program reads `{SCHEMA}`")));
         }
-        if record.run != *run || record.job.name != run.job() {
+        if record.run != *run || record.job.name.as_str() != run.job_name() {
             return Err(damaged(&key, format!("it is the claim of `{}`, a run of `{}`", record.run, record.job.name)));
         }
         Ok(Some(record))

@@ -4,6 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::access::{Access, Seen};
 use super::clock::Clock;
 use super::collect::Collector;
@@ -95,12 +97,13 @@ pub trait Fleet<S>: Clone + Send + Sync + 'static {
 }
 
 impl<S: Store, F: Fleet<S>> Task<'_, S, F> {
-    /// Makes the attempt; tells also whether its intent was written, and with it its number used.
+    /// Makes the attempt, before which one has started at `began`; tells also whether its intent was written, and with
+    /// it its number used.
     ///
     /// # Errors
     /// [`LedgerError`] where the intent could not be written: nothing was started then.
-    pub(super) async fn attempt(&self) -> Result<(Attempt, bool), LedgerError> {
-        let mut record = TaskRecord { attempt: self.attempt, ..TaskRecord::pending() };
+    pub(super) async fn attempt(&self, began: Option<Timestamp>) -> Result<(Attempt, bool), LedgerError> {
+        let mut record = TaskRecord { attempt: self.attempt, first_started_at: began, ..TaskRecord::pending() };
         let reached = tokio::select! {
             biased;
             () = self.worker.gate.ending() => Err((TaskState::Cancelled, "cancelled before it started".to_owned())),

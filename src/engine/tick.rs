@@ -2,33 +2,33 @@
 //!
 //! First every firing since the last tick is decided and made a run, then the cursor moves, then every unfinished run is
 //! looked at. One job's trouble, or one run's, holds up no other: a job that could not be decided is noted behind the
-//! cursor, and the next tick tries it again.
+//! cursor, and the next tick tries it again; a run whose inventory does not answer is waited for by nobody.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::stream::{self, Stream, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Semaphore;
 
-use super::claim;
-use super::clock::{AHEAD, Clock};
-use super::fire::{self, FireError, Fired, Firer, Scheduled, skip};
-use super::notify;
+use super::clock::Clock;
+use super::fire::{self, Fired, Firer, Scheduled, skip};
 use super::reconcile::{self, Settled, conclude, reconcile, seal, write_verdict};
 use super::records::Runs;
 use super::start::{Started, write_plan};
 use super::worker::WorkError;
+use super::{claim, cursor, notify};
+use crate::domain::cursor::Looked;
 use crate::domain::diagnostic::chain;
-use crate::domain::firing::Cursor;
-use crate::domain::id::{JobName, RunId};
+use crate::domain::id::RunId;
 use crate::domain::instance::Instance;
+use crate::domain::job::Job;
 use crate::domain::layout::{self, Key};
 use crate::domain::notice::Notice;
 use crate::domain::plan::target;
 use crate::domain::run::{Carrier, Plan, RunRecord, RunState, Sealed, Target, Verdict};
-use crate::domain::task::{Counts, TaskState};
-use crate::port::{Inventory, InventoryError, Scripts, Store, StoreError, Version, Written};
+use crate::domain::task::TaskState;
+use crate::port::{Inventory, InventoryError, Scripts, Store, StoreError};
 
 /// How many jobs, or runs, are looked at at a time: enough to hide a store's latency.
 const AT_A_TIME: usize = 16;
@@ -36,8 +36,15 @@ const AT_A_TIME: usize = 16;
 /// How many names are asked for at a time; what S3 gives at most.
 const PAGE: usize = 1000;
 
-/// How long an inventory may take to answer: one that hangs holds up no other run.
+/// How long an inventory may take to answer.
 const SELECT_WITHIN: Duration = Duration::from_mins(1);
+
+/// How long one that is being asked takes another's place: few at a time are kind to an inventory and to our memory, and
+/// those that hang hold up nobody.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// By how much the clocks of several schedulers differ without anybody being told.
+const SKEW: SignedDuration = SignedDuration::from_mins(1);
 
 /// A mark without a claim that is older than this was left by a firing that nobody came back to.
 const ORPHAN: SignedDuration = SignedDuration::from_hours(24);
@@ -56,16 +63,21 @@ pub struct Ticker<S, I, C> {
     pub clock: Clock,
 }
 
-/// What came of a tick.
+/// What came of firing what is due.
 #[derive(Debug, Default)]
 pub struct Ticked {
     /// What became of the firings that were due, but for those that were decided before.
     pub fired: Vec<Fired>,
-    /// How each unfinished run stands.
-    pub runs: Vec<(RunId, Standing)>,
+    /// The unfinished runs, which are to be looked at, in the order of their jobs and times.
+    pub active: Vec<RunId>,
     /// What could not be done, and is tried again: the job or the run, and why.
     pub troubles: Vec<(String, String)>,
+    /// Up to when nothing fires, where a clock that is ahead of this one has decided it already.
+    pub silent_until: Option<Timestamp>,
 }
+
+/// What a look at an unfinished run has found: how it stands, none where it is none; or why that is not known.
+pub type Look = (RunId, Result<Option<Standing>, String>);
 
 /// How an unfinished run stands after a look at it.
 #[derive(Debug)]
@@ -87,113 +99,77 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         &self.firer.runs
     }
 
-    /// Makes the tick of `at`, or of now where that is earlier: fires what is due among `jobs`, and looks at every
-    /// unfinished run.
+    /// Makes the tick of `at`, or of now where that is earlier: fires what is due among `jobs`. What it fired, and
+    /// whatever else is unfinished, is to be [looked at](Self::look) then.
     ///
     /// # Errors
     /// Where the store does not answer; the next tick does what this one did not.
     pub async fn tick(&self, jobs: &[Scheduled], at: Timestamp) -> Result<Ticked, StoreError> {
         let mut ticked = self.fire_due(jobs, at).await?;
-        let active = self.active().await?;
-        let looks = active.into_iter().map(|run| async move {
-            let standing = self.advance(&run).await;
-            (run, standing)
-        });
-        let mut looks = stream::iter(looks).buffered(AT_A_TIME);
-        while let Some((run, standing)) = looks.next().await {
-            match standing {
-                Ok(Some(standing)) => ticked.runs.push((run, standing)),
-                Ok(None) => {}
-                // Somebody else is at it, which is as good.
-                Err(WorkError::Held(_) | WorkError::Fenced) => ticked.runs.push((run, Standing::Driven)),
-                Err(error) => ticked.troubles.push((run.to_string(), told(&error))),
-            }
-        }
+        ticked.active = self.active().await?;
         Ok(ticked)
+    }
+
+    /// Looks at `runs`, each by itself: what is found of one comes when it is known, whatever the others wait for.
+    pub fn look(self: Arc<Self>, runs: Vec<RunId>) -> impl Stream<Item = Look> + Send + use<S, I, C> {
+        let selecting = Arc::new(Semaphore::new(AT_A_TIME));
+        let this = Arc::clone(&self);
+        let looks = stream::iter(runs).map(move |run| {
+            let this = Arc::clone(&this);
+            async move {
+                let found = this.approach(&run).await;
+                (run, found)
+            }
+        });
+        let looks = looks.buffer_unordered(AT_A_TIME).map(move |(run, found)| {
+            let (this, selecting) = (Arc::clone(&self), Arc::clone(&selecting));
+            async move {
+                let standing = match found {
+                    Ok(Found::Unplanned(record)) => this.take_on(record, &selecting).await.map(Some),
+                    Ok(Found::Known(standing)) => Ok(standing),
+                    Err(error) => Err(error),
+                };
+                let standing = match standing {
+                    // Somebody else is at it, which is as good.
+                    Err(WorkError::Held(_) | WorkError::Fenced) => Ok(Some(Standing::Driven)),
+                    standing => standing.map_err(|error| told(&error)),
+                };
+                (run, standing)
+            }
+        });
+        // Whoever waits for an inventory is in nobody's way.
+        looks.buffer_unordered(usize::MAX)
     }
 
     /// Fires what is due among `jobs` until `at`, then moves the cursor.
     async fn fire_due(&self, jobs: &[Scheduled], at: Timestamp) -> Result<Ticked, StoreError> {
         let now = self.clock.now();
         let until = at.min(now);
-        let (cursor, version) = self.cursor(now, until).await?;
-        let mut ticked = Ticked::default();
-        let mut failed: BTreeMap<JobName, Timestamp> = BTreeMap::new();
-        let mut tried: BTreeMap<&JobName, Timestamp> = BTreeMap::new();
+        let held = cursor::read(self.runs(), now, until).await?;
+        let silent_until = Some(held.cursor.ticked).filter(|ticked| ticked.duration_since(now) > SKEW);
+        let mut ticked = Ticked { silent_until, ..Ticked::default() };
         let mut due = Vec::new();
-        for scheduled in jobs {
+        let mut looked = Vec::with_capacity(jobs.len());
+        for (n, scheduled) in jobs.iter().enumerate() {
+            let (job, delay) = (&scheduled.job.name, scheduled.calendar.delay());
             // A job that nobody has ever looked at begins now.
-            let after = cursor.of(&scheduled.job.name).unwrap_or_else(|| just_before(until));
-            tried.insert(&scheduled.job.name, after);
-            if !scheduled.calendar.between(after, until, 1).is_empty() {
-                due.push(self.fire(scheduled, after, until, now));
+            let from = held.cursor.since(job, delay).unwrap_or_else(|| cursor::just_before(until));
+            looked.push(Looked { job, from, delay, is_decided: true });
+            if !scheduled.calendar.between(from, until, 1).is_empty() {
+                due.push(async move { (n, self.firer.fire(scheduled, from, until, now).await) });
             }
         }
         let mut fired = stream::iter(due).buffer_unordered(AT_A_TIME);
-        while let Some((job, after, fired, error)) = fired.next().await {
-            ticked.fired.extend(fired);
-            if let Some(error) = error {
-                ticked.troubles.push((job.to_string(), chain(&error)));
-                failed.insert(job, after);
+        while let Some((n, of_job)) = fired.next().await {
+            ticked.fired.extend(of_job.fired);
+            ticked.troubles.extend(of_job.troubles.into_iter().map(|(run, why)| (run.to_string(), why)));
+            if let (Some(error), Some(looked)) = (of_job.error, looked.get_mut(n)) {
+                ticked.troubles.push((looked.job.to_string(), chain(&error)));
+                looked.is_decided = false;
             }
         }
-        self.move_cursor((cursor, version), until, &tried, &failed).await?;
+        cursor::advance(self.runs(), held, now, until, &looked).await?;
         Ok(ticked)
-    }
-
-    async fn fire(
-        &self,
-        scheduled: &Scheduled,
-        after: Timestamp,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> (JobName, Timestamp, Vec<Fired>, Option<FireError>) {
-        let (fired, error) = self.firer.fire(scheduled, after, until, now).await;
-        (scheduled.job.name.clone(), after, fired, error)
-    }
-
-    /// The cursor; at first it stands just before this tick.
-    async fn cursor(&self, now: Timestamp, until: Timestamp) -> Result<(Cursor, Option<Version>), StoreError> {
-        Ok(match self.runs().read::<Cursor>(&layout::cursor()).await? {
-            None => (Cursor::at(just_before(until)), None),
-            Some((cursor, version)) if cursor.ticked.duration_since(now) > AHEAD => {
-                tracing::warn!(cursor = %cursor.ticked, %now, "the clock that moved the cursor was wrong; it is set back");
-                (cursor.set_back(just_before(until)), Some(version))
-            }
-            Some((cursor, version)) => (cursor, Some(version)),
-        })
-    }
-
-    /// Moves the cursor over what was decided of the jobs in `tried` until `until`: all firings since the time given
-    /// there, but for those of the jobs in `failed`.
-    async fn move_cursor(
-        &self,
-        seen: (Cursor, Option<Version>),
-        until: Timestamp,
-        tried: &BTreeMap<&JobName, Timestamp>,
-        failed: &BTreeMap<JobName, Timestamp>,
-    ) -> Result<(), StoreError> {
-        let key = layout::cursor();
-        let (mut found, mut version) = seen;
-        loop {
-            let next = found.moved(until, tried, failed);
-            if version.is_some() && next == found {
-                return Ok(());
-            }
-            let written = match &version {
-                Some(version) => self.runs().swap(&key, version, &next).await?,
-                None => self.runs().create(&key, &next).await?,
-            };
-            if let Written::Done(_) = written {
-                return Ok(());
-            }
-            // Another scheduler was quicker: what it found out counts too.
-            if let Some((theirs, theirs_version)) = self.runs().read::<Cursor>(&key).await? {
-                (found, version) = (theirs, Some(theirs_version));
-            } else {
-                version = None;
-            }
-        }
     }
 
     /// The runs that are marked as unfinished, in the order of their jobs and times.
@@ -213,8 +189,17 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
     /// # Errors
     /// [`WorkError`]; the next look goes on from there.
     pub async fn advance(&self, run: &RunId) -> Result<Option<Standing>, WorkError> {
+        match self.approach(run).await? {
+            Found::Known(standing) => Ok(standing),
+            Found::Unplanned(record) => self.take_on(record, &Semaphore::new(1)).await.map(Some),
+        }
+    }
+
+    /// Takes an unfinished run as far as it can be taken without asking its inventory.
+    async fn approach(&self, run: &RunId) -> Result<Found, WorkError> {
+        let driven = Ok(Found::Known(Some(Standing::Driven)));
         if self.firer.driven.contains(run) {
-            return Ok(Some(Standing::Driven));
+            return driven;
         }
         let (runs, now) = (self.runs(), self.clock.now());
         let Some(record) = runs.run(run).await?.map(Arc::new) else {
@@ -224,9 +209,9 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
             if run.time() < old.as_str() && !state.is_being_fired(run) {
                 runs.store().remove(&layout::active(run)).await?;
             }
-            return Ok(None);
+            return Ok(Found::Known(None));
         };
-        let finished = |verdict| Ok(Some(Standing::Finished(Arc::clone(&record), verdict)));
+        let finished = |verdict| Ok(Found::Known(Some(Standing::Finished(Arc::clone(&record), verdict))));
         if let Some(verdict) = runs.verdict(run).await? {
             conclude(runs, &record, &verdict).await?;
             return finished(verdict);
@@ -235,51 +220,63 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
             return finished(write_verdict(runs, &record, skip(reason.clone(), now)).await?);
         }
         if record.carrier.is_caller() {
-            return Ok(Some(match reconcile(runs, &record, now).await? {
+            return Ok(Found::Known(Some(match reconcile(runs, &record, now).await? {
                 Settled::Finished(verdict) => Standing::Finished(record, verdict),
                 Settled::Driven => Standing::Driven,
                 Settled::Detached => Standing::Detached(record),
-            }));
+            })));
         }
         if record.carrier != self.firer.carrier {
-            return Ok(Some(Standing::Driven));
+            return driven;
         }
         if let Some((active, _)) = runs.active(run).await?
             && active.driver.is_some_and(|driver| !claim::has_lapsed(&driver, now))
         {
-            return Ok(Some(Standing::Driven));
+            return driven;
         }
-        let plan = match runs.plan(run).await? {
-            Some(plan) => plan,
-            None => match self.plan(&record, now).await? {
-                Ok(plan) => plan,
-                Err(why) => return Ok(Some(Standing::Waiting(why))),
-            },
-        };
+        match runs.plan(run).await? {
+            Some(plan) => Ok(Found::Known(Some(self.go_on(record, plan).await?))),
+            None => Ok(Found::Unplanned(record)),
+        }
+    }
+
+    /// Plans a run where it may be planned, as one of those that `selecting` has places for.
+    async fn take_on(&self, record: Arc<RunRecord>, selecting: &Semaphore) -> Result<Standing, WorkError> {
+        match self.plan(&record, selecting).await? {
+            Ok(plan) => self.go_on(record, plan).await,
+            Err(why) => Ok(Standing::Waiting(why)),
+        }
+    }
+
+    /// How a planned run stands that nobody drives.
+    async fn go_on(&self, record: Arc<RunRecord>, plan: Plan) -> Result<Standing, WorkError> {
+        let (runs, now) = (self.runs(), self.clock.now());
         if let Some(sealed) = plan.sealed {
-            return finished(write_verdict(runs, &record, sealed_verdict(sealed, now)).await?);
+            let verdict = write_verdict(runs, &record, sealed_verdict(sealed, now)).await?;
+            return Ok(Standing::Finished(record, verdict));
         }
         if record.carrier == Carrier::Functions {
             // Whoever sends for its workers looks at all of its batches anyway.
-            return Ok(Some(Standing::Ready(Started { run: record, plan, lease: None })));
+            return Ok(Standing::Ready(Started { run: record, plan, lease: None }));
         }
         let tally = reconcile::tally(runs, &record, &plan).await?;
         let running = tally.counts.of(TaskState::Running);
         let is_over = tally.counts.of(TaskState::Pending) == 0 && (running == 0 || record.job.mode.is_detached());
-        Ok(Some(match (is_over, running) {
+        Ok(match (is_over, running) {
             (true, 0) => {
                 let ended = tally.ended_by(now);
-                let verdict = reconcile::verdict(&plan, tally.counts, None, ended);
-                Standing::Finished(Arc::clone(&record), write_verdict(runs, &record, verdict).await?)
+                let verdict = reconcile::verdict(&plan, tally, None, ended);
+                let verdict = write_verdict(runs, &record, verdict).await?;
+                Standing::Finished(record, verdict)
             }
             (true, _) => Standing::Detached(record),
             (false, _) => Standing::Ready(Started { run: record, plan, lease: None }),
-        }))
+        })
     }
 
     /// Plans a run where it may be planned; else tells what it waits for.
-    async fn plan(&self, record: &RunRecord, now: Timestamp) -> Result<Result<Plan, String>, WorkError> {
-        let (runs, job) = (self.runs(), &record.job);
+    async fn plan(&self, record: &RunRecord, selecting: &Semaphore) -> Result<Result<Plan, String>, WorkError> {
+        let (runs, job, now) = (self.runs(), &record.job, self.clock.now());
         let control = runs.control(&record.run).await?.map(|(control, _)| control).unwrap_or_default();
         let too_late = record.plan_before < now;
         let seal_as = |state, reason: String| async move { seal(runs, record, Sealed { state, reason }).await };
@@ -310,8 +307,7 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
                 return Ok(Err(format!("run `{earlier}` is still active")));
             }
         }
-        let selected = tokio::time::timeout(SELECT_WITHIN, self.inventory.select(job)).await;
-        let instances = match selected.unwrap_or_else(|_| Err(silent())) {
+        let instances = match self.select(job, selecting).await {
             Ok(instances) => instances,
             // Never an empty fleet.
             Err(error) if too_late => {
@@ -339,9 +335,30 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
     }
 }
 
-/// The last instant before `at`.
-fn just_before(at: Timestamp) -> Timestamp {
-    at.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(at)
+impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
+    /// Asks the inventory, in one of the places that there are for that.
+    async fn select(&self, job: &Job, places: &Semaphore) -> Result<Vec<Instance>, InventoryError> {
+        let mut place = places.acquire().await.ok();
+        let selected = tokio::time::timeout(SELECT_WITHIN, self.inventory.select(job));
+        tokio::pin!(selected);
+        let patience = tokio::time::sleep(PATIENCE);
+        tokio::pin!(patience);
+        loop {
+            tokio::select! {
+                biased;
+                selected = &mut selected => return selected.unwrap_or_else(|_| Err(silent())),
+                () = &mut patience, if place.is_some() => place = None,
+            }
+        }
+    }
+}
+
+/// How an unfinished run stands as far as its inventory has not been asked.
+enum Found {
+    /// So, or it is none.
+    Known(Option<Standing>),
+    /// It is not planned, and nobody drives it.
+    Unplanned(Arc<RunRecord>),
 }
 
 fn silent() -> InventoryError {
@@ -351,11 +368,12 @@ fn silent() -> InventoryError {
 
 /// The verdict of a run that was never planned.
 pub fn sealed_verdict(sealed: Sealed, now: Timestamp) -> Verdict {
-    Verdict { state: sealed.state, reason: Some(sealed.reason), counts: Counts::default(), finished_at: now }
+    Verdict::unplanned(sealed.state, sealed.reason, now)
 }
 
 fn told(error: &WorkError) -> String {
     match error {
+        WorkError::Store(error) if error.is_damage() => fire::counts_as_active(error),
         WorkError::Store(error) => chain(&**error),
         other => chain(other),
     }

@@ -211,7 +211,7 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
         loop {
             let attempt = record.attempt.saturating_add(1);
             let task = Task { worker: &self, batch: &batch, target: &target, attempt };
-            let (Attempt { record: ended, stdout, stderr }, is_used) = match task.attempt().await {
+            let (Attempt { record: ended, stdout, stderr }, is_used) = match task.attempt(record.began_at()).await {
                 Ok(made) => made,
                 Err(error) => {
                     self.stop_for(&error).await;

@@ -1,7 +1,9 @@
 //! The trigger: fires what is due, plans it, and sends workers for it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -26,6 +28,9 @@ use crate::port::{Dispatcher, Inventory, InventoryError, Notifier, Store};
 
 /// Who is said to have asked for what fires by itself.
 const ACTOR: &str = "trigger";
+
+/// How many runs are sent for at a time, each with many orders at a time.
+const AT_A_TIME: usize = 4;
 
 /// The trigger function.
 #[derive(Debug, Clone)]
@@ -63,25 +68,38 @@ impl<S: Store, I: Inventory, D: Dispatcher, N: Notifier> Trigger<S, I, D, N> {
         for wrong in &read.wrong {
             log::trouble(None, "a job", wrong);
         }
-        let Ticked { fired, runs, troubles } = self.ticker().tick(&scheduled, at.min(self.clock.now())).await?;
+        let ticker = Arc::new(self.ticker());
+        let Ticked { fired, active, mut troubles, silent_until } =
+            ticker.tick(&scheduled, at.min(self.clock.now())).await?;
+        if let Some(until) = silent_until {
+            log::trouble(None, "the clock", &format!("it was set back: nothing fires until {until}"));
+        }
         for fired in &fired {
             if let Fired::Skipped(run, why) = fired {
                 log::trouble(Some(run), "skipped", why);
             }
         }
+        // One run's trouble holds up no other; the next tick tries again.
+        let going = ticker.look(active).map(|(run, found)| async move {
+            match found {
+                Ok(None) => Ok(0),
+                Ok(Some(standing)) => self.go_on(&run, standing).await.or_else(|refusal| {
+                    log::trouble(Some(&run), refusal.kind.as_str(), &refusal.message);
+                    Ok(0)
+                }),
+                Err(why) => Err((run.to_string(), why)),
+            }
+        });
+        let gone: Vec<Result<usize, (String, String)>> = going.buffer_unordered(AT_A_TIME).collect().await;
+        let mut sent = 0;
+        for gone in gone {
+            match gone {
+                Ok(orders) => sent += orders,
+                Err(trouble) => troubles.push(trouble),
+            }
+        }
         for (what, why) in &troubles {
             log::trouble(None, what, why);
-        }
-        let mut sent = 0;
-        for (run, standing) in runs {
-            sent += match self.go_on(&run, standing).await {
-                Ok(sent) => sent,
-                // One run's trouble holds up no other; the next tick tries again.
-                Err(refusal) => {
-                    log::trouble(Some(&run), refusal.kind.as_str(), &refusal.message);
-                    0
-                }
-            };
         }
         self.tell().await;
         Ok(json!({

@@ -33,6 +33,7 @@
 //! | `jump` | that every host on the way to a target is checked, and a bastion is spared |
 //! | `servers` | that Dropbear, asyncssh, paramiko and TinySSH servers do for jobs what OpenSSH does |
 //! | `readme` | that what the README shows is what the program says |
+//! | `rollout` | what stops a rolling run, whoever drives it |
 //! | `rotation` | that a pinned host which gets new keys stays trusted, and what is learned of it |
 //! | `schedule` | when jobs fire where clocks are changed, and that another reading of crontab agrees |
 //! | `ssh_config` | that `~/.ssh/config` means to us what it means to ssh, and is obeyed for hosts that are named |
@@ -99,6 +100,7 @@ mod prune;
 mod push;
 mod readme;
 mod retries;
+mod rollout;
 mod rotation;
 mod round_trips;
 mod schedule;

@@ -68,7 +68,8 @@ fn target(instance: &str, name: Option<&str>) -> Target {
 }
 
 fn verdict(state: RunState, counts: Counts) -> Verdict {
-    Verdict { state, reason: None, counts, finished_at: "2026-11-22T22:16:31Z".parse().unwrap() }
+    let began_at = (state != RunState::Skipped).then(|| "2026-11-22T22:15:01Z".parse().unwrap());
+    Verdict { state, reason: None, counts, began_at, finished_at: "2026-11-22T22:16:31Z".parse().unwrap() }
 }
 
 /// The end of a run of which `record` is the claim.

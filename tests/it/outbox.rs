@@ -1,6 +1,7 @@
 //! Whoever is to be told is told, whatever crashes or is down, and as good as never twice.
 
 mod many;
+mod worth;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -454,7 +455,8 @@ async fn verdict_that_is_concluded_late_is_told_of_once() {
             let record = rig.runs.run(&run).await.unwrap().unwrap();
             let counts = [TaskState::Failed].into_iter().collect();
             let finished_at = "2026-11-22T12:00:30Z".parse().unwrap();
-            let verdict = Verdict { state: RunState::Failed, reason: None, counts, finished_at };
+            let began_at = Some(record.started_at);
+            let verdict = Verdict { state: RunState::Failed, reason: None, counts, began_at, finished_at };
             let machine = rig.runs.store().reboot().with_fault(n, fault);
             let _ = until_crash(&machine, write_verdict(&Runs::new(machine.clone()), &record, verdict.clone())).await;
             // Whoever looks next settles the run, or finds that nobody has ended it.

@@ -37,7 +37,8 @@ async fn ask(rig: &Rig, runs: &Runs<Memory>, n: usize, time: &str) -> Result<Sta
 
 async fn end(rig: &Rig, run: &RunId, state: RunState, time: &str) {
     let record = rig.runs.run(run).await.unwrap().unwrap();
-    let verdict = Verdict { state, reason: None, counts: Counts::default(), finished_at: at(time) };
+    let (counts, began_at) = (Counts::default(), Some(record.started_at));
+    let verdict = Verdict { state, reason: None, counts, began_at, finished_at: at(time) };
     write_verdict(&rig.runs, &record, verdict).await.unwrap();
 }
 
@@ -137,7 +138,7 @@ async fn runs_that_were_asked_for_are_part_of_what_the_job_usually_does() {
     }
     let (state, _) = fire::read(&rig.runs, &"a".parse().unwrap()).await.unwrap();
     assert_eq!(
-        (state.last_verdict(), state.usual()),
+        (state.last_verdict(at("12:01:00")), state.usual()),
         (Some(RunState::Failed), Some(std::time::Duration::from_secs(10)))
     );
     assert_eq!(state.active, []);

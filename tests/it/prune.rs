@@ -102,6 +102,18 @@ async fn run_that_is_marked_stays_though_it_has_ended() {
     assert_eq!(prune_all(&store).await.runs.len(), 1);
 }
 
+/// Cause: what people were still to be told of was pruned, and nobody was told.
+#[tokio::test]
+async fn run_that_people_are_still_to_be_told_of_stays() {
+    let store = Memory::default();
+    let run = ended(&store).await;
+    let notice = layout::outbox(&run.run);
+    let _ = store.create(&notice, b"{}".to_vec()).await.unwrap();
+    assert_eq!(prune_all(&store).await, Old::default());
+    store.remove(&notice).await.unwrap();
+    assert_eq!(prune_all(&store).await.runs.len(), 1);
+}
+
 #[tokio::test]
 async fn script_stays_that_a_run_shares_which_is_claimed_meanwhile() {
     for moment in [Moment::BeforeScripts, Moment::BeforeRemoval, Moment::HalfBeforeRemoval] {

@@ -78,6 +78,19 @@ fn what_is_no_longer_here_stays_in_the_store_until_that_is_asked_for() {
 }
 
 #[test]
+fn job_that_is_removed_from_the_store_begins_anew_when_it_is_pushed_again() {
+    let project = project();
+    let here = project.path();
+    sshjob(here, &["push"]);
+    fs::create_dir_all(here.join("store/state")).unwrap();
+    write(here, "store/state/cursor.json", r#"{"ticked":"2026-11-23T05:00:00Z","known":["hello","other"]}"#);
+    fs::remove_file(here.join("jobs/hello.yaml")).unwrap();
+    sshjob(here, &["push", "--delete"]);
+    let cursor = stored(here, "state/cursor.json").unwrap();
+    assert_eq!(cursor, "{\"ticked\":\"2026-11-23T05:00:00Z\",\"known\":[\"other\"]}\n");
+}
+
+#[test]
 fn nothing_is_uploaded_where_something_is_wrong_with_any_job() {
     for (path, text, why) in [
         ("jobs/bad.yaml", "targets: { tags: { Role: web } }\nrun: date\ntimout: 5m\n", "did you mean `timeout`?"),

@@ -79,4 +79,7 @@ async fn worker_that_finds_a_task_waiting_makes_its_next_attempt() {
     assert_eq!(std::fs::read_to_string(mark).unwrap(), "2\n3\n");
     let record = stored(&runs, &keys).await.remove(id.as_str()).unwrap();
     assert_eq!((record.state, record.retried, record.attempt), (TaskState::Failed, None, 3));
+    // What a run took is counted from its first start, and the first attempt never got so far.
+    assert_eq!(record.first_started_at, record.began_at());
+    assert!(record.began_at() < record.started_at, "{record:?}");
 }

@@ -8,6 +8,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::disallowed_methods,
@@ -23,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use sshjob::domain::firing::{Decision, Ended, Fate, JobState, decide, turns};
+use sshjob::domain::firing::{Decision, Ended, Fate, JobState, Reckoning, decide};
 use sshjob::domain::id::{JobName, RunId};
 use sshjob::domain::instance::{Addresses, Instance, InstanceState};
 use sshjob::domain::job::file::JobFile;
@@ -33,11 +34,14 @@ use sshjob::domain::run::{Carrier, RunState, Target};
 use sshjob::domain::schedule::Calendar;
 use sshjob::domain::task::{Counts, TaskState};
 
-use crate::world::check::{check, check_reach};
+use crate::world::check::check;
+use crate::world::functions::keep_triggering;
 use crate::world::jobs::{Edited, jobs};
 use crate::world::people::{ask, change_hosts, keep_pruning};
+use crate::world::reach;
 use crate::world::rng::Rng;
 use crate::world::scheduler::keep_scheduling;
+use crate::world::store::Step;
 use crate::world::{World, is_on_demand};
 
 const SCHEDULERS: usize = 3;
@@ -54,16 +58,33 @@ const SETTLED_WITHIN: Duration = Duration::from_hours(3);
 const EPOCHS: [&str; 4] =
     ["2026-03-29T00:58:50Z", "2026-10-25T00:58:50Z", "2026-10-03T15:28:50Z", "2026-11-22T12:00:20Z"];
 
-/// Lives through a seed and tells what must not have been, and what went wrong by design.
-fn simulate(seed: u64) -> (Vec<String>, BTreeMap<String, u64>, [u64; 3]) {
+/// What came of a world.
+#[derive(Debug, PartialEq, Eq, Default)]
+struct Lived {
+    /// What must not have been.
+    wrong: Vec<String>,
+    /// What went wrong by design.
+    faults: BTreeMap<String, u64>,
+    /// What was written.
+    steps: BTreeMap<Step, u64>,
+    /// Runs, starts and writes.
+    figures: [u64; 3],
+}
+
+/// Lives through a seed.
+fn simulate(seed: u64) -> Lived {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let mut rng = Rng::new(seed ^ 0x5eed);
         let epoch: Timestamp = EPOCHS[rng.below(EPOCHS.len())].parse().unwrap();
         let jobs = Arc::new(jobs(JOBS, &mut rng));
-        let world = World::new(seed, epoch, HOSTS, seed.is_multiple_of(4));
-        for _ in 0..SCHEDULERS {
-            tokio::spawn(keep_scheduling(Arc::clone(&world), Arc::clone(&jobs)));
+        let world = World::new(seed, epoch, HOSTS);
+        if world.state().carrier == Carrier::Functions {
+            tokio::spawn(keep_triggering(Arc::clone(&world), Arc::clone(&jobs)));
+        } else {
+            for _ in 0..SCHEDULERS {
+                tokio::spawn(keep_scheduling(Arc::clone(&world), Arc::clone(&jobs)));
+            }
         }
         tokio::spawn(change_hosts(Arc::clone(&world)));
         tokio::spawn(ask(Arc::clone(&world), Arc::clone(&jobs)));
@@ -82,7 +103,8 @@ fn simulate(seed: u64) -> (Vec<String>, BTreeMap<String, u64>, [u64; 3]) {
         check(&state, &jobs, &mut wrong);
         let runs = u64::try_from(state.verdicts.len()).unwrap();
         let figures = [runs, u64::try_from(state.log.len()).unwrap(), state.last_version];
-        (wrong, std::mem::take(&mut state.faults), figures)
+        let (faults, steps) = (std::mem::take(&mut state.faults), std::mem::take(&mut state.steps));
+        Lived { wrong, faults, steps, figures }
     })
 }
 
@@ -117,7 +139,7 @@ fn whatever_goes_wrong_a_firing_is_one_run_and_every_task_ends_once() {
     // So many that fail tell enough.
     let enough = number("SSHJOB_FAILURES").unwrap_or(5).try_into().unwrap();
     let next = AtomicU64::new(seeds.start);
-    let (failed, total) = (Mutex::new(Vec::new()), Mutex::new((BTreeMap::<String, u64>::new(), [0; 3])));
+    let (failed, total) = (Mutex::new(Vec::new()), Mutex::new(Lived::default()));
     let began = std::time::Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
@@ -127,22 +149,25 @@ fn whatever_goes_wrong_a_firing_is_one_run_and_every_task_ends_once() {
                     if seed >= seeds.end || failed.lock().unwrap().len() >= enough {
                         return;
                     }
-                    let (wrong, faults, figures) = simulate(seed);
-                    if !wrong.is_empty() {
-                        failed.lock().unwrap().push((seed, wrong));
+                    let lived = simulate(seed);
+                    if !lived.wrong.is_empty() {
+                        failed.lock().unwrap().push((seed, lived.wrong));
                     }
                     let mut total = total.lock().unwrap();
-                    for (name, count) in faults {
-                        *total.0.entry(name).or_default() += count;
+                    for (name, count) in lived.faults {
+                        *total.faults.entry(name).or_default() += count;
                     }
-                    for (sum, figure) in total.1.iter_mut().zip(figures) {
+                    for (step, count) in lived.steps {
+                        *total.steps.entry(step).or_default() += count;
+                    }
+                    for (sum, figure) in total.figures.iter_mut().zip(lived.figures) {
                         *sum += figure;
                     }
                 }
             });
         }
     });
-    let (faults, [runs, starts, writes]) = total.into_inner().unwrap();
+    let Lived { faults, steps, figures: [runs, starts, writes], .. } = total.into_inner().unwrap();
     let lived = next.into_inner().min(seeds.end) - seeds.start;
     eprintln!("{lived} seeds in {:.1?}: {runs} runs, {starts} starts, {writes} writes", began.elapsed());
     for (name, count) in &faults {
@@ -159,7 +184,7 @@ fn whatever_goes_wrong_a_firing_is_one_run_and_every_task_ends_once() {
     assert!(failed.is_empty(), "seeds failed: {failed:?}");
     // What happens seldom needs so many worlds to happen in.
     if lived >= 3000 {
-        check_reach(&faults);
+        reach::check(&faults, &steps);
     }
 }
 
@@ -199,7 +224,7 @@ fn year_of_two_hundred_jobs_over_ten_thousand_hosts_runs_every_firing_once() {
         let hosts: Vec<Target> = hosts.collect();
         let (mut state, mut now, mut ids) = (JobState::default(), start, BTreeSet::new());
         while let Some(firing) = calendar.next(now).filter(|firing| firing.due <= end) {
-            let turns = turns(&job.schedule, &calendar, now, firing.due, firing.due);
+            let turns = Reckoning::new(&job.schedule, &calendar, now, firing.due, firing.due).turns();
             let [turn] = turns.as_slice() else { panic!("{name} at {}: {turns:?}", firing.at) };
             let Decision::Now(next) = decide(&name, job.schedule.overlap, &state, turn) else { panic!("{turn:?}") };
             assert_eq!(next.decided.as_ref().unwrap().fate, Fate::Run);
@@ -210,7 +235,7 @@ fn year_of_two_hundred_jobs_over_ten_thousand_hosts_runs_every_firing_once() {
             let counts: Counts = batches.iter().flat_map(|it| &it.targets).map(|_| TaskState::Succeeded).collect();
             assert_eq!(counts.total(), plan.total());
             assert!(ids.insert(run.clone()), "{run} ran twice");
-            state.end(Ended { run, state: RunState::Succeeded, took_ms: 1000 });
+            state.end(Ended { run, state: RunState::Succeeded, at: firing.due, took_ms: 1000 });
             (fired, tasks, now) = (fired + 1, tasks + u64::from(counts.total()), firing.due);
         }
         let elapsed = calendar.between(start, end, usize::MAX).len();

@@ -1,10 +1,17 @@
 mod clocks;
+mod damaged;
+mod edits;
+mod inventory;
+mod sleep;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use futures_util::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
-use sshjob::domain::firing::{Cursor, Decided, Ended, Fate, JobState, Why};
+use sshjob::domain::cursor::{Cursor, Looked};
+use sshjob::domain::firing::{Decided, Ended, Fate, JobState, Why};
 use sshjob::domain::id::{JobName, RunId};
 use sshjob::domain::instance::{Addresses, Instance, InstanceState};
 use sshjob::domain::job::Job;
@@ -21,7 +28,7 @@ use sshjob::engine::prune::{Policy, prune};
 use sshjob::engine::reconcile::write_verdict;
 use sshjob::engine::records::Runs;
 use sshjob::engine::start::driver;
-use sshjob::engine::tick::{Standing, Ticked, Ticker};
+use sshjob::engine::tick::{Look, Standing, Ticked, Ticker};
 use sshjob::port::{Inventory, InventoryError, Scripts, Store as _};
 
 use crate::support::memory::Memory;
@@ -33,12 +40,15 @@ pub struct Around {
     unreadable: Arc<Mutex<Option<String>>>,
     /// The job for which the inventory never answers.
     silent: Arc<Mutex<Option<String>>>,
+    /// How often that was asked for.
+    asked: Arc<AtomicUsize>,
 }
 
 impl Inventory for Around {
     async fn select(&self, job: &Job) -> Result<Vec<Instance>, InventoryError> {
         let is_silent = self.silent.lock().unwrap().as_deref() == Some(job.name.as_str());
         if is_silent {
+            self.asked.fetch_add(1, Ordering::SeqCst);
             std::future::pending::<()>().await;
         }
         if *self.inventory_down.lock().unwrap() {
@@ -66,6 +76,15 @@ impl Scripts for Around {
             _ => Ok(b"true".to_vec()),
         }
     }
+}
+
+/// What came of a tick, and of looking at everything.
+#[derive(Debug)]
+pub struct Seen {
+    pub fired: Vec<Fired>,
+    pub runs: Vec<(RunId, Standing)>,
+    pub troubles: Vec<(String, String)>,
+    pub silent_until: Option<Timestamp>,
 }
 
 /// A store, what is around it, and the jobs that fire.
@@ -112,9 +131,8 @@ impl Rig {
         let _ = self.runs.create(&key, state).await.unwrap();
     }
 
-    /// Ticks at this time of the day.
-    pub async fn tick(&self, time: &str) -> Ticked {
-        let epoch = at(time);
+    /// A ticker whose clock shows this time.
+    fn ticker(&self, epoch: Timestamp) -> Ticker<Memory, Around, Around> {
         let since = tokio::time::Instant::now();
         let clock = Clock::Simulated(Simulated { epoch, since, ahead: SignedDuration::ZERO });
         let firer = Firer {
@@ -124,8 +142,27 @@ impl Rig {
             carrier: Carrier::Scheduler,
             driven: self.driven.clone(),
         };
-        let ticker = Ticker { firer, inventory: self.around.clone(), clock };
-        ticker.tick(&self.jobs, epoch).await.unwrap()
+        Ticker { firer, inventory: self.around.clone(), clock }
+    }
+
+    /// Ticks at this time of the day, and looks at everything.
+    pub async fn tick(&self, time: &str) -> Seen {
+        self.tick_at(at(time)).await
+    }
+
+    pub async fn tick_at(&self, epoch: Timestamp) -> Seen {
+        let ticker = self.ticker(epoch);
+        let Ticked { fired, active, troubles, silent_until } = ticker.tick(&self.jobs, epoch).await.unwrap();
+        let mut seen = Seen { fired, runs: Vec::new(), troubles, silent_until };
+        let mut looks: Vec<Look> = Arc::new(ticker).look(active).collect().await;
+        looks.sort_by(|(one, _), (other, _)| one.cmp(other));
+        for (run, found) in looks {
+            match found {
+                Ok(standing) => seen.runs.extend(standing.map(|standing| (run, standing))),
+                Err(why) => seen.troubles.push((run.to_string(), why)),
+            }
+        }
+        seen
     }
 
     /// Every run there is: its id without the job, its state, why.
@@ -148,7 +185,7 @@ fn at(time: &str) -> Timestamp {
 }
 
 /// What came of firings, in short.
-pub fn fired(ticked: &Ticked) -> Vec<String> {
+pub fn fired(ticked: &Seen) -> Vec<String> {
     let mut told: Vec<String> = ticked
         .fired
         .iter()
@@ -292,30 +329,12 @@ async fn mark_of_a_skipped_firing_that_has_ended_goes_though_its_job_is_still_pa
     let why = Fate::Skip(Why::Paused);
     let (first, last) = ("2026-11-20T12:00:00Z".parse().unwrap(), at("11:59:00"));
     let decided = Decided { at: first, until: last, fate: why, replaces: Vec::new(), plan_before: first };
-    let ended = Ended { run: run.parse().unwrap(), state: RunState::Skipped, took_ms: 0 };
+    let ended = Ended { run: run.parse().unwrap(), state: RunState::Skipped, at: at("11:00:00"), took_ms: 0 };
     rig.set_state("a", &JobState { decided: Some(decided), ended: [ended].into(), ..JobState::default() }).await;
     let _ =
         rig.runs.create(&layout::active(&run.parse().unwrap()), &Active { driver: None, wave: None }).await.unwrap();
     rig.tick("12:00:00").await;
     assert!(!rig.is_marked(run));
-}
-
-#[tokio::test(start_paused = true)]
-async fn inventory_that_hangs_holds_up_its_own_run_alone() {
-    let rig = Rig::new(&[("a", EVERY_MINUTE), ("b", EVERY_MINUTE), ("c", EVERY_MINUTE)]);
-    *rig.around.silent.lock().unwrap() = Some("b".to_owned());
-    let ticked = rig.tick("12:00:00").await;
-    let told = ticked.runs.iter().map(|(run, standing)| match standing {
-        Standing::Ready(_) => format!("{run} ready"),
-        Standing::Waiting(why) => format!("{run} waiting: {why}"),
-        other => format!("{run} {other:?}"),
-    });
-    let silent = "cannot read the inventory `of the job`: it has not answered within 60 s";
-    let b = format!("b-20261122T120000Z waiting: {silent}");
-    assert_eq!(told.collect::<Vec<_>>(), ["a-20261122T120000Z ready", &b, "c-20261122T120000Z ready"]);
-    rig.tick("12:10:01").await;
-    let all = rig.told().await;
-    assert!(all.contains(&format!("b-20261122T120000Z failed: {silent}")), "{all:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -329,18 +348,6 @@ async fn job_whose_script_is_unreadable_holds_up_no_other_and_is_made_up_for() {
     let all = ["a-20261122T120000Z", "a-20261122T120100Z", "b-20261122T120100Z"];
     assert_eq!(fired(&rig.tick("12:01:00").await), all);
     assert!(fired(&rig.tick("12:01:30").await).is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn inventory_that_does_not_answer_is_no_empty_fleet() {
-    let rig = Rig::new(&[("a", "schedule: '0 12 * * *'\n")]);
-    *rig.around.inventory_down.lock().unwrap() = true;
-    let ticked = rig.tick("12:00:00").await;
-    assert!(matches!(&ticked.runs[..], [(_, Standing::Waiting(why))] if why.contains("throttled")), "{ticked:?}");
-    rig.tick("12:09:00").await;
-    assert_eq!(rig.told().await, ["a-20261122T120000Z planning"]);
-    rig.tick("12:10:01").await;
-    assert_eq!(rig.told().await, ["a-20261122T120000Z failed: cannot read the inventory `ec2`: throttled"]);
 }
 
 #[tokio::test(start_paused = true)]

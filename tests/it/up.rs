@@ -1,5 +1,8 @@
 //! `sshjob up`: what is due fires, is carried to its end and told, whatever happens to the scheduler and its files.
 
+mod files;
+mod going;
+
 use std::fs;
 use std::process::Command;
 
@@ -84,6 +87,31 @@ fn once_with_a_broken_job_fires_the_others_and_exits_so() {
     assert_eq!((&runs["runs"][0]["run"], &runs["runs"][1]), (&json!("hello-20261123T050000Z"), &json!(null)));
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("unknown key `sudoo`") && told.contains("--> jobs/wrong.yaml:"), "{told}");
+}
+
+#[test]
+fn clock_that_was_set_back_is_told_until_when_nothing_fires() {
+    let world = World::new(1);
+    write_job(&world, "hello", "true", "");
+    ticked(&world, "2026-11-23T08:00:00Z");
+    let output = once_at(&world, "2026-11-23 05:00:30", &[]);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b""[..]), "{}", said(&output));
+    let told = "warning: the clock was set back, or another scheduler's is ahead: nothing fires until \
+                2026-11-23T08:00:00Z\n";
+    assert_eq!(String::from_utf8_lossy(&output.stderr), told);
+}
+
+#[test]
+fn cursor_that_is_damaged_is_told_again_and_again() {
+    let world = World::new(1);
+    write_job(&world, "hello", "true", "");
+    fs::create_dir_all(world.path().join("store/state")).unwrap();
+    fs::write(world.path().join("store/state/cursor.json"), "garbage").unwrap();
+    // Ten minutes are four seconds.
+    let mut scheduler = start(&world, FastClock::new(150), &[]);
+    let is_it = |line: &String| line.starts_with("warning: the store: `state/cursor.json` is damaged: ");
+    eventually("two warnings", || scheduler.err().iter().filter(|line| is_it(line)).count() >= 2);
+    assert_eq!(scheduler.terminate().code(), Some(0), "{:?}", scheduler.err());
 }
 
 #[test]

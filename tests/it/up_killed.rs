@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use sshjob::adapter::dir::Dir;
-use sshjob::domain::firing::Cursor;
+use sshjob::domain::cursor::Cursor;
 use sshjob::domain::layout;
 use sshjob::domain::run::RunState;
 use sshjob::domain::task::TaskState;

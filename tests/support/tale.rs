@@ -145,7 +145,8 @@ impl Tale {
 /// A verdict 3.2 seconds after the start.
 pub fn verdict(state: RunState, reason: Option<&str>, states: &[TaskState]) -> Verdict {
     let finished_at = start() + SignedDuration::from_millis(3200);
-    Verdict { state, reason: reason.map(str::to_owned), counts: states.iter().copied().collect(), finished_at }
+    let counts = states.iter().copied().collect();
+    Verdict { state, reason: reason.map(str::to_owned), counts, began_at: Some(start()), finished_at }
 }
 
 fn target(host: &str) -> Target {

@@ -16,10 +16,12 @@ use crate::cli::project::{PROJECT_FILE, Workspace, refuse, shown};
 use crate::cli::store;
 use crate::domain::diagnostic::Diagnostic;
 use crate::domain::document::Schema;
+use crate::domain::id::JobName;
 use crate::domain::job::Source;
 use crate::domain::job::resolve::{Layers, Overrides};
 use crate::domain::job::settings::Settings;
 use crate::domain::layout::{self, Key};
+use crate::engine::cursor;
 use crate::engine::records::Runs;
 use crate::engine::worker::pack;
 use crate::functions::book::{key_of, lowest, read_job};
@@ -104,13 +106,18 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let runs = store::open(&global, Some(&workspace)).await?;
     let found = compare(&runs, &files).await?;
     let mut changes: Vec<(Key, Change)> = Vec::new();
+    let mut gone = BTreeSet::new();
     for (key, change, version) in found {
         let change = if change == Change::Stale && args.delete { Change::Removed } else { change };
         if !args.dry_run {
+            if change == Change::Removed {
+                gone.extend(job_at(&runs, &key).await?);
+            }
             carry_out(&runs, &key, change, files.get(&key), version).await?;
         }
         changes.push((key, change));
     }
+    cursor::forget(&runs, &gone).await?;
     let mut console = Console::new(global.color);
     if global.output == Format::Text {
         console.out(text(&changes, &args, global.quiet));
@@ -247,6 +254,12 @@ async fn carry_out(
                 .hint("see what they pushed, then push again"))
         }
     }
+}
+
+/// The job that is at `key`, where one is.
+async fn job_at(runs: &Runs<AnyStore>, key: &Key) -> Result<Option<JobName>, StoreError> {
+    let Some(object) = runs.store().get(key).await? else { return Ok(None) };
+    Ok(read_job(key, &object.bytes, Layers::default()).ok().map(|job| job.name))
 }
 
 fn text(changes: &[(Key, Change)], args: &Args, quiet: bool) -> String {

@@ -333,7 +333,7 @@ impl<S: Store> Printer<S> {
 
     fn summary(&self) -> Option<RunSummary> {
         let run = self.scene.run.as_ref()?;
-        if let Some(Verdict { state, reason, counts, finished_at }) = self.verdict.clone() {
+        if let Some(Verdict { state, reason, counts, finished_at, .. }) = self.verdict.clone() {
             return Some(RunSummary::new(run, state, reason, Some(finished_at), counts));
         }
         if let Some(counts) = self.released.clone() {

@@ -4,7 +4,7 @@
 //! and through containers, where no kernel tells of changes that others make; and it survives editors that rename, folders
 //! that are replaced and limits on watches. A look costs a `stat` per file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::cli::access::refuse_what_is_not_built;
 use crate::cli::context::Global;
 use crate::cli::exit::Fail;
-use crate::cli::known_hosts::freeze_authorities;
+use crate::cli::known_hosts::{authority_files, freeze_authorities};
 use crate::cli::project::{PROJECT_FILE, Workspace, refuse, shown};
 use crate::domain::id::JobName;
 use crate::domain::job::resolve::Overrides;
@@ -57,36 +57,51 @@ struct Entry {
 /// A job file.
 #[derive(Debug, Default)]
 struct Page {
-    /// What it and its script looked like when they were read.
-    read: (Mark, Mark),
+    /// What it and the files that it names looked like when they were read.
+    read: Vec<Mark>,
     /// What they looked like a look ago.
-    seen: (Mark, Mark),
-    /// The script, where it is a file.
-    script: Option<PathBuf>,
+    seen: Vec<Mark>,
+    /// The files that it names: its script, and who vouches for its hosts.
+    files: Vec<PathBuf>,
     /// The last good version; none of a job without a schedule.
     good: Option<Entry>,
     /// What is wrong with it now.
     wrong: Option<String>,
+    /// Whether it is not known any more who vouches for its hosts: then it does not go on as before.
+    is_doubtful: bool,
 }
 
 impl Page {
-    fn look(&self, path: &Path) -> (Mark, Mark) {
-        (mark(path), self.script.as_deref().and_then(mark))
+    fn look(&self, path: &Path) -> Vec<Mark> {
+        std::iter::once(path).chain(self.files.iter().map(PathBuf::as_path)).map(mark).collect()
+    }
+
+    /// Whether the job file was there a look ago.
+    fn was_there(&self) -> bool {
+        self.seen.first().is_some_and(Option::is_some)
     }
 
     /// Reads the file; what it looked like before that is what the next look is held against.
-    fn read(&mut self, workspace: &Workspace, path: &Path) -> Result<Option<Entry>, String> {
+    fn read(&mut self, workspace: &Workspace, path: &Path) -> Result<Option<Entry>, Fault> {
         loop {
             self.read = self.look(path);
-            self.seen = self.read;
-            let (script, entry) = read_job(workspace, path)?;
-            if script == self.script {
-                return Ok(entry);
+            self.seen.clone_from(&self.read);
+            let (files, entry) = read_job(workspace, path).map_err(Fault::Edit)?;
+            if files == self.files {
+                return entry;
             }
-            // Only now is it known which script to look at: once more, in this order.
-            self.script = script;
+            // Only now is it known which files to look at: once more, in this order.
+            self.files = files;
         }
     }
+}
+
+/// What is wrong with a job.
+enum Fault {
+    /// It goes on as it was before.
+    Edit(String),
+    /// It is not known who vouches for its hosts, and who did before need not do so now.
+    Doubt(String),
 }
 
 /// What a look at the files has brought.
@@ -98,6 +113,8 @@ pub struct News {
     pub wrong: Vec<String>,
     /// What happened to jobs, in a few words.
     pub notes: Vec<String>,
+    /// The jobs that are none any more; a job whose file is broken stays.
+    pub gone: BTreeSet<JobName>,
 }
 
 /// The job files of a project.
@@ -111,6 +128,8 @@ pub struct Book {
     folder: Option<String>,
     /// What is wrong between its files.
     doubles: Vec<String>,
+    /// The jobs that have a schedule.
+    names: BTreeSet<JobName>,
     jobs: Arc<Jobs>,
 }
 
@@ -125,6 +144,7 @@ impl Book {
             pages: BTreeMap::new(),
             folder: None,
             doubles: Vec::new(),
+            names: BTreeSet::new(),
             jobs: Arc::default(),
         };
         let news = book.look(true);
@@ -157,9 +177,9 @@ impl Book {
                 self.pages.retain(|path, page| {
                     // An editor may take a file away for a moment.
                     let is_there = paths.binary_search(path).is_ok();
-                    let stays = is_there || (!at_once && page.seen.0.is_some());
+                    let stays = is_there || (!at_once && page.was_there());
                     if !is_there {
-                        page.seen.0 = None;
+                        page.seen.clear();
                     }
                     if !stays && let Some(entry) = &page.good {
                         news.notes.push(format!("job `{}` is gone: it fires no more", entry.scheduled.job.name));
@@ -212,13 +232,14 @@ impl Book {
         let is_new = !self.pages.contains_key(path);
         let page = self.pages.entry(path.to_owned()).or_default();
         let now = page.look(path);
-        let (read, seen) = (page.read, page.seen);
-        page.seen = now;
         // What is wrong may have been mended in a file that we do not know of.
-        let is_due = anew || page.wrong.is_some() || now != read;
-        if !is_due || (now != seen && !at_once) {
+        let is_due = anew || page.wrong.is_some() || now != page.read;
+        let is_still = now == page.seen;
+        page.seen = now;
+        if !is_due || (!is_still && !at_once) {
             return;
         }
+        let was_doubtful = std::mem::take(&mut page.is_doubtful);
         match page.read(&self.workspace, path) {
             Ok(entry) => {
                 let was = std::mem::replace(&mut page.good, entry);
@@ -239,13 +260,21 @@ impl Book {
                     news.notes.push(format!("`{}` is mended", shown(path)));
                 }
                 page.wrong = None;
-                news.changed |= changed;
+                news.changed |= changed || was_doubtful;
             }
-            Err(wrong) => {
+            Err(fault) => {
+                let (wrong, then) = match fault {
+                    Fault::Edit(wrong) => (wrong, "goes on as it was before"),
+                    Fault::Doubt(wrong) => {
+                        page.is_doubtful = true;
+                        (wrong, "fires no more until that is mended")
+                    }
+                };
+                news.changed |= page.is_doubtful != was_doubtful;
                 if page.wrong.as_ref() != Some(&wrong) {
                     news.wrong.push(wrong.clone());
                     if let Some(entry) = &page.good {
-                        news.notes.push(format!("job `{}` goes on as it was before", entry.scheduled.job.name));
+                        news.notes.push(format!("job `{}` {then}", entry.scheduled.job.name));
                     }
                 }
                 page.wrong = Some(wrong);
@@ -266,36 +295,46 @@ impl Book {
                 continue;
             }
             owners.insert(name, path);
-            jobs.scripts.insert(name.clone(), Arc::clone(script));
-            jobs.scheduled.push(scheduled.clone());
+            if !page.is_doubtful {
+                jobs.scripts.insert(name.clone(), Arc::clone(script));
+                jobs.scheduled.push(scheduled.clone());
+            }
         }
         news.wrong.extend(doubles.iter().filter(|double| !self.doubles.contains(double)).cloned());
         self.doubles = doubles;
-        self.jobs = Arc::new(jobs);
+        let names: BTreeSet<JobName> = owners.into_keys().cloned().collect();
+        news.gone.extend(self.names.difference(&names).cloned());
+        (self.names, self.jobs) = (names, Arc::new(jobs));
     }
 }
 
-/// Reads the job file at `path`: where its script is, if that is a file, and what fires; nothing where it has no schedule.
-fn read_job(workspace: &Workspace, path: &Path) -> Result<(Option<PathBuf>, Option<Entry>), String> {
+/// What is in a job file: the files that it names, and what fires; nothing where it has no schedule.
+type Content = (Vec<PathBuf>, Result<Option<Entry>, Fault>);
+
+/// Reads the job file at `path`.
+fn read_job(workspace: &Workspace, path: &Path) -> Result<Content, String> {
     let file = workspace.read_job(path).map_err(refuse).map_err(|fail| fail.told())?;
     let job = workspace.layers(Overrides::default()).resolve(file).map_err(refuse).map_err(|fail| fail.told())?;
-    let file = match &job.source {
-        Source::Script(path) => Some(workspace.root.join(path)),
-        _ => None,
-    };
-    if job.schedule.expressions.is_empty() {
-        return Ok((file, None));
+    let mut files = authority_files(&job, &workspace.root);
+    if let Source::Script(path) = &job.source {
+        files.push(workspace.root.join(path));
     }
-    let entry = entry(workspace, job).map_err(|fail| fail.told())?;
-    Ok((file, Some(entry)))
+    if job.schedule.expressions.is_empty() {
+        return Ok((files, Ok(None)));
+    }
+    Ok((files, entry(workspace, job).map(Some)))
 }
 
-fn entry(workspace: &Workspace, mut job: Job) -> Result<Entry, Fail> {
+fn entry(workspace: &Workspace, mut job: Job) -> Result<Entry, Fault> {
+    freeze_authorities(&mut job, &workspace.root).map_err(|fail| Fault::Doubt(fail.told()))?;
+    sound(workspace, job).map_err(|fail| Fault::Edit(fail.told()))
+}
+
+fn sound(workspace: &Workspace, job: Job) -> Result<Entry, Fail> {
     let of_job = |why: String| Fail::usage(format!("job `{}`: {why}", job.name));
     refuse_what_is_not_built(&job)?;
     let script: Arc<[u8]> = workspace.script_of(&job).map_err(of_job)?.into();
     pack(&job, &script).map_err(|error| of_job(error.to_string()))?;
     let calendar = Calendar::new(&job.name, &job.schedule).map_err(|error| of_job(error.to_string()))?;
-    freeze_authorities(&mut job, &workspace.root)?;
     Ok(Entry { scheduled: Scheduled { job, calendar }, script })
 }

@@ -1,6 +1,6 @@
 //! Takes the runs of a scheduler to their verdicts, each with what it takes to reach its hosts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -74,6 +74,11 @@ impl Waits {
     /// `run` waits no more.
     fn over(&self, run: &RunId) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
+    }
+
+    /// Only these runs may wait: another scheduler may have ended what waited here.
+    pub fn keep(&self, active: &HashSet<&RunId>) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).retain(|run, _| active.contains(run));
     }
 }
 

@@ -3,7 +3,7 @@
 mod leave;
 mod once;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,17 +22,20 @@ use crate::adapter::store::AnyStore;
 use crate::cli::access::actor;
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::output::verdict;
+use crate::cli::output::words::instant;
 use crate::cli::post::{Poster, Trouble};
 use crate::cli::project::Workspace;
 use crate::cli::select::ProjectInventory;
-use crate::domain::id::RunId;
+use crate::domain::id::{JobName, RunId};
 use crate::domain::run::{Carrier as CarriedBy, RunRecord, Verdict};
 use crate::engine::clock::Clock;
+use crate::engine::cursor;
 use crate::engine::fire::{Fired, Firer};
 use crate::engine::gate::Gate;
+use crate::engine::looks::Looks;
 use crate::engine::records::Runs;
 use crate::engine::start::Started;
-use crate::engine::tick::{Standing, Ticked, Ticker};
+use crate::engine::tick::{Look, Standing, Ticked, Ticker};
 use crate::port::StoreError;
 use leave::Signals;
 
@@ -64,8 +67,9 @@ pub struct Scheduler {
     /// Detached runs that are looked after here.
     cared: HashSet<RunId>,
     work: JoinSet<(Arc<RunRecord>, Outcome)>,
-    /// The runs whose end was told since the last tick began: that one may have seen them, too.
-    told: HashSet<RunId>,
+    looks: Looks,
+    /// The runs that wait, most likely for others.
+    waiting: BTreeSet<RunId>,
     next_tick: Instant,
     next_due: Option<Timestamp>,
     troubles: (mpsc::Sender<Trouble>, mpsc::Receiver<Trouble>),
@@ -73,8 +77,10 @@ pub struct Scheduler {
     /// The runs whose keys are not there yet.
     waits: Waits,
     elsewhere: bool,
-    /// Whether some run waits, most likely for another.
-    is_waited_for: bool,
+    /// The jobs whose files were removed, until that is written down.
+    gone: BTreeSet<JobName>,
+    /// Up to when nothing fires, as it was told: a clock was set back.
+    silent_until: Option<Timestamp>,
     /// What the inventory file looked like when it was last read, and a look ago.
     hosts: (Mark, Mark),
     exit: Exit,
@@ -113,14 +119,16 @@ impl Scheduler {
             at: HashMap::new(),
             cared: HashSet::new(),
             work: JoinSet::new(),
-            told: HashSet::new(),
+            looks: Looks::default(),
+            waiting: BTreeSet::new(),
             next_tick: Instant::now(),
             next_due: None,
             troubles,
             poster,
             waits: Waits::default(),
             elsewhere: false,
-            is_waited_for: false,
+            gone: BTreeSet::new(),
+            silent_until: None,
             hosts: (hosts, hosts),
             exit: Exit::Success,
         }
@@ -132,8 +140,8 @@ impl Scheduler {
     /// Where signals cannot be heard.
     pub async fn run(mut self) -> Result<Exit, Fail> {
         let mut signals = Signals::new()?;
-        let mut looks = tokio::time::interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut clock = tokio::time::interval(LOOK_EVERY);
+        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut files = Instant::now() + FILES_EVERY;
         loop {
             tokio::select! {
@@ -141,7 +149,8 @@ impl Scheduler {
                 () = signals.heard() => break,
                 Some((what, why)) = self.troubles.1.recv() => self.teller.trouble(&what, &why),
                 Some(ended) = self.work.join_next() => self.ended(ended),
-                _ = looks.tick() => {}
+                Some(look) = self.looks.next() => self.looked(look, false).await,
+                _ = clock.tick() => {}
             }
             if files <= Instant::now() {
                 self.look_at_files();
@@ -159,7 +168,11 @@ impl Scheduler {
         }
         let is_clean = self.leave(&mut signals).await;
         self.post(&mut signals).await;
-        self.teller.finish();
+        tokio::select! {
+            biased;
+            () = signals.heard() => {}
+            _ = self.teller.finish() => {}
+        }
         Ok(if is_clean { Exit::Success } else { Exit::Interrupted })
     }
 
@@ -192,16 +205,21 @@ impl Scheduler {
         self.next_tick <= Instant::now() || self.next_due.is_some_and(|due| due <= Clock::System.now())
     }
 
+    /// Fires what is due, and begins to look at what is unfinished.
     async fn tick(&mut self) {
-        self.told.clear();
         let (ticker, jobs) = self.ticker();
         self.teller.make_room(jobs.scheduled.iter().map(|it| &it.job.name));
         let at = Clock::System.now();
         self.next_tick = Instant::now() + TICK_EVERY;
-        match ticker.tick(&jobs.scheduled, at).await {
+        let found = async {
+            cursor::forget(&self.runs, &self.gone).await?;
+            ticker.tick(&jobs.scheduled, at).await
+        };
+        match found.await {
             Ok(found) => {
+                self.gone.clear();
                 self.teller.well(STORE);
-                self.take_in(found, false).await;
+                self.take_in(ticker, found).await;
             }
             Err(error) => {
                 self.unavailable(error);
@@ -220,41 +238,71 @@ impl Scheduler {
         self.teller.trouble(STORE, &Fail::from(error).text());
     }
 
-    /// Tells what came of a tick, and goes on with it; returns the runs that wait.
-    async fn take_in(&mut self, ticked: Ticked, once: bool) -> Vec<RunId> {
-        for fired in &ticked.fired {
+    /// Tells what has fired, and begins to look at what is unfinished.
+    async fn take_in(&mut self, ticker: Tick, found: Ticked) {
+        self.tell_silence(found.silent_until);
+        let mut told = HashSet::new();
+        for fired in found.fired {
             match fired {
-                Fired::Run(run) => self.teller.fired(run, run.time().parse().unwrap_or_else(|_| Clock::System.now())),
-                Fired::Skipped(run, _) => self.tell_skipped(run).await,
-            }
-        }
-        for (what, why) in &ticked.troubles {
-            self.exit = self.exit.min(Exit::Unavailable);
-            self.teller.trouble(what, why);
-            self.tick_within(TICK_WHILE_WAITING);
-        }
-        let mut waiting = Vec::new();
-        for (run, standing) in ticked.runs {
-            if self.at.contains_key(&run) || self.told.contains(&run) {
-                continue;
-            }
-            match standing {
-                Standing::Finished(record, verdict) => self.finished(&record, &verdict),
-                Standing::Ready(started) => self.carry(started),
-                Standing::Detached(record) => self.care(record, once),
-                Standing::Driven => {
-                    self.tick_within(TICK_WHILE_WAITING);
-                    self.note_elsewhere(&run).await;
-                }
-                Standing::Waiting(why) => {
-                    self.tick_within(TICK_WHILE_WAITING);
-                    self.teller.waiting(&run, &why);
-                    waiting.push(run);
+                Fired::Run(run) => self.teller.fired(&run, run.time().parse().unwrap_or_else(|_| Clock::System.now())),
+                Fired::Skipped(run, _) => {
+                    self.tell_skipped(&run).await;
+                    told.insert(run);
                 }
             }
         }
-        self.is_waited_for = !waiting.is_empty();
-        waiting
+        for (what, why) in &found.troubles {
+            self.in_trouble(what, why);
+        }
+        let active: HashSet<&RunId> = found.active.iter().collect();
+        self.waiting.retain(|run| active.contains(run));
+        self.waits.keep(&active);
+        self.teller.forget_others(&active);
+        self.look(ticker, found.active.into_iter().filter(|run| !told.contains(run)).collect());
+    }
+
+    /// Begins to look at those of `runs` that nothing here is at.
+    fn look(&mut self, ticker: Tick, mut runs: Vec<RunId>) {
+        runs.retain(|run| !self.at.contains_key(run) && !self.cared.contains(run));
+        self.looks.begin(ticker, runs);
+    }
+
+    /// Goes on with a run as a look has found it.
+    async fn looked(&mut self, (run, found): Look, once: bool) {
+        self.waiting.remove(&run);
+        match found {
+            Ok(None) => {}
+            Ok(Some(Standing::Finished(record, verdict))) => self.finished(&record, &verdict),
+            Ok(Some(Standing::Ready(started))) => self.carry(started),
+            Ok(Some(Standing::Detached(record))) => self.care(record, once),
+            Ok(Some(Standing::Driven)) => {
+                self.tick_within(TICK_WHILE_WAITING);
+                self.note_elsewhere(&run).await;
+            }
+            Ok(Some(Standing::Waiting(why))) => {
+                self.tick_within(TICK_WHILE_WAITING);
+                self.teller.waiting(&run, &why);
+                self.waiting.insert(run);
+            }
+            Err(why) => self.in_trouble(run.as_str(), &why),
+        }
+    }
+
+    fn in_trouble(&mut self, what: &str, why: &str) {
+        self.exit = self.exit.min(Exit::Unavailable);
+        self.teller.trouble(what, why);
+        self.tick_within(TICK_WHILE_WAITING);
+    }
+
+    /// Says once that nothing fires for a while, for a clock that was ahead of this one has decided it all.
+    fn tell_silence(&mut self, until: Option<Timestamp>) {
+        if let Some(until) = until.filter(|_| self.silent_until.is_none()) {
+            self.teller.note(&format!(
+                "warning: the clock was set back, or another scheduler's is ahead: nothing fires until {}",
+                instant(until)
+            ));
+        }
+        self.silent_until = until;
     }
 
     fn carry(&mut self, started: Started) {
@@ -295,7 +343,7 @@ impl Scheduler {
         };
         let was_cared_for = self.cared.remove(&run.run);
         self.at.remove(&run.run);
-        self.tick_within(if self.is_waited_for { Duration::ZERO } else { TICK_AFTER_END });
+        self.tick_within(if self.waiting.is_empty() { TICK_AFTER_END } else { Duration::ZERO });
         match outcome {
             Outcome::Finished(verdict) => self.finished(&run, &verdict),
             Outcome::Detached(_) if was_cared_for => {}
@@ -319,7 +367,6 @@ impl Scheduler {
     }
 
     fn finished(&mut self, run: &RunRecord, verdict: &Verdict) {
-        self.told.insert(run.run.clone());
         self.poster.wake();
         self.exit = self.exit.min(verdict::exit(verdict.state, verdict.reason.as_deref(), &verdict.counts));
         self.teller.well(run.run.as_str());
@@ -330,7 +377,6 @@ impl Scheduler {
         let found = async { Ok::<_, StoreError>((self.runs.run(run).await?, self.runs.verdict(run).await?)) }.await;
         match found {
             Ok((Some(record), Some(verdict))) => {
-                self.told.insert(run.clone());
                 self.poster.wake();
                 self.teller.finished(&record, &verdict);
             }
@@ -356,7 +402,8 @@ impl Scheduler {
     }
 
     fn look_at_files(&mut self) {
-        let News { changed, wrong, notes } = self.book.look(false);
+        let News { changed, wrong, notes, gone } = self.book.look(false);
+        self.gone.extend(gone);
         for text in wrong {
             self.teller.note(&text);
         }

@@ -2,9 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
@@ -20,8 +22,14 @@ use crate::engine::clock::Clock;
 /// Lines that wait to be written: a reader that is this far behind does not read, and must not hold up the scheduler.
 const WAITING: usize = 10_000;
 
+/// How long whoever reads may take to take the rest.
+const FINISH_WITHIN: Duration = Duration::from_secs(5);
+
 /// Troubles that are remembered as told.
 const REMEMBERED: usize = 10_000;
+
+/// How long after a trouble was told it is told again.
+const AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
 /// What the id of a run has besides the name of its job, as `-20261123T051500Z`.
 const FIRING: usize = 17;
@@ -41,9 +49,10 @@ pub struct Teller {
     width: usize,
     said: SyncSender<Said>,
     unsaid: u64,
-    writer: JoinHandle<bool>,
-    /// What was last said of whom.
-    troubles: HashMap<String, String>,
+    /// Tells whether all that was said could be written.
+    written: oneshot::Receiver<bool>,
+    /// What was last said of whom, and when.
+    troubles: HashMap<String, (String, Timestamp)>,
     waiting: HashMap<RunId, String>,
     started: HashSet<RunId>,
     ended: Vec<RunSummary>,
@@ -58,8 +67,13 @@ impl Teller {
         let (said, heard) = sync_channel(WAITING);
         let console = Console::new(global.color);
         let color = console.out_color();
-        let writer = std::thread::Builder::new().name("tell".to_owned()).spawn(move || write(console, &heard));
-        let writer = writer.map_err(|error| Fail::new(Exit::Unavailable, format!("cannot start a thread: {error}")))?;
+        let (done, written) = oneshot::channel();
+        let writing = move || {
+            // Who goes meanwhile does not want to know.
+            let _ = done.send(write(console, &heard));
+        };
+        let writer = std::thread::Builder::new().name("tell".to_owned()).spawn(writing);
+        writer.map_err(|error| Fail::new(Exit::Unavailable, format!("cannot start a thread: {error}")))?;
         Ok(Self {
             format: global.output,
             color,
@@ -67,7 +81,7 @@ impl Teller {
             width: 0,
             said,
             unsaid: 0,
-            writer,
+            written,
             troubles: HashMap::new(),
             waiting: HashMap::new(),
             started: HashSet::new(),
@@ -114,7 +128,7 @@ impl Teller {
     pub fn finished(&mut self, run: &RunRecord, verdict: &Verdict) {
         self.waiting.remove(&run.run);
         self.started.remove(&run.run);
-        let Verdict { state, reason, counts, finished_at } = verdict.clone();
+        let Verdict { state, reason, counts, finished_at, .. } = verdict.clone();
         let summary = RunSummary::new(run, state, reason, Some(finished_at), counts);
         match self.format {
             Format::Text => self.standing(&summary),
@@ -133,15 +147,26 @@ impl Teller {
         }
     }
 
-    /// Something could not be done; said once for every reason.
+    /// Something could not be done; said once for every reason, and again for as long as it lasts.
     pub fn trouble(&mut self, whose: &str, why: &str) {
         if self.troubles.len() >= REMEMBERED {
             self.troubles.clear();
         }
-        let why = clean(why);
-        if self.troubles.insert(whose.to_owned(), why.clone()).is_none_or(|before| before != why) {
-            self.note(&format!("warning: {whose}: {why}"));
+        let (why, now) = (clean(why), Clock::System.now());
+        if let Some((before, said)) = self.troubles.get(whose)
+            && *before == why
+            && now.duration_since(*said).abs() < AGAIN_AFTER
+        {
+            return;
         }
+        self.note(&format!("warning: {whose}: {why}"));
+        self.troubles.insert(whose.to_owned(), (why, now));
+    }
+
+    /// Remembers what was said of no other runs than these: another scheduler may have ended the others.
+    pub fn forget_others(&mut self, active: &HashSet<&RunId>) {
+        self.waiting.retain(|run, _| active.contains(run));
+        self.started.retain(|run| active.contains(run));
     }
 
     /// All is well again with what there was trouble with.
@@ -161,17 +186,18 @@ impl Teller {
         }
     }
 
-    /// Says the rest; tells whether standard output took all there was.
-    pub fn finish(mut self) -> bool {
+    /// Says the rest; tells whether standard output took all there was, within a few seconds.
+    pub async fn finish(mut self) -> bool {
         if self.format == Format::Json
             && let Ok(list) =
                 serde_json::to_string(&RunList { schema: Schema::V1, runs: std::mem::take(&mut self.ended) })
         {
             self.say(Said::Out(format!("{list}\n")));
         }
-        let complete = self.unsaid == 0;
         drop(self.said);
-        complete && self.writer.join().unwrap_or(false)
+        // Whoever holds the other end of a pipe and does not read must not keep us.
+        let written = timeout(FINISH_WITHIN, self.written).await;
+        self.unsaid == 0 && matches!(written, Ok(Ok(true)))
     }
 
     fn standing(&mut self, run: &RunSummary) {

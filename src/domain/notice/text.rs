@@ -11,7 +11,6 @@ use super::{HostNotice, Notice};
 use crate::domain::document::Schema;
 use crate::domain::id::{JobName, RunId};
 use crate::domain::job::NotifyOn;
-use crate::domain::quantity::Span;
 use crate::domain::run::RunState;
 use crate::domain::task::{Counts, TaskState};
 
@@ -53,7 +52,7 @@ pub struct NoticeDocument<'n> {
     /// When it ended.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub finished_at: Option<Timestamp>,
-    /// How long it took, in milliseconds.
+    /// How long it took from its first start, in milliseconds.
     pub duration_ms: Option<u64>,
     /// How long the job usually takes, in milliseconds.
     pub usual_ms: Option<u64>,
@@ -81,7 +80,7 @@ impl<'n> NoticeDocument<'n> {
             scheduled_for: notice.scheduled_for,
             started_at: notice.started_at,
             finished_at: notice.finished_at,
-            duration_ms: notice.took().and_then(millis),
+            duration_ms: notice.took.and_then(|took| millis(took.0)),
             usual_ms: notice.usual.and_then(|usual| millis(usual.0)),
             retry_of: notice.retry_of.as_ref(),
         }
@@ -191,7 +190,7 @@ impl Notice {
 
     /// How long it took, and how long it usually takes.
     fn times(&self) -> String {
-        let took = self.took().map(|took| format!("took {}", Span(took)));
+        let took = self.took.map(|took| format!("took {took}"));
         let usual = self.usual.map(|usual| format!("usually {usual}"));
         took.into_iter().chain(usual).collect::<Vec<_>>().join(", ")
     }
@@ -234,6 +233,7 @@ mod tests {
     use NotifyOn::{Failure, Missed, Recovery, Slow, Success};
 
     use super::*;
+    use crate::domain::quantity::Span;
 
     fn notice(kinds: &[NotifyOn], state: RunState, counts: &[TaskState]) -> Notice {
         let at = |text: &str| text.parse().unwrap();
@@ -247,6 +247,7 @@ mod tests {
             hosts: Vec::new(),
             scheduled_for: Some(at("2026-11-22T22:15:00Z")),
             started_at: at("2026-11-22T22:15:00Z"),
+            took: Some(Span(Duration::from_mins(12))),
             finished_at: Some(at("2026-11-22T22:27:00Z")),
             usual: Some(Span(Duration::from_mins(5))),
             retry_of: Some("web-20261122T220000Z".parse().unwrap()),

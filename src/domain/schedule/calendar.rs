@@ -82,6 +82,11 @@ impl Calendar {
         at.checked_add(self.jitter).unwrap_or(Timestamp::MAX)
     }
 
+    /// How long after their times firings are due.
+    pub const fn delay(&self) -> SignedDuration {
+        self.jitter
+    }
+
     /// The first firing that is due after `after`; none where it never fires again.
     pub fn next(&self, after: Timestamp) -> Option<Firing> {
         self.first(after.checked_sub(self.jitter).ok()?, Timestamp::MAX)

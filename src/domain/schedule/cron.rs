@@ -137,7 +137,11 @@ impl Cron {
     /// The first minute that matches, from `from` on and before `before`.
     pub fn first(&self, from: DateTime, before: DateTime) -> Option<DateTime> {
         let (mut day, mut time) = (from.date(), from.time());
+        let last_year = self.span_of_years().map(|(_, last)| last);
         loop {
+            if last_year.is_some_and(|last| last < day.year()) {
+                return None;
+            }
             if let Some(time) = self.first_time(time) {
                 let found = day.to_datetime(time);
                 if found >= before {
@@ -148,7 +152,14 @@ impl Cron {
                 }
             }
             time = Time::midnight();
-            day = if self.matches_month(day) { day.tomorrow() } else { day.last_of_month().tomorrow() }.ok()?;
+            day = if !self.matches_year(day) {
+                day.last_of_year().tomorrow()
+            } else if !self.matches_month(day) {
+                day.last_of_month().tomorrow()
+            } else {
+                day.tomorrow()
+            }
+            .ok()?;
             if day > before.date() {
                 return None;
             }
@@ -167,15 +178,18 @@ impl Cron {
         })
     }
 
+    fn matches_year(&self, day: Date) -> bool {
+        let year = day.year();
+        self.years.is_empty()
+            || self.years.iter().any(|(from, to, step)| (*from..=*to).contains(&year) && (year - from) % step == 0)
+    }
+
     fn matches_month(&self, day: Date) -> bool {
         self.fields.months().includes(number(day.month()))
     }
 
     fn matches_day(&self, day: Date) -> bool {
-        let year = day.year();
-        let matches_year = self.years.is_empty()
-            || self.years.iter().any(|(from, to, step)| (*from..=*to).contains(&year) && (year - from) % step == 0);
-        if !matches_year || !self.matches_month(day) {
+        if !self.matches_year(day) || !self.matches_month(day) {
             return false;
         }
         let plain_day = self.days.plain && self.fields.days_of_month().includes(number(day.day()));

@@ -16,7 +16,7 @@ use sshjob::engine::records::Runs;
 use sshjob::engine::task::{Attempt, Fleet, Task};
 use sshjob::engine::worker::{Secrets, WorkError, Worker};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Pair, firing, noon};
 use crate::support::key::Login;
@@ -124,4 +124,52 @@ async fn store_that_is_gone_for_ten_seconds_at_any_call_of_a_worker_costs_nothin
         calls += 1;
     }
     assert!(calls > 10, "{calls}");
+}
+
+/// Carries out the orders that wait as soon as some do, which they must within so long.
+async fn work_within(pair: &Pair, hosts: &Hosts, clock: Clock, within: Duration) {
+    let waiting = async {
+        loop {
+            let orders = pair.orders();
+            if !orders.is_empty() {
+                return orders;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    for order in timeout(within, waiting).await.unwrap() {
+        work(pair.runs(), clock, hosts, &order).await.unwrap();
+    }
+}
+
+/// Cause: the trigger sent for workers when every inventory had answered.
+#[tokio::test(start_paused = true)]
+async fn inventory_that_hangs_for_one_job_delays_the_workers_of_no_other() {
+    let mut pair = Pair::new(&[([127, 0, 0, 1], 22).into()], &Login::fresh());
+    for job in ["a-silent", "b"] {
+        pair.job(job, "schedule: '* * * * *'\nrun: x\n").await;
+    }
+    pair.set_time(-30);
+    pair.tick().await;
+    let (clock, hosts, began) = (noon(20), Hosts::default(), Instant::now());
+    (pair.trigger.clock, pair.worker.clock) = (clock, clock);
+    let ticks = async {
+        let first = pair.trigger.handle(json!({}), "tick");
+        let second = async {
+            sleep(Duration::from_secs(40)).await;
+            pair.trigger.handle(json!({}), "tick").await
+        };
+        let (first, second) = tokio::join!(first, second);
+        (first.unwrap(), second.unwrap())
+    };
+    let works = async {
+        work_within(&pair, &hosts, clock, Duration::from_secs(10)).await;
+        sleep(Duration::from_secs(40).saturating_sub(began.elapsed())).await;
+        work_within(&pair, &hosts, clock, Duration::from_secs(10)).await;
+        began.elapsed()
+    };
+    let (_, took) = tokio::join!(ticks, works);
+    assert!(took < Duration::from_mins(1), "{took:?}");
+    assert_eq!(pair.verdict(&firing("b")).await.as_deref(), Some("succeeded"));
+    assert_eq!(hosts.0.lock().unwrap().values().sum::<usize>(), 2);
 }

@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// What is due of `job` since `from`, all of it decided.
+fn looked(job: &JobName, from: Timestamp) -> Looked<'_> {
+    Looked { job, from, delay: SignedDuration::ZERO, is_decided: true }
+}
+
 #[tokio::test(start_paused = true)]
 async fn cursor_of_a_clock_that_was_wrong_is_set_back() {
     let rig = Rig::new(&[("a", EVERY_MINUTE), ("b", EVERY_MINUTE)]);
@@ -23,14 +28,13 @@ async fn firings_that_a_clock_of_days_ahead_has_passed_over_are_decided() {
     rig.tick("12:00:00").await;
     let (cursor, version) = rig.runs.read::<Cursor>(&layout::cursor()).await.unwrap().unwrap();
     let (a, days_ahead): (JobName, Timestamp) = ("a".parse().unwrap(), "2026-11-25T12:01:30Z".parse().unwrap());
-    let mut wrong = cursor.moved(days_ahead, &[(&a, at("12:00:00"))].into(), &[].into());
+    let mut wrong = cursor.moved(days_ahead, &[looked(&a, at("12:00:00"))]);
     for seconds in [10, 20] {
-        wrong = wrong.moved(days_ahead + SignedDuration::from_secs(seconds), &[(&a, days_ahead)].into(), &[].into());
+        wrong = wrong.moved(days_ahead + SignedDuration::from_secs(seconds), &[looked(&a, days_ahead)]);
     }
     let _ = rig.runs.swap(&layout::cursor(), &version, &wrong).await.unwrap();
     let all = ["01", "02", "03"].map(|minute| format!("a-20261122T12{minute}00Z"));
     assert_eq!(fired(&rig.tick("12:03:00").await), all);
-    assert_eq!(rig.runs.read::<Cursor>(&layout::cursor()).await.unwrap().unwrap().0.leapt_from, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -64,9 +68,8 @@ async fn pause_that_a_clock_of_days_ahead_has_begun_is_no_record_of_an_earlier_o
 #[test]
 fn cursor_that_another_has_moved_passes_over_nothing_that_a_tick_did_not_look_at() {
     let (a, b): (JobName, JobName) = ("a".parse().unwrap(), "b".parse().unwrap());
-    let theirs = Cursor::at(at("11:59:00")).moved(at("12:00:00"), &[(&a, at("11:59:00"))].into(), &[].into());
-    let tried = [(&a, at("13:00:00")), (&b, at("13:00:00"))].into();
-    let moved = theirs.moved(at("13:00:00"), &tried, &[].into());
+    let theirs = Cursor::at(at("11:59:00")).moved(at("12:00:00"), &[looked(&a, at("11:59:00"))]);
+    let moved = theirs.moved(at("13:00:00"), &[looked(&a, at("13:00:00")), looked(&b, at("13:00:00"))]);
     assert_eq!((moved.of(&a), moved.of(&b)), (Some(at("12:00:00")), Some(at("13:00:00"))));
 }
 
@@ -96,4 +99,72 @@ async fn clock_that_was_years_ahead_once_stops_no_job() {
     rig.set_state("a", &wrong).await;
     assert!(fired(&rig.tick("12:01:00").await).contains(&"a-20261122T120100Z".to_owned()));
     assert_eq!(fired(&rig.tick("12:02:00").await), ["a-20261122T120200Z"]);
+}
+
+/// Cause: where a cursor had once leapt from was remembered for ever, and a clock that was behind months later had it set
+/// back there.
+#[tokio::test(start_paused = true)]
+async fn clock_of_days_behind_goes_on_from_its_own_time_and_the_next_right_one_decides_nothing_twice() {
+    let policy = "schedule: '0 * * * *'\noverlap: allow\n";
+    let rig = Rig::new(&[("a", policy), ("b", policy)]);
+    let hour = |n: i64| at("12:00:00") + SignedDuration::from_hours(n);
+    let run = |job: &str, n: i64| RunId::of_firing(&job.parse().unwrap(), hour(n)).to_string();
+    rig.tick_at(hour(0)).await;
+    // After a weekend.
+    assert_eq!(fired(&rig.tick_at(hour(60)).await).len(), 4);
+    for n in 61..100 {
+        assert_eq!(fired(&rig.tick_at(hour(n)).await).len(), 2);
+    }
+    // A clock of days behind knows no better than to fire what is due by it, once.
+    let behind = Rig::on(&rig.runs, &[("a", policy)]);
+    for n in [20, 21] {
+        assert_eq!(fired(&behind.tick_at(hour(n)).await), [run("a", n)]);
+    }
+    let cursor = rig.runs.read::<Cursor>(&layout::cursor()).await.unwrap().unwrap().0;
+    assert_eq!(cursor.ticked, hour(21));
+    assert_eq!(fired(&rig.tick_at(hour(100)).await), [run("a", 100), run("b", 100)]);
+    assert_eq!(fired(&rig.tick_at(hour(101)).await), [run("a", 101), run("b", 101)]);
+    // And so on, in turn.
+    behind.tick_at(hour(22)).await;
+    assert_eq!(fired(&rig.tick_at(hour(102)).await), [run("a", 102), run("b", 102)]);
+}
+
+#[test]
+fn leap_is_forgotten_once_the_cursor_has_moved_on_as_far() {
+    let a: JobName = "a".parse().unwrap();
+    let (days, hours) = (SignedDuration::from_hours(72), SignedDuration::from_hours(13));
+    let leapt = Cursor::at(at("12:00:00")).moved(at("12:00:00") + days, &[looked(&a, at("12:00:00"))]);
+    let (from, landed) = (at("12:00:00"), leapt.ticked);
+    assert_eq!(leapt.leap.as_ref().map(|leap| (leap.from, leap.to)), Some((from, landed)));
+    let soon = leapt.moved(landed + hours, &[looked(&a, landed)]);
+    assert_eq!(soon.for_clock(from, from).unwrap().ticked, from);
+    let later = soon.moved(landed + hours * 2, &[looked(&a, landed + hours)]);
+    let last = later.moved(landed + hours * 3, &[looked(&a, landed + hours * 2)]);
+    assert_eq!((later.leap.is_some(), &last.leap), (true, &None));
+    // Now nothing tells whose clock is wrong.
+    let behind = last.for_clock(from + hours, from + hours).unwrap();
+    assert_eq!(behind.ticked, from + hours);
+    assert_eq!(behind.for_clock(last.ticked, last.ticked).unwrap().ticked, last.ticked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clock_that_was_set_back_by_hours_is_told_until_when_nothing_fires() {
+    let rig = Rig::new(&[("a", EVERY_MINUTE)]);
+    assert_eq!(rig.tick("12:00:00").await.silent_until, None);
+    assert_eq!(rig.tick("09:00:00").await.silent_until, Some(at("12:00:00")));
+    assert_eq!(rig.tick("11:59:30").await.silent_until, None);
+}
+
+/// Cause: a job whose file was broken when a wrong clock leapt began, once that was mended, when the clock was right again.
+#[test]
+fn who_was_behind_where_a_wrong_clock_leapt_from_is_behind_again() {
+    let (a, b): (JobName, JobName) = ("a".parse().unwrap(), "b".parse().unwrap());
+    let both = Cursor::at(at("11:59:00")).moved(at("12:00:00"), &[&a, &b].map(|job| looked(job, at("11:59:00"))));
+    // Of one the file is broken, then a clock is days ahead that knows both.
+    let one = both.moved(at("12:01:00"), &[looked(&a, at("12:00:00"))]);
+    let ahead = at("12:02:00") + SignedDuration::from_hours(72);
+    let wrong = one.moved(ahead, &[looked(&a, at("12:01:00")), looked(&b, at("12:00:00"))]);
+    assert_eq!((wrong.of(&a), wrong.of(&b)), (Some(ahead), Some(ahead)));
+    let right = wrong.for_clock(at("12:02:00"), at("12:02:00")).unwrap();
+    assert_eq!((right.of(&a), right.of(&b)), (Some(at("12:01:00")), Some(at("12:00:00"))));
 }

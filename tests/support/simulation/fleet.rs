@@ -8,6 +8,7 @@ use sshjob::domain::job::Job;
 use sshjob::domain::run::RunRecord;
 use sshjob::domain::task::{TaskRecord, TaskState};
 use sshjob::engine::clock::Clock;
+use sshjob::engine::gate::Stop;
 use sshjob::engine::records::Runs;
 use sshjob::engine::task::{Attempt, Fleet, Task};
 use sshjob::port::{Inventory, InventoryError, Scripts, Store as _, Written};
@@ -19,6 +20,9 @@ use super::{Process, Start};
 pub(crate) fn script(job: &Job) -> Vec<u8> {
     format!("#!/bin/sh\necho {}\n", job.name).into_bytes()
 }
+
+/// How long a driver may take to hear of a pause, and what it has let through by then to start.
+const HEARS_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long after its timeout a detached script is waited for whose host does not answer.
 const GONE_AFTER: SignedDuration = SignedDuration::from_mins(1);
@@ -72,7 +76,11 @@ impl Fleet<SimStore> for SimFleet {
         let left = Duration::try_from(start.ends.duration_since(world.now())).unwrap_or_default();
         let ended = tokio::select! {
             biased;
-            () = task.worker.gate.ending() => Some((TaskState::Cancelled, "ended")),
+            () = task.worker.gate.ending() => Some(match task.worker.gate.stopped() {
+                // Nobody has asked for its end.
+                Some(Stop::OutOfTime) => (TaskState::TimedOut, "the time of its worker was over"),
+                _ => (TaskState::Cancelled, "ended"),
+            }),
             () = tokio::time::sleep(left) => None,
         };
         self.0.live_on().await;
@@ -140,6 +148,13 @@ impl SimFleet {
             let violation = format!("attempt {} of {} on {} started twice", start.attempt, start.run, start.instance);
             state.violations.push(violation);
         }
+        // A process hears of a pause within seconds, unless it stalled meanwhile or could not read.
+        if let Some(since) = state.paused.get(&start.run).copied()
+            && since.elapsed() > HEARS_WITHIN
+            && self.0.has_been_well_since(since)
+        {
+            state.violations.push(format!("{} started on {} while it was paused", start.run, start.instance));
+        }
         state.log.push(start.clone());
         start
     }
@@ -148,48 +163,54 @@ impl SimFleet {
     pub(crate) async fn collect(&self, runs: &Runs<SimStore>, run: &RunRecord, is_cancelled: bool) {
         let Ok(Some(plan)) = runs.plan(&run.run).await else { return };
         for n in 0..u32::try_from(plan.batches.len()).unwrap() {
-            let Ok(Some((mut outcomes, version))) = runs.outcomes(&run.run, n).await else { continue };
-            let now = self.0.world.now();
-            let mut is_news = false;
-            for (instance, record) in &mut outcomes.tasks {
-                if record.state != TaskState::Running {
-                    continue;
-                }
-                let since = record.started_at.unwrap_or(run.started_at);
-                if since.duration_since(now) > GONE_AFTER * 1440 {
-                    // Its clock was days ahead: what is left to wait counts from now.
-                    (record.started_at, is_news) = (Some(now), true);
-                    continue;
-                }
-                let since = since.min(now);
-                let state = self.0.world.state();
-                let started = state.log.iter().find(|start| {
-                    start.run == run.run && start.instance == *instance && start.attempt == record.attempt
-                });
-                let is_up = state.hosts.iter().any(|host| host.id == *instance && host.is_up);
-                let gone_after = SignedDuration::try_from(run.job.timeout.0).unwrap() + GONE_AFTER;
-                let told = match started.cloned() {
-                    _ if !is_up && now.duration_since(since) > gone_after => {
-                        record.clone().ended(TaskState::Lost, "vanished", now)
-                    }
-                    _ if !is_up => continue,
-                    Some(start) if start.ends <= now => exited(record.clone(), start.code, now),
-                    Some(_) if is_cancelled => record.clone().ended(TaskState::Cancelled, "cancelled", now),
-                    None if now.duration_since(since) > SignedDuration::from_mins(3) => {
-                        record.clone().ended(TaskState::Lost, "vanished", now)
-                    }
-                    _ => continue,
-                };
-                drop(state);
-                *record = told;
-                is_news = true;
-            }
-            if is_news {
-                let key = sshjob::domain::layout::RunKeys::new(&run.run).outcomes(n);
-                let _: Result<Written, _> = runs.swap(&key, &version, &outcomes).await;
-            }
+            self.collect_batch(runs, run, n, is_cancelled).await;
         }
         let _ = runs.store().get(&sshjob::domain::layout::cursor()).await;
+    }
+
+    /// Looks at the detached tasks of batch `n` of `run`, or ends them.
+    pub(crate) async fn collect_batch(&self, runs: &Runs<SimStore>, run: &RunRecord, n: u32, is_cancelled: bool) {
+        let Ok(Some((mut outcomes, version))) = runs.outcomes(&run.run, n).await else { return };
+        let now = self.0.world.now();
+        let mut is_news = false;
+        for (instance, record) in &mut outcomes.tasks {
+            if record.state != TaskState::Running {
+                continue;
+            }
+            let since = record.started_at.unwrap_or(run.started_at);
+            if since.duration_since(now) > GONE_AFTER * 1440 {
+                // Its clock was days ahead: what is left to wait counts from now.
+                (record.started_at, is_news) = (Some(now), true);
+                continue;
+            }
+            let since = since.min(now);
+            let state = self.0.world.state();
+            let started = state
+                .log
+                .iter()
+                .find(|start| start.run == run.run && start.instance == *instance && start.attempt == record.attempt);
+            let is_up = state.hosts.iter().any(|host| host.id == *instance && host.is_up);
+            let gone_after = SignedDuration::try_from(run.job.timeout.0).unwrap() + GONE_AFTER;
+            let told = match started.cloned() {
+                _ if !is_up && now.duration_since(since) > gone_after => {
+                    record.clone().ended(TaskState::Lost, "vanished", now)
+                }
+                _ if !is_up => continue,
+                Some(start) if start.ends <= now => exited(record.clone(), start.code, now),
+                Some(_) if is_cancelled => record.clone().ended(TaskState::Cancelled, "cancelled", now),
+                None if now.duration_since(since) > SignedDuration::from_mins(3) => {
+                    record.clone().ended(TaskState::Lost, "vanished", now)
+                }
+                _ => continue,
+            };
+            drop(state);
+            *record = told;
+            is_news = true;
+        }
+        if is_news {
+            let key = sshjob::domain::layout::RunKeys::new(&run.run).outcomes(n);
+            let _: Result<Written, _> = runs.swap(&key, &version, &outcomes).await;
+        }
     }
 }
 

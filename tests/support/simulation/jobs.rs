@@ -37,12 +37,12 @@ static KINDS: LazyLock<Vec<Job>> = LazyLock::new(|| {
             pick(&["", "", "jitter: 90s\n", "jitter: 5m\n"]),
             // One is soon in each epoch, in one zone or another; most are of another time.
             pick(&["", "", BLACKOUT]),
-            pick(&["", "notify: { WEBHOOK }\n", "notify: { WEBHOOK, ping: 'https://b.example' }\n"]),
+            pick(&["", "notify: { WEBHOOK }\n", "notify: { WEBHOOK, ping: 'env:B' }\n"]),
         );
         // What runs detached is tried again only where it never started.
         let is_detached = text.contains("mode: detached");
         let text = if is_detached { text.replace("[unreachable, failed]", "[unreachable]") } else { text };
-        let text = text.replace("WEBHOOK", "on: [failure, success, missed], webhook: 'https://a.example'");
+        let text = text.replace("WEBHOOK", "on: [failure, success, missed], webhook: 'env:A'");
         Layers::default().resolve(JobFile::parse(&text, "sim.yaml", "sim").unwrap()).unwrap()
     });
     kinds.collect()

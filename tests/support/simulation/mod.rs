@@ -4,9 +4,12 @@
 
 pub(crate) mod check;
 pub(crate) mod fleet;
+pub(crate) mod functions;
 pub(crate) mod jobs;
 pub(crate) mod people;
+pub(crate) mod reach;
 pub(crate) mod rng;
+pub(crate) mod rollout;
 pub(crate) mod scheduler;
 pub(crate) mod store;
 
@@ -17,15 +20,17 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use sshjob::domain::firing::{Cursor, Decided, JobState};
+use sshjob::domain::cursor::Cursor;
+use sshjob::domain::firing::{Decided, JobState};
 use sshjob::domain::id::{InstanceId, JobName, RunId};
 use sshjob::domain::job::notify::Channel;
-use sshjob::domain::run::Outcomes;
+use sshjob::domain::run::{Carrier, Outcomes};
 use sshjob::engine::clock::{Clock, Simulated};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::rng::Rng;
+use self::store::Step;
 
 /// Whether a single world is looked at.
 static TELLS: LazyLock<bool> = LazyLock::new(|| std::env::var_os("SSHJOB_SEED").is_some());
@@ -46,6 +51,12 @@ pub(crate) struct State {
     pub(crate) fires_until: Timestamp,
     /// Whether every record of a task is looked at: that is slow, and some worlds are enough.
     pub(crate) watches_tasks: bool,
+    /// Who carries runs.
+    pub(crate) carrier: Carrier,
+    /// Since when runs are paused.
+    pub(crate) paused: BTreeMap<RunId, Instant>,
+    /// When each task that did not succeed was written down to have ended, where that is watched.
+    pub(crate) errors: BTreeMap<RunId, Vec<Timestamp>>,
     pub(crate) objects: BTreeMap<String, (Vec<u8>, u64)>,
     pub(crate) last_version: u64,
     pub(crate) hosts: Vec<Host>,
@@ -71,6 +82,8 @@ pub(crate) struct State {
     pub(crate) verdicts: BTreeMap<RunId, Timestamp>,
     /// What went wrong, and how often.
     pub(crate) faults: BTreeMap<String, u64>,
+    /// What was written, and how often.
+    pub(crate) steps: BTreeMap<Step, u64>,
     /// What must never be.
     pub(crate) violations: Vec<String>,
 }
@@ -83,6 +96,9 @@ pub(crate) struct Decision {
     pub(crate) is_alone: bool,
     /// Whether a scheduler wrote it whose clock is wrong by days.
     pub(crate) is_mad: bool,
+    /// When the tick began that wrote it, and what its clock showed when it was written.
+    pub(crate) since: Timestamp,
+    pub(crate) now: Timestamp,
 }
 
 /// A message that arrived.
@@ -121,7 +137,7 @@ pub(crate) struct Start {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, epoch: Timestamp, hosts: usize, watches_tasks: bool) -> Arc<Self> {
+    pub(crate) fn new(seed: u64, epoch: Timestamp, hosts: usize) -> Arc<Self> {
         let mut rng = Rng::new(seed);
         let hosts = (0..hosts).map(|n| Host {
             id: format!("i-{n:03}").parse().unwrap(),
@@ -135,7 +151,10 @@ impl World {
             rng,
             is_calm: false,
             fires_until: Timestamp::MAX,
-            watches_tasks,
+            watches_tasks: seed.is_multiple_of(4) || seed % 16 == 1,
+            carrier: if seed % 4 == 1 { Carrier::Functions } else { Carrier::Scheduler },
+            paused: BTreeMap::new(),
+            errors: BTreeMap::new(),
             objects: BTreeMap::new(),
             last_version: 0,
             hosts,
@@ -150,6 +169,7 @@ impl World {
             outcomes: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             faults: BTreeMap::new(),
+            steps: BTreeMap::new(),
             violations: Vec::new(),
         };
         Arc::new(Self { state: Mutex::new(state), epoch, since: Instant::now() })
@@ -232,7 +252,7 @@ impl State {
 
     /// Whether some clock was wrong by days.
     pub(crate) fn has_mad_clock(&self) -> bool {
-        self.faults.contains_key("a clock was days ahead")
+        self.faults.contains_key("a clock was days ahead") || self.faults.contains_key("a clock was days behind")
     }
 
     /// Counts something that went wrong.
@@ -253,27 +273,38 @@ pub(crate) fn is_on_demand(run: &RunId) -> bool {
 #[derive(Clone)]
 pub(crate) struct Process {
     pub(crate) world: Arc<World>,
-    /// Whether its clock is wrong by days.
-    pub(crate) is_mad: bool,
+    /// How far its clock is ahead.
+    pub(crate) ahead: SignedDuration,
     /// Whether it never stalls.
     is_steady: bool,
     alive: Arc<AtomicBool>,
     died: Arc<Notify>,
     stalled_until: Arc<Mutex<Option<Instant>>>,
     faults: Arc<AtomicU64>,
+    /// When something last went wrong in it.
+    last_fault: Arc<Mutex<Option<Instant>>>,
+    /// Since when it makes the tick that it is at.
+    ticking: Arc<Mutex<Option<Timestamp>>>,
 }
 
 impl Process {
     pub(crate) fn new(world: &Arc<World>) -> Self {
         Self {
             world: Arc::clone(world),
-            is_mad: false,
+            ahead: SignedDuration::ZERO,
             is_steady: false,
             alive: Arc::new(AtomicBool::new(true)),
             died: Arc::default(),
             stalled_until: Arc::default(),
             faults: Arc::default(),
+            last_fault: Arc::default(),
+            ticking: Arc::default(),
         }
+    }
+
+    /// Whether its clock is wrong by days.
+    pub(crate) fn is_mad(&self) -> bool {
+        self.ahead.abs() > SignedDuration::from_hours(24)
     }
 
     /// A process that never stalls.
@@ -292,6 +323,23 @@ impl Process {
 
     pub(crate) fn fault(&self) {
         self.faults.fetch_add(1, Ordering::SeqCst);
+        *self.last_fault.lock().unwrap() = Some(Instant::now());
+    }
+
+    /// Whether nothing has gone wrong in it since then, or shortly before.
+    pub(crate) fn has_been_well_since(&self, since: Instant) -> bool {
+        let stalled = self.stalled_until.lock().unwrap().is_some_and(|until| until > since);
+        !stalled && self.last_fault.lock().unwrap().is_none_or(|at| at + Duration::from_secs(1) < since)
+    }
+
+    /// Begins a tick; what it decides it decides by what it finds from now on.
+    pub(crate) fn begin_tick(&self) {
+        *self.ticking.lock().unwrap() = Some(self.world.now());
+    }
+
+    /// Since when it makes the tick that it is at.
+    pub(crate) fn ticking_since(&self) -> Timestamp {
+        self.ticking.lock().unwrap().unwrap_or(Timestamp::MIN)
     }
 
     pub(crate) fn kill(&self) {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sshjob::domain::id::RunId;
-use sshjob::domain::run::Carrier;
 use sshjob::engine::control;
 use sshjob::engine::prune::{Policy, prune};
 use sshjob::engine::records::Runs;
@@ -94,7 +93,7 @@ async fn run_now(world: &Arc<World>, job: &Edited) {
         actor: "ann".to_owned(),
         id,
         instance: None,
-        carrier: Carrier::Scheduler,
+        carrier: world.state().carrier,
     };
     loop {
         let (one, other) = (Process::steady(world), Process::steady(world));

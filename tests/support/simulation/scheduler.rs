@@ -14,10 +14,11 @@ use sshjob::engine::clock::Clock;
 use sshjob::engine::drive::drive;
 use sshjob::engine::fire::{Firer, Scheduled};
 use sshjob::engine::gate::{Gate, Stop};
+use sshjob::engine::looks::Looks;
 use sshjob::engine::notify::deliver;
 use sshjob::engine::records::Runs;
 use sshjob::engine::start::Started;
-use sshjob::engine::tick::{Standing, Ticker};
+use sshjob::engine::tick::{Look, Standing, Ticker};
 use sshjob::engine::worker::Worker;
 use sshjob::port::{Notifier, NotifyError};
 use tokio::sync::{Notify as Signal, mpsc};
@@ -56,9 +57,21 @@ impl Scheduler {
 
     async fn live(self) {
         let world = &self.process.world;
+        let mut looks = Looks::default();
         loop {
             let rest = if world.state().is_calm { 60_000 } else { 70_000 };
-            world.pause(rest).await;
+            {
+                let resting = world.pause(rest);
+                tokio::pin!(resting);
+                loop {
+                    // What was looked at is gone on with as it comes: no tick waits for that.
+                    tokio::select! {
+                        biased;
+                        Some(look) = looks.next() => self.go_on(look).await,
+                        () = &mut resting => break,
+                    }
+                }
+            }
             self.process.live_on().await;
             let (is_late, is_twice, is_dropped) = {
                 let mut state = world.state();
@@ -68,37 +81,38 @@ impl Scheduler {
             if is_dropped {
                 continue;
             }
+            self.process.begin_tick();
             let now = self.clock.now();
             let at = if is_late { now - SignedDuration::from_secs(150) } else { now };
             let at = at.min(world.state().fires_until);
-            if is_twice {
-                tokio::join!(self.tick(at), self.tick(at));
-            } else {
-                self.tick(at).await;
-            }
+            let again = async { if is_twice { self.tick(at).await } else { Vec::new() } };
+            let (active, same) = tokio::join!(self.tick(at), again);
+            looks.begin(self.ticker(), active);
+            looks.begin(self.ticker(), same);
         }
     }
 
-    async fn tick(&self, at: Timestamp) {
-        let Ok(ticked) = self.ticker().tick(&self.jobs, at).await else { return };
-        for (run, standing) in ticked.runs {
-            match standing {
-                Standing::Ready(started) => {
-                    let gate = Gate::new(started.plan.max_concurrency, started.plan.max_errors);
-                    let mut driving = self.driving.lock().unwrap();
-                    if let std::collections::btree_map::Entry::Vacant(free) = driving.entry(run) {
-                        free.insert(gate.clone());
-                        tokio::spawn(self.drive(started, gate));
-                    }
+    async fn tick(&self, at: Timestamp) -> Vec<RunId> {
+        self.ticker().tick(&self.jobs, at).await.map(|ticked| ticked.active).unwrap_or_default()
+    }
+
+    async fn go_on(&self, (run, found): Look) {
+        match found {
+            Ok(Some(Standing::Ready(started))) => {
+                let gate = Gate::new(started.plan.max_concurrency, started.plan.max_errors);
+                let mut driving = self.driving.lock().unwrap();
+                if let std::collections::btree_map::Entry::Vacant(free) = driving.entry(run) {
+                    free.insert(gate.clone());
+                    tokio::spawn(self.drive(started, gate));
                 }
-                Standing::Detached(record) => {
-                    let runs = self.runs();
-                    let control = runs.control(&run).await.ok().flatten();
-                    let is_cancelled = control.is_some_and(|(control, _)| control.cancelled);
-                    SimFleet(self.process.clone()).collect(&runs, &record, is_cancelled).await;
-                }
-                Standing::Finished(..) | Standing::Driven | Standing::Waiting(_) => {}
             }
+            Ok(Some(Standing::Detached(record))) => {
+                let runs = self.runs();
+                let control = runs.control(&run).await.ok().flatten();
+                let is_cancelled = control.is_some_and(|(control, _)| control.cancelled);
+                SimFleet(self.process.clone()).collect(&runs, &record, is_cancelled).await;
+            }
+            Ok(None | Some(Standing::Finished(..) | Standing::Driven | Standing::Waiting(_))) | Err(_) => {}
         }
     }
 
@@ -147,7 +161,7 @@ impl Scheduler {
 }
 
 /// People's mailboxes, as one process reaches them.
-struct Post(Process);
+pub(crate) struct Post(pub(crate) Process);
 
 impl Notifier for Post {
     async fn send(&self, notice: &Notice, _rule: &Notify, channel: Channel) -> Result<(), NotifyError> {
@@ -180,10 +194,16 @@ pub(crate) async fn keep_scheduling(world: Arc<World>, jobs: Arc<Vec<Edited>>) {
             let mut state = world.state();
             let skew = i64::try_from(state.rng.below(4_000)).unwrap() - 2_000;
             let hour = if state.strikes(30, || "a clock was an hour ahead".to_owned()) { 3_600 } else { 0 };
-            let days = if state.strikes(4, || "a clock was days ahead".to_owned()) { 3 * 86_400 } else { 0 };
+            let days = if state.strikes(4, || "a clock was days ahead".to_owned()) {
+                3 * 86_400
+            } else if state.strikes(4, || "a clock was days behind".to_owned()) {
+                -3 * 86_400
+            } else {
+                0
+            };
             (read(&jobs, &mut state), SignedDuration::from_millis(skew) + SignedDuration::from_secs(hour + days))
         };
-        let process = Process { is_mad: ahead.as_secs() > 86_400, ..Process::new(&world) };
+        let process = Process { ahead, ..Process::new(&world) };
         let knows_all = known.len() == jobs.len();
         let scheduler = Scheduler {
             process: process.clone(),
@@ -192,14 +212,14 @@ pub(crate) async fn keep_scheduling(world: Arc<World>, jobs: Arc<Vec<Edited>>) {
             driving: Arc::default(),
         };
         let living = [tokio::spawn(scheduler.clone().live()), tokio::spawn(scheduler.clone().tell())];
-        let most = if process.is_mad { 120_000 } else { 600_000 };
+        let most = if process.is_mad() { 120_000 } else { 600_000 };
         let life = Duration::from_millis(u64::try_from(world.state().rng.below(most)).unwrap());
         tokio::select! {
             biased;
             () = process.death() => {}
             () = tokio::time::sleep(life) => {
                 let is_calm = world.state().is_calm;
-                if is_calm && knows_all && ahead.as_secs() < 60 {
+                if is_calm && knows_all && ahead.abs().as_secs() < 60 {
                     process.death().await;
                 }
                 living[0].abort();

@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use sshjob::domain::firing::{Cursor, Decided, Fate, JobState};
+use sshjob::domain::cursor::Cursor;
+use sshjob::domain::firing::{Decided, Fate, JobState};
 use sshjob::domain::id::{JobName, RunId};
 use sshjob::domain::layout::Key;
-use sshjob::domain::run::Outcomes;
+use sshjob::domain::run::{Control, Outcomes};
+use sshjob::domain::task::TaskState;
 use sshjob::port::{Object, Store, StoreError, Version, Written};
+use tokio::time::Instant;
 
 use super::{Decision, Process, State};
 
@@ -15,16 +18,41 @@ use super::{Decision, Process, State};
 #[derive(Clone)]
 pub(crate) struct SimStore(pub(crate) Process);
 
-/// What kind of object a key names: the steps between which a process may die.
-fn kind(key: &str) -> &str {
-    let last = key.rsplit('/').next().unwrap_or_default();
-    match key.split('/').next().unwrap_or_default() {
-        "runs" if last.ends_with(".targets.json") => "targets",
-        "runs" if last.rsplit('.').next() == Some("claim") => "claim",
-        "runs" if last.starts_with(|c: char| c.is_ascii_digit()) => "outcomes",
-        "runs" => last,
+/// A kind of write: what is done, and to what kind of object. Between two of them a process may die.
+pub(crate) type Step = (&'static str, &'static str);
+
+/// What kind of object a key names.
+pub(crate) fn kind(key: &str) -> &'static str {
+    let (folder, rest) = key.split_once('/').unwrap();
+    let (_, last) = key.rsplit_once('/').unwrap();
+    match folder {
+        "active" => "active",
+        "blobs" => "blobs",
+        "outbox" => "outbox",
+        "state" if rest.starts_with("jobs/") => "state",
+        "state" if rest.starts_with("requests/") => "requests",
         "state" if last == "cursor.json" => "cursor",
-        other => other,
+        "state" if last == "unreferenced.json" => "unreferenced",
+        "runs" if last.ends_with(".targets.json") => "targets",
+        "runs" if last.rsplit_once('.').is_some_and(|(_, ending)| ending == "claim") => "claim",
+        "runs" if last.starts_with("selected.") => "selected",
+        "runs" if last.starts_with(|c: char| c.is_ascii_digit()) => "outcomes",
+        "runs" if last == "run.json" => "run.json",
+        "runs" if last == "plan.json" => "plan.json",
+        "runs" if last == "control.json" => "control.json",
+        "runs" if last == "result.json" => "result.json",
+        "runs" if last == "told.json" => "told.json",
+        _ => panic!("nobody has said yet what `{key}` is, and what may go wrong when it is written"),
+    }
+}
+
+/// How often something goes wrong with a write: what is written seldom fails the more often, so that every write is cut
+/// off in some world.
+pub(crate) fn often(step: &str, kind: &str) -> usize {
+    match (step, kind) {
+        ("remove", kind) if kind != "active" => 8,
+        (_, "active" | "claim" | "outcomes" | "targets") => 1,
+        _ => 4,
     }
 }
 
@@ -46,12 +74,14 @@ impl SimStore {
         self.0.live_on().await;
     }
 
-    fn luck(&self, step: &str, key: &Key) -> Luck {
+    fn luck(&self, step: &'static str, key: &Key) -> Luck {
         let mut state = self.0.world.state();
         let kind = kind(key.as_str());
         let name = |what: &str| format!("{what} {step} {kind}");
-        // What is written seldom fails the more often, so that every write is cut off in some world.
-        let often = if matches!(kind, "active" | "claim" | "outcomes" | "targets") { 1 } else { 4 };
+        let often = often(step, kind);
+        if !state.is_calm {
+            *state.steps.entry((step, kind)).or_default() += 1;
+        }
         if state.strikes(3 * often, || name("died before")) {
             Luck::DiesBefore
         } else if state.strikes(3 * often, || name("died after")) {
@@ -124,17 +154,20 @@ impl State {
             "state" => {
                 let job = key.as_str().strip_prefix("state/jobs/").and_then(|name| name.strip_suffix(".json"));
                 let Some(job) = job.map(|job| job.parse::<JobName>().unwrap()) else { return };
-                self.watch_decisions(&job, serde_json::from_slice(bytes).unwrap(), writer.is_mad);
+                self.watch_decisions(&job, serde_json::from_slice(bytes).unwrap(), writer);
             }
             "cursor" => {
+                if writer.is_mad() {
+                    return;
+                }
                 let cursor: Cursor = serde_json::from_slice(bytes).unwrap();
                 let may_be_set_back = self.has_mad_clock();
                 for job in cursor.known.iter().chain(cursor.behind.keys()) {
                     let since = cursor.of(job).unwrap();
                     let first = self.known_since.entry(job.clone()).or_insert(since);
-                    // Of what a clock that was days ahead found first the cursor is set back. What one found first that was
-                    // an hour ahead is decided from there on, although the cursor may be set back for the other's sake.
-                    if writer.world.is_days_ahead(*first) || !may_be_set_back {
+                    // What a clock found first that was an hour ahead is decided from there on, although the cursor may be
+                    // set back for the sake of one that was days ahead.
+                    if !may_be_set_back {
                         *first = since.min(*first);
                     }
                 }
@@ -156,14 +189,16 @@ impl State {
                 self.hit("outcomes of a run that was pruned".to_owned());
             }
             "outcomes" if self.watches_tasks => {
-                let new: Outcomes = serde_json::from_slice(bytes).unwrap();
-                let old = self.outcomes.get(key.as_str()).map(|old| &old.tasks).into_iter().flatten();
-                for (instance, record) in old.filter(|(_, record)| record.state.is_final()) {
-                    if new.tasks.get(instance) != Some(record) {
-                        self.violations.push(format!("{key}: the final record of {instance} has changed"));
-                    }
+                self.watch_outcomes(key, serde_json::from_slice(bytes).unwrap(), writer);
+            }
+            "control.json" => {
+                let control: Control = serde_json::from_slice(bytes).unwrap();
+                let run: RunId = key.as_str().split('/').nth(2).unwrap().parse().unwrap();
+                if control.paused && !control.cancelled {
+                    self.paused.entry(run).or_insert_with(Instant::now);
+                } else {
+                    self.paused.remove(&run);
                 }
-                self.outcomes.insert(key.to_string(), new);
             }
             _ => {}
         }
@@ -171,8 +206,29 @@ impl State {
 }
 
 impl State {
+    /// Looks at what has become of the tasks of a batch.
+    fn watch_outcomes(&mut self, key: &Key, new: Outcomes, writer: &Process) {
+        let run: RunId = key.as_str().split('/').nth(2).unwrap().parse().unwrap();
+        let old = self.outcomes.get(key.as_str()).map(|old| &old.tasks);
+        let is_over = |instance| old.and_then(|old| old.get(instance)).is_some_and(|task| task.state.is_final());
+        for (instance, record) in &new.tasks {
+            let counts = record.state.is_final()
+                && !matches!(record.state, TaskState::Succeeded | TaskState::Skipped | TaskState::Cancelled);
+            if counts && !is_over(instance) {
+                self.errors.entry(run.clone()).or_default().push(writer.world.now());
+            }
+        }
+        for (instance, record) in old.into_iter().flatten().filter(|(_, record)| record.state.is_final()) {
+            if new.tasks.get(instance) != Some(record) {
+                self.violations.push(format!("{key}: the final record of {instance} has changed"));
+            }
+        }
+        self.outcomes.insert(key.to_string(), new);
+    }
+
     /// Looks at what was decided of a job.
-    fn watch_decisions(&mut self, job: &JobName, state: JobState, is_mad: bool) {
+    fn watch_decisions(&mut self, job: &JobName, state: JobState, writer: &Process) {
+        let is_mad = writer.is_mad();
         let before = self.job_states.insert(job.clone(), state.clone()).unwrap_or_default();
         let Some(decided) = state.decided else { return };
         // A run that somebody asks for joins those of the firings, and decides nothing.
@@ -194,11 +250,12 @@ impl State {
                 longer.decided = decided;
                 return;
             }
-            if decided.until < last.until && !known.last().is_some_and(|last| last.is_mad) {
+            if decided.until < last.until && !is_mad && !known.last().is_some_and(|last| last.is_mad) {
                 self.violations.push(format!("{job}: {} was decided after {last:?}", decided.at));
             }
         }
-        known.push(Decision { decided, is_alone: state.active.len() <= 1, is_mad });
+        let (since, now) = (writer.ticking_since(), writer.world.clock(writer.ahead).now());
+        known.push(Decision { decided, is_alone: state.active.len() <= 1, is_mad, since, now });
     }
 
     /// Whether the run that `key` is of was pruned, and not claimed again since.

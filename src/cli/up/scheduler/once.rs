@@ -5,9 +5,7 @@ use jiff::Timestamp;
 use super::{Scheduler, Signals};
 use crate::adapter::process;
 use crate::cli::exit::{Exit, Fail};
-use crate::domain::id::RunId;
 use crate::engine::clock::Clock;
-use crate::engine::tick::Ticked;
 
 impl Scheduler {
     /// Makes one tick, and takes what came of it as far as it goes now.
@@ -20,55 +18,44 @@ impl Scheduler {
         // Nobody lives to see how long a run has waited for its keys: those of a machine that is up for long do not come.
         let booted = process::up_for().and_then(|up| Clock::System.now().checked_sub(up).ok());
         self.waits.since = Some(booted.unwrap_or(Timestamp::MIN));
-        let mut waiting = self.tick_once().await;
+        self.tick_once().await;
+        let mut has_ended = false;
         loop {
-            let ended = tokio::select! {
+            if self.work.is_empty() && self.looks.is_empty() {
+                if !std::mem::take(&mut has_ended) {
+                    break;
+                }
+                // What waited for a run that has ended now is part of this tick, too.
+                let (ticker, _) = self.ticker();
+                self.look(ticker, self.waiting.iter().cloned().collect());
+                continue;
+            }
+            tokio::select! {
                 biased;
                 () = signals.heard() => {
                     self.leave(&mut signals).await;
                     self.exit = self.exit.min(Exit::Interrupted);
                     break;
                 }
-                Some((what, why)) = self.troubles.1.recv() => {
-                    self.teller.trouble(&what, &why);
-                    continue;
+                Some((what, why)) = self.troubles.1.recv() => self.teller.trouble(&what, &why),
+                Some(look) = self.looks.next() => self.looked(look, true).await,
+                Some(ended) = self.work.join_next() => {
+                    self.ended(ended);
+                    has_ended = true;
                 }
-                ended = self.work.join_next() => ended,
-            };
-            let Some(ended) = ended else { break };
-            self.ended(ended);
-            if self.work.is_empty() {
-                // What waited for a run that has ended now is part of this tick, too.
-                waiting = self.advance(waiting).await;
             }
         }
         self.post(&mut signals).await;
-        let complete = self.teller.finish();
+        let complete = self.teller.finish().await;
         Ok(if complete { self.exit } else { self.exit.min(Exit::Unavailable) })
     }
 
-    async fn tick_once(&mut self) -> Vec<RunId> {
+    async fn tick_once(&mut self) {
         let (ticker, jobs) = self.ticker();
         self.teller.make_room(jobs.scheduled.iter().map(|it| &it.job.name));
         match ticker.tick(&jobs.scheduled, Clock::System.now()).await {
-            Ok(found) => self.take_in(found, true).await,
-            Err(error) => {
-                self.unavailable(error);
-                Vec::new()
-            }
+            Ok(found) => self.take_in(ticker, found).await,
+            Err(error) => self.unavailable(error),
         }
-    }
-
-    /// Looks again at runs that waited; returns those that still do.
-    async fn advance(&mut self, waiting: Vec<RunId>) -> Vec<RunId> {
-        let (ticker, _) = self.ticker();
-        let mut found = Ticked::default();
-        for run in waiting {
-            match ticker.advance(&run).await {
-                Ok(standing) => found.runs.extend(standing.map(|standing| (run, standing))),
-                Err(error) => found.troubles.push((run.to_string(), error.to_string())),
-            }
-        }
-        self.take_in(found, true).await
     }
 }
