@@ -37,7 +37,7 @@ use sshjob::engine::clock::{Clock, Simulated};
 use sshjob::engine::fire::{Firer, Scheduled};
 use sshjob::engine::reconcile::write_verdict;
 use sshjob::engine::records::Runs;
-use sshjob::engine::tick::{Standing, Ticker};
+use sshjob::engine::tick::{SELECT_WITHIN, Standing, Ticker};
 use sshjob::functions::book::Book;
 use sshjob::port::{Inventory, InventoryError, Scripts, Store};
 
@@ -131,7 +131,7 @@ async fn tick<S: Store>(runs: &Runs<S>, jobs: &[Scheduled]) -> Duration {
         let actor = "bench".to_owned();
         let (scripts, carrier, driven) = (Around, Carrier::Scheduler, BTreeSet::new());
         let firer = Firer { runs: runs.clone(), scripts, actor, carrier, driven };
-        let ticker = Ticker { firer, inventory: Around, clock };
+        let ticker = Ticker { firer, inventory: Around, patience: SELECT_WITHIN, clock };
         let before = cpu();
         let ticked = ticker.tick(jobs, at).await.unwrap();
         took += cpu().saturating_sub(before);

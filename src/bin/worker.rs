@@ -18,6 +18,7 @@ use sshjob::functions::worker::WorkerFunction;
 /// Several threads: the handshakes of fifty hosts are work.
 #[tokio::main]
 async fn main() -> Result<(), Error> {
+    log::listen();
     let client = aws_sdk_s3::Client::new(&aws::configured().await);
     let store = setting("SSHJOB_STORE").ok_or("the variable `SSHJOB_STORE` is not set")?;
     let worker = WorkerFunction {

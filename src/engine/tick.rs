@@ -17,12 +17,11 @@ use super::fire::{self, FireError, Fired, Firer, Scheduled, skip};
 use super::notify;
 use super::reconcile::{self, Settled, conclude, reconcile, seal, write_verdict};
 use super::records::Runs;
-use super::start::{Started, write_plan};
+use super::start::{Started, agreed, write_plan};
 use super::worker::WorkError;
 use crate::domain::diagnostic::chain;
 use crate::domain::firing::Cursor;
 use crate::domain::id::{JobName, RunId};
-use crate::domain::instance::Instance;
 use crate::domain::layout::{self, Key};
 use crate::domain::notice::Notice;
 use crate::domain::plan::target;
@@ -36,8 +35,8 @@ const AT_A_TIME: usize = 16;
 /// How many names are asked for at a time; what S3 gives at most.
 const PAGE: usize = 1000;
 
-/// How long an inventory may take to answer: one that hangs holds up no other run.
-const SELECT_WITHIN: Duration = Duration::from_mins(1);
+/// How long an inventory may take to answer where nothing else is said: one that hangs holds up no other run.
+pub const SELECT_WITHIN: Duration = Duration::from_mins(1);
 
 /// A mark without a claim that is older than this was left by a firing that nobody came back to.
 const ORPHAN: SignedDuration = SignedDuration::from_hours(24);
@@ -52,6 +51,8 @@ pub struct Ticker<S, I, C> {
     pub firer: Firer<S, C>,
     /// Where instances come from.
     pub inventory: I,
+    /// How long that may take to answer.
+    pub patience: Duration,
     /// Tells the time.
     pub clock: Clock,
 }
@@ -78,8 +79,10 @@ pub enum Standing {
     Ready(Started),
     /// Nobody needs to drive it; its scripts run on their hosts without us.
     Detached(Arc<RunRecord>),
-    /// It cannot be planned yet, for this reason.
+    /// It is not to be planned yet, for this reason.
     Waiting(String),
+    /// It cannot be planned, for the inventory does not answer.
+    Unselected(String),
 }
 
 impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
@@ -253,7 +256,7 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
             Some(plan) => plan,
             None => match self.plan(&record, now).await? {
                 Ok(plan) => plan,
-                Err(why) => return Ok(Some(Standing::Waiting(why))),
+                Err(standing) => return Ok(Some(standing)),
             },
         };
         if let Some(sealed) = plan.sealed {
@@ -277,8 +280,8 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         }))
     }
 
-    /// Plans a run where it may be planned; else tells what it waits for.
-    async fn plan(&self, record: &RunRecord, now: Timestamp) -> Result<Result<Plan, String>, WorkError> {
+    /// Plans a run where it may be planned; else tells how it stands.
+    async fn plan(&self, record: &RunRecord, now: Timestamp) -> Result<Result<Plan, Standing>, WorkError> {
         let (runs, job) = (self.runs(), &record.job);
         let control = runs.control(&record.run).await?.map(|(control, _)| control).unwrap_or_default();
         let too_late = record.plan_before < now;
@@ -291,7 +294,7 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
             if too_late {
                 return Ok(Ok(seal_as(RunState::Skipped, "paused past its deadline".to_owned()).await?));
             }
-            return Ok(Err(format!("paused by {}", control.actor)));
+            return Ok(Err(Standing::Waiting(format!("paused by {}", control.actor))));
         }
         // Who asks for a run now does not mean to wait for others.
         if record.scheduled_for.is_some() {
@@ -307,29 +310,31 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
                     let reason = format!("overlap: run `{earlier}` was active until the deadline");
                     return Ok(Ok(seal_as(RunState::Skipped, reason).await?));
                 }
-                return Ok(Err(format!("run `{earlier}` is still active")));
+                return Ok(Err(Standing::Waiting(format!("run `{earlier}` is still active"))));
             }
         }
-        let selected = tokio::time::timeout(SELECT_WITHIN, self.inventory.select(job)).await;
-        let instances = match selected.unwrap_or_else(|_| Err(silent())) {
-            Ok(instances) => instances,
+        let selected = match record.retry_of {
+            // It goes where it was said to when it was claimed.
+            Some(_) => Ok(agreed(runs, &record.run).await?),
+            None => {
+                tokio::time::timeout(self.patience, self.select(record)).await.unwrap_or_else(|_| Err(self.silent()))
+            }
+        };
+        let targets = match selected {
+            Ok(targets) => targets,
             // Never an empty fleet.
             Err(error) if too_late => {
                 return Ok(Ok(seal_as(RunState::Failed, error.to_string()).await?));
             }
-            Err(error) => return Ok(Err(error.to_string())),
+            Err(error) => return Ok(Err(Standing::Unselected(error.to_string()))),
         };
         if too_late {
             let reason = "not planned before its deadline".to_owned();
             return Ok(Ok(seal_as(RunState::Skipped, reason).await?));
         }
-        let is_meant = |instance: &&Instance| record.instance.as_ref().is_none_or(|only| instance.id == *only);
-        let targets: Vec<Target> = instances.iter().filter(is_meant).map(|instance| target(job, instance)).collect();
         if targets.is_empty() {
             return Ok(Ok(seal_as(RunState::Skipped, NOTHING_MATCHES.to_owned()).await?));
         }
-        // A hundred thousand of them, with their tags, are a good part of a function's memory.
-        drop(instances);
         let planned = write_plan(runs, record, targets).await?;
         if planned.is_ours {
             // Whoever finds a plan that is written may come after the end.
@@ -337,16 +342,26 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         }
         Ok(Ok(planned.plan))
     }
+
+    /// Where `record` is to run: on what its job selects, or of that on the one instance whose start it answers to.
+    async fn select(&self, record: &RunRecord) -> Result<Vec<Target>, InventoryError> {
+        let job = &record.job;
+        let instances = match &record.instance {
+            Some(only) => self.inventory.select_one(job, only).await?.into_iter().collect(),
+            None => self.inventory.select(job).await?,
+        };
+        Ok(instances.iter().map(|instance| target(job, instance)).collect())
+    }
+
+    fn silent(&self) -> InventoryError {
+        let why = format!("it has not answered within {} s", self.patience.as_secs());
+        InventoryError::Unavailable { at: "of the job".to_owned(), why }
+    }
 }
 
 /// The last instant before `at`.
 fn just_before(at: Timestamp) -> Timestamp {
     at.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(at)
-}
-
-fn silent() -> InventoryError {
-    let why = format!("it has not answered within {} s", SELECT_WITHIN.as_secs());
-    InventoryError::Unavailable { at: "of the job".to_owned(), why }
 }
 
 /// The verdict of a run that was never planned.

@@ -19,8 +19,9 @@ use crate::domain::run::{BatchTargets, RunRecord, Target};
 use crate::domain::task::Counts;
 use crate::engine::access::Access;
 use crate::engine::clock::Clock;
-use crate::engine::collect::{Collector, Round};
+use crate::engine::collect::{Collector, Round, give_up_batch};
 use crate::engine::event::Event;
+use crate::engine::fanout::note;
 use crate::engine::gate::{Gate, Stop};
 use crate::engine::records::Runs;
 use crate::engine::trust::Trust;
@@ -94,7 +95,10 @@ impl<S: Store, K: Keys> WorkerFunction<S, K> {
         let (keyring, secrets, refused) = match equipped {
             Ok((keyring, secrets)) => (keyring, secrets, None),
             // It may be had a moment later: the next order tries again.
-            Err(refusal) if refusal.kind == Kind::KeysUnavailable => return Err(refusal),
+            Err(refusal) if Kind::is_unavailable(refusal.kind.as_str()) => {
+                note(&self.runs, &run.run, &refusal.message, self.clock.now()).await;
+                return Err(refusal);
+            }
             Err(refusal) => {
                 gate.close(Stop::Unequipped(refusal.message.clone()));
                 (Keyring::new(Identities::default()), Secrets::new(), Some(refusal))
@@ -120,7 +124,11 @@ impl<S: Store, K: Keys> WorkerFunction<S, K> {
             (Err(WorkError::Held(_) | WorkError::Fenced), _) => {
                 Ok(json!({ "run": run.run, "batch": order.batch, "done": "nothing: another worker is at it" }))
             }
-            (Err(error), _) => Err(error.into()),
+            (Err(error), _) => {
+                let refusal = Refusal::from(error);
+                note(&self.runs, &run.run, &refusal.message, self.clock.now()).await;
+                Err(refusal)
+            }
         }
     }
 
@@ -131,7 +139,12 @@ impl<S: Store, K: Keys> WorkerFunction<S, K> {
         targets: &BatchTargets,
         deadline: Timestamp,
     ) -> Result<Value, Refusal> {
-        let keyring = self.keyring(&run.job, &targets.targets).await?;
+        let keyring = match self.keyring(&run.job, &targets.targets).await {
+            Ok(keyring) => keyring,
+            // It may be had a moment later: the next order tries again.
+            Err(refusal) if Kind::is_unavailable(refusal.kind.as_str()) => return Err(refusal),
+            Err(refusal) => return self.give_up(run, order, &refusal).await,
+        };
         let (runs, access) = (self.runs.clone(), self.access(&run.job, keyring));
         let collector = Collector { runs, access, clock: self.clock };
         let left = std::time::Duration::try_from(deadline.duration_since(self.clock.now())).unwrap_or_default();
@@ -151,6 +164,16 @@ impl<S: Store, K: Keys> WorkerFunction<S, K> {
             log::trouble(Some(&run.run), target.instance.as_str(), why);
         }
         Ok(json!({ "run": run.run, "batch": order.batch, "running": running, "unanswered": troubles.len() }))
+    }
+
+    /// Looks at a batch whose hosts cannot be asked, because of `refusal`. It is no failure of the order, which comes again
+    /// at every tick: it is told, and what the hosts have forgotten by now is lost.
+    async fn give_up(&self, run: &RunRecord, order: &Order, refusal: &Refusal) -> Result<Value, Refusal> {
+        log::failure(Some(&run.run), "its hosts", refusal.kind.as_str(), &refusal.message);
+        let why = refusal.message.split_once("\nhint: ").map_or(&*refusal.message, |(why, _)| why);
+        let is_over = give_up_batch(&self.runs, run, order.batch, why, self.clock.now()).await?;
+        let done = if is_over { "given up: its hosts cannot be asked" } else { "nothing: its hosts cannot be asked" };
+        Ok(json!({ "run": run.run, "batch": order.batch, "done": done }))
     }
 
     fn access(&self, job: &Job, keyring: Keyring) -> Access<S> {

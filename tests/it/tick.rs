@@ -21,7 +21,7 @@ use sshjob::engine::prune::{Policy, prune};
 use sshjob::engine::reconcile::write_verdict;
 use sshjob::engine::records::Runs;
 use sshjob::engine::start::driver;
-use sshjob::engine::tick::{Standing, Ticked, Ticker};
+use sshjob::engine::tick::{SELECT_WITHIN, Standing, Ticked, Ticker};
 use sshjob::port::{Inventory, InventoryError, Scripts, Store as _};
 
 use crate::support::memory::Memory;
@@ -124,7 +124,7 @@ impl Rig {
             carrier: Carrier::Scheduler,
             driven: self.driven.clone(),
         };
-        let ticker = Ticker { firer, inventory: self.around.clone(), clock };
+        let ticker = Ticker { firer, inventory: self.around.clone(), patience: SELECT_WITHIN, clock };
         ticker.tick(&self.jobs, epoch).await.unwrap()
     }
 
@@ -307,7 +307,7 @@ async fn inventory_that_hangs_holds_up_its_own_run_alone() {
     let ticked = rig.tick("12:00:00").await;
     let told = ticked.runs.iter().map(|(run, standing)| match standing {
         Standing::Ready(_) => format!("{run} ready"),
-        Standing::Waiting(why) => format!("{run} waiting: {why}"),
+        Standing::Waiting(why) | Standing::Unselected(why) => format!("{run} waiting: {why}"),
         other => format!("{run} {other:?}"),
     });
     let silent = "cannot read the inventory `of the job`: it has not answered within 60 s";
@@ -336,7 +336,7 @@ async fn inventory_that_does_not_answer_is_no_empty_fleet() {
     let rig = Rig::new(&[("a", "schedule: '0 12 * * *'\n")]);
     *rig.around.inventory_down.lock().unwrap() = true;
     let ticked = rig.tick("12:00:00").await;
-    assert!(matches!(&ticked.runs[..], [(_, Standing::Waiting(why))] if why.contains("throttled")), "{ticked:?}");
+    assert!(matches!(&ticked.runs[..], [(_, Standing::Unselected(why))] if why.contains("throttled")), "{ticked:?}");
     rig.tick("12:09:00").await;
     assert_eq!(rig.told().await, ["a-20261122T120000Z planning"]);
     rig.tick("12:10:01").await;

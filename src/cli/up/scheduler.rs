@@ -32,7 +32,7 @@ use crate::engine::fire::{Fired, Firer};
 use crate::engine::gate::Gate;
 use crate::engine::records::Runs;
 use crate::engine::start::Started;
-use crate::engine::tick::{Standing, Ticked, Ticker};
+use crate::engine::tick::{SELECT_WITHIN, Standing, Ticked, Ticker};
 use crate::port::StoreError;
 use leave::Signals;
 
@@ -185,7 +185,7 @@ impl Scheduler {
             driven: self.at.keys().cloned().collect(),
         };
         let inventory = ProjectInventory::new(Arc::clone(self.book.workspace()), self.inventory.clone());
-        (Ticker { firer, inventory, clock: Clock::System }, jobs)
+        (Ticker { firer, inventory, patience: SELECT_WITHIN, clock: Clock::System }, jobs)
     }
 
     fn is_due(&self) -> bool {
@@ -246,7 +246,7 @@ impl Scheduler {
                     self.tick_within(TICK_WHILE_WAITING);
                     self.note_elsewhere(&run).await;
                 }
-                Standing::Waiting(why) => {
+                Standing::Waiting(why) | Standing::Unselected(why) => {
                     self.tick_within(TICK_WHILE_WAITING);
                     self.teller.waiting(&run, &why);
                     waiting.push(run);

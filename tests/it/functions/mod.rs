@@ -3,9 +3,11 @@
 mod carried;
 mod crowd;
 mod killed;
+mod panicked;
 mod refused;
 #[cfg(feature = "aws")]
 mod reported;
+mod retried;
 mod unavailable;
 
 use std::collections::BTreeMap;
@@ -16,7 +18,7 @@ use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use sshjob::domain::id::RunId;
+use sshjob::domain::id::{InstanceId, RunId};
 use sshjob::domain::instance::{Addresses, Instance, InstanceState};
 use sshjob::domain::job::notify::Channel;
 use sshjob::domain::job::{Job, Notify};
@@ -69,12 +71,19 @@ impl Inventory for Fleet {
         };
         Ok(job.targets.selector.choose(self.0.iter().map(instance).collect()))
     }
+
+    async fn select_one(&self, job: &Job, only: &InstanceId) -> Result<Option<Instance>, InventoryError> {
+        let there = self.0.iter().copied().filter(|address| id(address) == only.as_str()).collect();
+        Ok(Self(there, Arc::clone(&self.1)).select(job).await?.pop())
+    }
 }
 
 /// Orders that wait for workers.
 #[derive(Clone, Default)]
 struct Queue {
     orders: Arc<Mutex<Vec<Order>>>,
+    /// Whether it takes none.
+    is_denied: bool,
     doom: Arc<Mutex<Option<Doom>>>,
 }
 
@@ -90,6 +99,10 @@ struct Doom {
 
 impl Dispatcher for Queue {
     async fn dispatch(&self, order: Order) -> Result<(), DispatchError> {
+        if self.is_denied {
+            let why = "`lambda:InvokeFunction` on `worker`: denied\nhint: allow it".to_owned();
+            return Err(DispatchError { run: order.run, batch: order.batch, why });
+        }
         let doom = {
             let mut doom = self.doom.lock().unwrap();
             let now = doom.take_if(|doom| doom.left == 0);
@@ -165,6 +178,7 @@ impl Pair {
             dispatcher: Queue::default(),
             notifier: Silent,
             clock: noon(0),
+            deadline: Timestamp::MAX,
         };
         let variable = |name: &str| (name == "TOKEN").then(|| "s3cr3t".to_owned());
         Self { trigger, worker: WorkerFunction { runs, keys: Bucket(keys), variable, clock: noon(0) } }

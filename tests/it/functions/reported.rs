@@ -18,8 +18,15 @@ const CHILD: &str = "functions::reported::function_that_is_not_well";
 #[tokio::test]
 #[ignore = "a process of another test's"]
 async fn function_that_is_not_well() {
+    log::listen();
     let handler = service_fn(|event: LambdaEvent<Value>| async move {
         let answer = match event.payload["fail"].as_str() {
+            Some("not at all") => {
+                tracing::warn!(target: "sshjob::engine", run = "x-20261123T120000Z", "its lease was not renewed");
+                tracing::warn!(target: "hyper", "what went over the wire");
+                tracing::info!(target: "sshjob::engine", "connected");
+                Ok(json!("well"))
+            }
             Some("by panic") => panic!("the {} has no bottom", "bucket"),
             Some("by error") => {
                 let source = std::io::Error::other("the disk is full").into();
@@ -105,7 +112,8 @@ fn posted(events: &[String]) -> (Vec<(String, Value)>, String) {
 
 #[test]
 fn failure_is_reported_with_all_its_causes_logged_once_and_is_not_the_end() {
-    let [panic, error, fine] = [json!({ "fail": "by panic" }), json!({ "fail": "by error" }), json!({})];
+    let [panic, error] = [json!({ "fail": "by panic" }), json!({ "fail": "by error" })];
+    let fine = json!({ "fail": "not at all" });
     let garbage = "{oops".to_owned();
     let (answers, logged) = posted(&[panic.to_string(), error.to_string(), garbage, fine.to_string()]);
     let [panicked, failed, garbled, well] = answers.as_slice() else { panic!("{answers:?}") };
@@ -122,4 +130,10 @@ fn failure_is_reported_with_all_its_causes_logged_once_and_is_not_the_end() {
     let line = json!({ "level": "ERROR", "event": "refused", "errorType": "StoreUnavailable", "errorMessage": why });
     assert_eq!(lines.len(), 1, "{logged}");
     assert_eq!(serde_json::from_str::<Value>(lines[0]).unwrap(), line);
+    // What the engine warns of is a line, too; what else is told is none.
+    let told: Vec<Value> = logged.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let told: Vec<&Value> = told.iter().filter(|line| line["event"] == "engine").collect();
+    let expected = json!({ "run": "x-20261123T120000Z", "message": "its lease was not renewed" });
+    assert_eq!(told, [&json!({ "level": "WARN", "event": "engine", "told": expected })]);
+    assert!(!logged.contains("the wire") && !logged.contains("connected"), "{logged}");
 }

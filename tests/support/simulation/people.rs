@@ -94,6 +94,7 @@ async fn run_now(world: &Arc<World>, job: &Edited) {
         actor: "ann".to_owned(),
         id,
         instance: None,
+        retry: None,
         carrier: Carrier::Scheduler,
     };
     loop {

@@ -17,7 +17,7 @@ use sshjob::engine::gate::{Gate, Stop};
 use sshjob::engine::notify::deliver;
 use sshjob::engine::records::Runs;
 use sshjob::engine::start::Started;
-use sshjob::engine::tick::{Standing, Ticker};
+use sshjob::engine::tick::{SELECT_WITHIN, Standing, Ticker};
 use sshjob::engine::worker::Worker;
 use sshjob::port::{Notifier, NotifyError};
 use tokio::sync::{Notify as Signal, mpsc};
@@ -51,7 +51,7 @@ impl Scheduler {
             // Whoever is alive here drives its runs under leases, as others see them.
             driven: BTreeSet::new(),
         };
-        Ticker { firer, inventory: fleet, clock: self.clock }
+        Ticker { firer, inventory: fleet, patience: SELECT_WITHIN, clock: self.clock }
     }
 
     async fn live(self) {
@@ -97,7 +97,7 @@ impl Scheduler {
                     let is_cancelled = control.is_some_and(|(control, _)| control.cancelled);
                     SimFleet(self.process.clone()).collect(&runs, &record, is_cancelled).await;
                 }
-                Standing::Finished(..) | Standing::Driven | Standing::Waiting(_) => {}
+                Standing::Finished(..) | Standing::Driven | Standing::Waiting(_) | Standing::Unselected(_) => {}
             }
         }
     }
