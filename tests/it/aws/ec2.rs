@@ -26,6 +26,14 @@ fn job(tags: &[&str]) -> Job {
     layers.resolve(file).unwrap()
 }
 
+/// A client that is in no hurry: moto looks through all tags for each instance, and what is tried again starts another one.
+async fn patient(emulator: &Emulator) -> Client {
+    let patience =
+        TimeoutConfig::builder().read_timeout(Duration::from_mins(2)).operation_timeout(Duration::from_mins(2));
+    let config = aws_sdk_ec2::config::Builder::from(&config(&emulator.url()).await).timeout_config(patience.build());
+    Client::from_conf(config.build())
+}
+
 /// Starts an instance with these tags in a reservation of its own; gives its id.
 async fn launch(client: &Client, tags: &[(&str, &str)]) -> String {
     let tags = tags.iter().map(|(key, value)| Tag::builder().key(*key).value(*value).build()).collect();
@@ -38,7 +46,7 @@ async fn launch(client: &Client, tags: &[(&str, &str)]) -> String {
 /// The inventory of a moto of its own with these instances; none where that is not installed.
 pub async fn fleet(rows: &[Row]) -> Option<(Emulator, Ec2Inventory)> {
     let emulator = Emulator::moto()?;
-    let client = Client::new(&config(&emulator.url()).await);
+    let client = patient(&emulator).await;
     for Row(name, environment, state) in rows {
         let tags: Vec<_> = [("Name", *name)].into_iter().chain(environment.map(|it| ("Environment", it))).collect();
         let id = launch(&client, &tags).await;
@@ -54,10 +62,7 @@ pub async fn fleet(rows: &[Row]) -> Option<(Emulator, Ec2Inventory)> {
 /// The inventory of a moto of its own with so many instances of `Role=web` that run, and others; and the ids of the former.
 pub async fn crowd(count: usize) -> Option<(Emulator, Ec2Inventory, BTreeSet<String>)> {
     let emulator = Emulator::moto()?;
-    // It looks through all tags for each instance.
-    let patience = TimeoutConfig::builder().read_timeout(Duration::from_mins(2)).build();
-    let config = aws_sdk_ec2::config::Builder::from(&config(&emulator.url()).await).timeout_config(patience);
-    let client = Client::from_conf(config.build());
+    let client = patient(&emulator).await;
     let web = Tag::builder().key("Role").value("web").build();
     let tags = TagSpecification::builder().resource_type(ResourceType::Instance).tags(web).build();
     let start = async |count: usize, tags: Option<&TagSpecification>| -> Vec<String> {
@@ -89,7 +94,7 @@ pub async fn fleet_that_is_throttled() -> (Hook, Ec2Inventory) {
 #[tokio::test]
 async fn fleet_of_several_pages_is_read_whole_and_each_instance_once() {
     let Some(emulator) = Emulator::moto() else { return };
-    let client = Client::new(&config(&emulator.url()).await);
+    let client = patient(&emulator).await;
     let mut ids = Vec::new();
     for n in 0..23 {
         ids.push(launch(&client, &[("Role", "web"), ("Name", &format!("web-{n}"))]).await);
