@@ -254,6 +254,7 @@ fn instance(n: u32) -> Instance {
         account: "123456789012".to_owned(),
         region: "us-east-1".to_owned(),
         zone: Some("us-east-1a".to_owned()),
+        launched_at: None,
         addresses: Addresses {
             private: Some(std::net::Ipv4Addr::from(0x0a00_0000 + n).to_string()),
             dns: Some(format!("ip-10-{}-{}-{}.ec2.internal", n >> 16, (n >> 8) & 255, n & 255)),

@@ -92,6 +92,7 @@ impl Inventory for Around {
             account: "1".to_owned(),
             region: "r".to_owned(),
             zone: None,
+            launched_at: None,
             addresses: Addresses { private: Some("10.0.0.1".to_owned()), ..Addresses::default() },
             tags: [("Environment".to_owned(), "Prod".to_owned())].into(),
             state: InstanceState::Running,

@@ -212,7 +212,7 @@ pub trait Topics: Send + Sync {
     -> impl Future<Output = Result<(), NotifyError>> + Send;
 }
 
-/// Why a private key could not be read. It never shows any of it.
+/// Why a private key, or another secret, could not be read. It never shows any of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyReadError {
     /// Its place cannot be reached; trying again later may help.
@@ -231,4 +231,10 @@ pub trait Keys: Send + Sync {
         bucket: &str,
         key: &str,
     ) -> impl Future<Output = Result<Zeroizing<Vec<u8>>, KeyReadError>> + Send;
+}
+
+/// Where secrets come from that are parameters.
+pub trait Parameters: Send + Sync {
+    /// Reads the parameter at `path`, decrypted; it is wiped when dropped.
+    fn read_parameter(&self, path: &str) -> impl Future<Output = Result<Zeroizing<String>, KeyReadError>> + Send;
 }

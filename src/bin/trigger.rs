@@ -4,7 +4,8 @@
 //! function. The region is that of the usual variables.
 
 use jiff::Timestamp;
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lambda_runtime::tower::util::MapRequestLayer;
+use lambda_runtime::{Error, LambdaEvent, Runtime, service_fn};
 use serde_json::Value;
 use sshjob::adapter::aws;
 use sshjob::adapter::aws::ec2::Ec2Inventory;
@@ -15,6 +16,7 @@ use sshjob::adapter::notify::{Network, Roots};
 use sshjob::engine::clock::Clock;
 use sshjob::engine::records::Runs;
 use sshjob::functions::environment::{secret, setting};
+use sshjob::functions::invocation::readable;
 use sshjob::functions::log;
 use sshjob::functions::refusal::Refusal;
 use sshjob::functions::trigger::Trigger;
@@ -41,7 +43,7 @@ async fn main() -> Result<(), Error> {
         let answer = Box::pin(trigger.handle(event.payload, &event.context.request_id)).await;
         answer.inspect_err(log::refusal) as Result<Value, Refusal>
     });
-    Box::pin(lambda_runtime::run(handler)).await
+    Box::pin(Runtime::new(handler).layer(MapRequestLayer::new(readable)).run()).await
 }
 
 fn required(name: &str) -> Result<String, String> {

@@ -89,6 +89,20 @@ impl Aws {
         })
     }
 
+    /// The parameter at `path`, decrypted.
+    ///
+    /// # Errors
+    /// Where it cannot be had.
+    pub async fn read_parameter(&self, path: &str) -> Result<Zeroizing<String>, Fail> {
+        use crate::port::{KeyReadError, Parameters as _};
+        let client = aws_sdk_ssm::Client::new(self.in_region().await?);
+        let parameters = crate::adapter::aws::parameters::SsmParameters::new(client);
+        Box::pin(parameters.read_parameter(path)).await.map_err(|error| match error {
+            KeyReadError::Unavailable(why) => Fail::new(Exit::Unavailable, why),
+            KeyReadError::Refused(why) => Fail::usage(why),
+        })
+    }
+
     /// Sends `event` to `function` and waits for its answer.
     ///
     /// # Errors
@@ -172,6 +186,14 @@ impl Aws {
     /// Always.
     pub async fn read_key(&self, bucket: &str, key: &str) -> Result<Zeroizing<Vec<u8>>, Fail> {
         Err(absent(&format!("the key `s3://{bucket}/{key}`")))
+    }
+
+    /// Needs AWS.
+    ///
+    /// # Errors
+    /// Always.
+    pub async fn read_parameter(&self, path: &str) -> Result<Zeroizing<String>, Fail> {
+        Err(absent(&format!("the parameter `{path}`")))
     }
 
     /// Needs AWS.

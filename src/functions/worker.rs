@@ -11,7 +11,7 @@ use super::log;
 use super::refusal::{Kind, Refusal};
 use crate::adapter::ssh::{Connector, Identities, Identity, Keyring, key};
 use crate::domain::authority::Authority;
-use crate::domain::job::Job;
+use crate::domain::job::{Job, SecretRef};
 use crate::domain::location::Location;
 use crate::domain::order::{Action, Order};
 use crate::domain::plan::own_keys;
@@ -26,24 +26,26 @@ use crate::engine::gate::{Gate, Stop};
 use crate::engine::records::Runs;
 use crate::engine::trust::Trust;
 use crate::engine::worker::{Secrets, WorkError, Worker};
-use crate::port::{Keys, Store};
+use crate::port::{KeyReadError, Keys, Parameters, Store};
 
 /// Events of tasks that wait to be logged.
 const EVENTS: usize = 256;
 
 /// The worker function.
-pub struct WorkerFunction<S, K> {
+pub struct WorkerFunction<S, K, P> {
     /// Where runs live.
     pub runs: Runs<S>,
     /// Where private keys come from.
     pub keys: K,
+    /// Where `ssm:` secrets come from.
+    pub parameters: P,
     /// A variable of the environment, for `env:` secrets.
     pub variable: fn(&str) -> Option<String>,
     /// Tells the time.
     pub clock: Clock,
 }
 
-impl<S: Store, K: Keys> WorkerFunction<S, K> {
+impl<S: Store, K: Keys, P: Parameters> WorkerFunction<S, K, P> {
     /// Carries out `order`; all is stored before `deadline`.
     ///
     /// # Errors
@@ -89,7 +91,7 @@ impl<S: Store, K: Keys> WorkerFunction<S, K> {
         let hosts = u32::try_from(targets.targets.len()).unwrap_or(u32::MAX);
         let gate = Gate::new(hosts, plan.and_then(|plan| plan.max_errors));
         let equipped = match self.keyring(&run.job, &targets.targets).await {
-            Ok(keyring) => self.secrets(&run.job).map(|secrets| (keyring, secrets)),
+            Ok(keyring) => self.secrets(&run.job).await.map(|secrets| (keyring, secrets)),
             Err(refusal) => Err(refusal),
         };
         let (keyring, secrets, refused) = match equipped {
@@ -104,6 +106,7 @@ impl<S: Store, K: Keys> WorkerFunction<S, K> {
                 (Keyring::new(Identities::default()), Secrets::new(), Some(refusal))
             }
         };
+        let end = gate.clone();
         let (events, heard) = mpsc::channel(EVENTS);
         let telling = tokio::spawn(tell(run.clone(), heard));
         let worker = Worker {
@@ -118,6 +121,10 @@ impl<S: Store, K: Keys> WorkerFunction<S, K> {
         let done = worker.run_until(run, order.batch, deadline).await;
         drop(worker);
         let counts = telling.await.unwrap_or_default();
+        if let Some(stop @ Stop::Store(_)) = end.stopped() {
+            // Its tasks say so, too, but an alarm hears of this.
+            log::failure(Some(&run.run), "its output", Kind::StoreUnavailable.as_str(), &stop.reason());
+        }
         match (done, refused) {
             (Ok(()), None) => Ok(json!({ "run": run.run, "batch": order.batch, "counts": counts })),
             (Ok(()), Some(refusal)) => Err(refusal),
@@ -228,13 +235,18 @@ impl<S: Store, K: Keys> WorkerFunction<S, K> {
         Ok(found.into_iter().collect())
     }
 
-    fn secrets(&self, job: &Job) -> Result<Secrets, Refusal> {
-        let refuse = |name: &str, why: String| {
-            Refusal::new(Kind::InvalidSecret, format!("secret `{name}` of job `{}`: {why}", job.name))
-        };
+    async fn secrets(&self, job: &Job) -> Result<Secrets, Refusal> {
         let mut secrets = Secrets::new();
         for (name, reference) in &job.secrets {
-            let value = secret(reference, self.variable).map_err(|why| refuse(name, why))?;
+            let found = match reference {
+                SecretRef::Ssm(path) => self.parameters.read_parameter(path).await.map_err(|error| match error {
+                    KeyReadError::Unavailable(why) => (Kind::SecretsUnavailable, why),
+                    KeyReadError::Refused(why) => (Kind::InvalidSecret, why),
+                }),
+                other => secret(other, self.variable).map_err(|why| (Kind::InvalidSecret, why)),
+            };
+            let value = found
+                .map_err(|(kind, why)| Refusal::new(kind, format!("secret `{name}` of job `{}`: {why}", job.name)))?;
             secrets.insert(name.clone(), value);
         }
         Ok(secrets)

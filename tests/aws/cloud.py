@@ -93,14 +93,14 @@ class Cloud:
 
     def deploy_functions(self, binaries, *words):
         """Deploys the stack with the functions of `binaries`, and reads what it consists of."""
-        packed = self.folder / "binaries"
-        packed.mkdir(exist_ok=True)
+        self.packed = self.folder / "binaries"
+        self.packed.mkdir(exist_ok=True)
         for name in ("trigger", "worker"):
             # Half of a debug build is of use to a debugger alone.
-            if not (shutil.which("strip") and subprocess.run(["strip", "-o", packed / name, binaries / name]).returncode == 0):
-                shutil.copy(binaries / name, packed / name)
-        machine = "arm64" if os.uname().machine == "aarch64" else "x86_64"
-        said = self.deploy("--stack", STACK, "--architecture", machine, "--binaries", packed, *words)
+            if not (shutil.which("strip") and subprocess.run(["strip", "-o", self.packed / name, binaries / name]).returncode == 0):
+                shutil.copy(binaries / name, self.packed / name)
+        self.architecture = "arm64" if os.uname().machine == "aarch64" else "x86_64"
+        said = self.deploy("--stack", STACK, "--architecture", self.architecture, "--binaries", self.packed, *words)
         stacks = self.client("cloudformation")
         outputs = stacks.describe_stacks(StackName=STACK)["Stacks"][0]["Outputs"]
         self.outputs = {it["OutputKey"]: it["OutputValue"] for it in outputs}

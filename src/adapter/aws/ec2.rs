@@ -6,6 +6,7 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::{Config, Region};
 use aws_sdk_ec2::types::{self as ec2, Filter};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
 
 use super::Trouble;
 use crate::domain::id::InstanceId;
@@ -194,6 +195,7 @@ fn read(found: &ec2::Instance, account: &str, region: &str) -> Result<Instance, 
         account: account.to_owned(),
         region: region.to_owned(),
         zone: found.placement().and_then(|placement| text(placement.availability_zone())),
+        launched_at: found.launch_time().and_then(|at| Timestamp::from_second(at.secs()).ok()),
         addresses: Addresses {
             private: text(found.private_ip_address()),
             public: text(found.public_ip_address()),

@@ -6,6 +6,8 @@ pub mod ec2;
 pub mod keys;
 #[cfg(feature = "lambda")]
 pub mod lambda;
+#[cfg(feature = "ssm")]
+pub mod parameters;
 #[cfg(feature = "s3")]
 pub mod s3;
 #[cfg(feature = "sns")]

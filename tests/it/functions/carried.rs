@@ -15,9 +15,9 @@ use crate::support::sshd::SshdFleet;
 async fn firing_is_planned_sent_for_run_and_judged_at_the_next_tick() {
     let fleet = SshdFleet::same(3);
     let mut pair = Pair::new(&fleet.addresses(), fleet.login());
-    pair.put("scripts/hello.sh", "#!/bin/sh\necho \"hello $1 $GREETING $TOKEN\"\n").await;
+    pair.put("scripts/hello.sh", "#!/bin/sh\necho \"hello $1 $GREETING $TOKEN $OTHER\"\n").await;
     let job = "schedule: '* * * * *'\nscript: scripts/hello.sh\nargs: [you]\nenv: { GREETING: hi }\nhosts_per_worker: 2\n\
-               secrets: { TOKEN: 'env:TOKEN' }\n";
+               secrets: { TOKEN: 'env:TOKEN', OTHER: 'ssm:/app/token' }\n";
     pair.job("hello", job).await;
     assert_eq!(pair.tick().await, json!({ "fired": 1, "sent": 2, "troubles": 0, "invalid_jobs": 0 }));
     let run = firing("hello");
@@ -31,7 +31,7 @@ async fn firing_is_planned_sent_for_run_and_judged_at_the_next_tick() {
     }
     assert_eq!(pair.states(&run).await, vec![(TaskState::Succeeded, String::new()); 3]);
     for address in fleet.addresses() {
-        assert_eq!(pair.output(&run, &id(&address)).await, "hello you hi s3cr3t\n");
+        assert_eq!(pair.output(&run, &id(&address)).await, "hello you hi s3cr3t p4r4m\n");
     }
     assert_eq!(pair.verdict(&run).await, None);
     pair.set_time(30);

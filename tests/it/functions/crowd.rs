@@ -186,7 +186,7 @@ async fn thousand_instances_of_ec2_are_sent_for_over_real_protocols() {
 
     let Some((_s3, store)) = bucket().await else { return };
     // More than fit on one page.
-    let Some((_ec2, inventory, expected)) = crowd(1040).await else { return };
+    let Some((_ec2, way, inventory, expected)) = crowd(1040).await else { return };
     let hook = Hook::start(Answer::Status("202 Accepted", String::new()));
     let job = "targets: { tags: { Role: web } }\nkey: s3://keys/dev.pem\nrun: x\n";
     store.create(&Key::parse("jobs/wide.yaml").unwrap(), job.into()).await.unwrap();
@@ -198,6 +198,8 @@ async fn thousand_instances_of_ec2_are_sent_for_over_real_protocols() {
     let run = named(&Box::pin(trigger.handle(event.clone(), "a")).await.unwrap());
     // It comes twice.
     assert_eq!(named(&Box::pin(trigger.handle(event, "b")).await.unwrap()), run);
+    // Eleven reservations, and the end of a page is not the end of the list.
+    assert_eq!(way.seen().len(), 3);
     let (_, batches) = planned(&runs, &run).await;
     assert_eq!(instances(&batches), expected);
     let received = hook.received();

@@ -32,7 +32,7 @@ use sshjob::functions::refusal::Refusal;
 use sshjob::functions::trigger::Trigger;
 use sshjob::functions::worker::WorkerFunction;
 use sshjob::port::{
-    DispatchError, Dispatcher, Inventory, InventoryError, KeyReadError, Keys, Notifier, NotifyError, Store,
+    DispatchError, Dispatcher, Inventory, InventoryError, KeyReadError, Keys, Notifier, NotifyError, Parameters, Store,
 };
 use zeroize::Zeroizing;
 
@@ -63,6 +63,7 @@ impl Inventory for Fleet {
             account: "1".to_owned(),
             region: "r".to_owned(),
             zone: None,
+            launched_at: None,
             addresses: Addresses { private: Some(address.ip().to_string()), ..Addresses::default() },
             tags: [("Role".to_owned(), "web".to_owned())].into(),
             state: InstanceState::Running,
@@ -140,6 +141,16 @@ impl Keys for Bucket {
     }
 }
 
+impl Parameters for Bucket {
+    async fn read_parameter(&self, path: &str) -> Result<Zeroizing<String>, KeyReadError> {
+        match path {
+            "/app/token" => Ok(Zeroizing::new("p4r4m".to_owned())),
+            "/down" => Err(KeyReadError::Unavailable("parameters are not to be had".to_owned())),
+            other => Err(KeyReadError::Refused(format!("there is no parameter `{other}`"))),
+        }
+    }
+}
+
 /// Nobody who listens.
 #[derive(Clone)]
 struct Silent;
@@ -152,7 +163,7 @@ impl Notifier for Silent {
 
 struct Pair {
     trigger: Trigger<Memory, Fleet, Queue, Silent>,
-    worker: WorkerFunction<Memory, Bucket>,
+    worker: WorkerFunction<Memory, Bucket, Bucket>,
 }
 
 /// What time it is `seconds` after noon, passing as it does.
@@ -181,13 +192,16 @@ impl Pair {
             deadline: Timestamp::MAX,
         };
         let variable = |name: &str| (name == "TOKEN").then(|| "s3cr3t".to_owned());
-        Self { trigger, worker: WorkerFunction { runs, keys: Bucket(keys), variable, clock: noon(0) } }
+        let keys = Bucket(keys);
+        let parameters = keys.clone();
+        Self { trigger, worker: WorkerFunction { runs, keys, parameters, variable, clock: noon(0) } }
     }
 
     /// Another worker, that sees the store through `machine`.
-    fn other_worker(&self, machine: &Memory) -> WorkerFunction<Memory, Bucket> {
-        let WorkerFunction { keys, variable, clock, .. } = &self.worker;
-        WorkerFunction { runs: Runs::new(machine.clone()), keys: keys.clone(), variable: *variable, clock: *clock }
+    fn other_worker(&self, machine: &Memory) -> WorkerFunction<Memory, Bucket, Bucket> {
+        let WorkerFunction { keys, parameters, variable, clock, .. } = &self.worker;
+        let (runs, keys, parameters) = (Runs::new(machine.clone()), keys.clone(), parameters.clone());
+        WorkerFunction { runs, keys, parameters, variable: *variable, clock: *clock }
     }
 
     fn runs(&self) -> &Runs<Memory> {

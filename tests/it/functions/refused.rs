@@ -38,6 +38,8 @@ async fn what_is_wrong_is_refused_by_name_and_nothing_is_half_done() {
     pair.put("jobs/all.yaml", "targets: {}\nkey: s3://keys/dev.pem\nrun: x\n").await;
     pair.job("late", "schedule: '0 * * * *'\nrun: x\ntimeout: 1h\n").await;
     pair.job("secret", "run: x\nsecrets: { A: 'env:NONE' }\n").await;
+    pair.job("parameter", "run: x\nsecrets: { A: 'ssm:/none' }\n").await;
+    pair.job("closed", "run: x\nsecrets: { A: 'ssm:/down' }\n").await;
     pair.put("jobs/key.yaml", "targets: { tags: { Role: web } }\nkey: s3://keys/none.pem\nrun: x\n").await;
     pair.put("jobs/garbage.yaml", "targets: { tags: { Role: web } }\nkey: s3://keys/garbage.pem\nrun: x\n").await;
     for (name, key) in [("empty", "keys/empty.pem"), ("locked", "keys/locked.pem"), ("foreign", "foreign/dev.pem")] {
@@ -72,6 +74,7 @@ async fn what_is_wrong_is_refused_by_name_and_nothing_is_half_done() {
     assert!(pair.runs().store().list(layout::ACTIVE, None, 10).await.unwrap().is_empty());
     for (job, kind) in [
         ("secret", Kind::InvalidSecret),
+        ("parameter", Kind::InvalidSecret),
         ("key", Kind::InvalidKey),
         ("garbage", Kind::InvalidKey),
         ("empty", Kind::InvalidKey),
@@ -88,10 +91,12 @@ async fn what_is_wrong_is_refused_by_name_and_nothing_is_half_done() {
         assert_eq!(state, TaskState::Skipped);
         assert!(reason.starts_with("nothing could be started: "), "{reason}");
     }
-    let run = named(&pair.ask(json!({ "job": "down", "id": "down" })).await.unwrap());
-    let [order] = pair.orders().try_into().unwrap();
-    assert_eq!(pair.work(&order).await.unwrap_err().kind, Kind::KeysUnavailable);
-    assert!(pair.tasks(&run).await.is_empty(), "it may answer at the next tick");
+    for (job, kind) in [("down", Kind::KeysUnavailable), ("closed", Kind::SecretsUnavailable)] {
+        let run = named(&pair.ask(json!({ "job": job, "id": job })).await.unwrap());
+        let [order] = pair.orders().try_into().unwrap();
+        assert_eq!(pair.work(&order).await.unwrap_err().kind, kind);
+        assert!(pair.tasks(&run).await.is_empty(), "it may answer at the next tick");
+    }
     assert_eq!(
         pair.worker.handle(json!({ "action": "run" }), Timestamp::MAX).await.unwrap_err().kind,
         Kind::InvalidEvent
