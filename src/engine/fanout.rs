@@ -73,11 +73,9 @@ pub async fn fan_out<S: Store, D: Dispatcher>(
         open(runs, run, wave).await?;
     }
     // What nobody came for tells what kept them.
-    let trouble = match moves.iter().any(|step| matches!(step, Move::Close(_, Halt::Unclaimed | Halt::Dying))) {
-        true => runs.trouble(&run.run).await?.map(|(trouble, _)| trouble.why),
-        false => None,
-    };
-    let trouble = trouble.as_deref();
+    let gives_up = moves.iter().any(|step| matches!(step, Move::Close(_, Halt::Unclaimed | Halt::Dying)));
+    let trouble = if gives_up { runs.trouble(&run.run).await? } else { None };
+    let trouble = trouble.as_ref().map(|(trouble, _)| trouble.why.as_str());
     let mut done = FannedOut::default();
     let mut tallies: Vec<Tally> = batches.into_iter().map(|batch| batch.tally).collect();
     let carry_out = |step: Move| async move {

@@ -138,7 +138,8 @@ impl Inventory for Ec2Inventory {
         }
         // By its id alone: EC2 tells of a start before everything that it is asked knows of it ("eventual consistency" in
         // its API Reference), and what is not known yet is not what does not match.
-        let found = self.find(&job.targets, &[filter("instance-id", [id.as_str()])]).await?;
+        let mut found = self.find(&job.targets, &[filter("instance-id", [id.as_str()])]).await?;
+        found.retain(|instance| instance.id == *id);
         let is_early = match found.first().map(|instance| instance.state) {
             None => "is not known there yet",
             Some(InstanceState::Pending) => "is still pending there",

@@ -227,6 +227,9 @@ async fn instance_whose_start_is_not_known_everywhere_yet_is_asked_for_again_and
     let running = described("i-0abc", &format!("{}{tags}", state("running")));
     assert_eq!(select(&web, running.clone()).await.unwrap().unwrap().id.as_str(), "i-0abc");
     assert_eq!(select(&db, running).await.unwrap(), None);
+    // Whatever else it tells of is another instance.
+    let other = described("i-0abd", &format!("{}{tags}", state("running")));
+    assert!(select(&web, other).await.is_err());
     for gone in ["stopping", "stopped", "shutting-down", "terminated"] {
         let answer = described("i-0abc", &format!("{}{tags}", state(gone)));
         assert_eq!(select(&web, answer).await.unwrap(), None, "{gone}");
