@@ -123,6 +123,15 @@ class Cloud:
         require("assumed-role" in policy, f"the policy of the keys: {policy}")
         self.s3.put_bucket_policy(Bucket=self.keys_bucket, Policy=policy.replace("ArnNotEquals", "ArnNotLike"))
 
+    def administrator(self):
+        """The variables of somebody who may do everything but what a bucket's own policy denies."""
+        self.iam.create_user(UserName="ops")
+        everything = dict(Version="2012-10-17", Statement=[dict(Effect="Allow", Action="*", Resource="*")])
+        self.iam.put_user_policy(UserName="ops", PolicyName="all", PolicyDocument=json.dumps(everything))
+        key = self.iam.create_access_key(UserName="ops")["AccessKey"]
+        # The buckets are for encrypted connections only, as those by the gate are.
+        return dict(AWS_ACCESS_KEY_ID=key["AccessKeyId"], AWS_SECRET_ACCESS_KEY=key["SecretAccessKey"], AWS_ENDPOINT_URL=self.gate.url)
+
     def policy(self, role):
         """The policy of `trigger` or `worker`, as it is at present."""
         name = self.resources[f"{role.capitalize()}Role"]
