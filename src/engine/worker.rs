@@ -163,7 +163,7 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
                 let (worker, batch) = (self.clone(), Arc::clone(&batch));
                 tasks.spawn(async move {
                     tokio::time::sleep(worker.gate.stagger(&target.instance)).await;
-                    worker.run_task_or_tell(n, batch, target, record, permit).await
+                    worker.run_guarded(n, batch, target, record, permit).await
                 });
             } else if !self.gate.is_leaving() {
                 let skipped = self.skipped(record);
@@ -206,9 +206,9 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
         record.unstarted(state, reason, self.clock.now())
     }
 
-    /// The same as [`Worker::run_task`]; where that panics, which is a fault of ours, its task comes to its end all the same:
+    /// Does as [`Worker::run_task`] does; where that panics, which is a fault of ours, its task comes to its end all the same:
     /// whoever came next would do no better.
-    async fn run_task_or_tell(
+    async fn run_guarded(
         self,
         n: u32,
         batch: Arc<Batch>,

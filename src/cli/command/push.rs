@@ -182,7 +182,8 @@ pub fn collect(workspace: &Workspace) -> Result<BTreeMap<Key, Vec<u8>>, Fail> {
 }
 
 fn read(path: &std::path::Path) -> Result<Vec<u8>, Fail> {
-    read_at_most(path, yaml::MAX_FILE_BYTES)
+    // One byte more than is allowed, so that the check of the length sees it.
+    read_at_most(path, yaml::MAX_FILE_BYTES + 1)
         .map_err(|error| Fail::usage(format!("cannot read `{}`: {error}", shown(path))))
 }
 
