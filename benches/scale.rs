@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sshjob::domain::id::{InstanceId, RunId};
 use sshjob::domain::instance::{Addresses, Instance, InstanceState};
@@ -254,6 +254,7 @@ fn instance(n: u32) -> Instance {
         account: "123456789012".to_owned(),
         region: "us-east-1".to_owned(),
         zone: Some("us-east-1a".to_owned()),
+        launched_at: None,
         addresses: Addresses {
             private: Some(std::net::Ipv4Addr::from(0x0a00_0000 + n).to_string()),
             dns: Some(format!("ip-10-{}-{}-{}.ec2.internal", n >> 16, (n >> 8) & 255, n & 255)),
@@ -342,13 +343,14 @@ async fn trigger(hosts_per_worker: u32) -> Function {
     );
     runs.store().create(&Key::parse("jobs/reload.yaml").unwrap(), job.into_bytes()).await.unwrap();
     let since = Instant::now();
-    let epoch = "2026-11-23T12:00:00Z".parse().unwrap();
+    let epoch: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
     Trigger {
         runs,
         inventory: Ec2 { pace: Pace::new(DESCRIBE_PER_SECOND, DESCRIBE_BURST), selected: Mutex::default() },
         dispatcher: Lambda::default(),
         notifier: Silent,
         clock: Clock::Simulated(Simulated { epoch, since, ahead: SignedDuration::ZERO }),
+        deadline: epoch + Duration::from_mins(5),
     }
 }
 

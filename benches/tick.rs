@@ -39,7 +39,7 @@ use sshjob::engine::clock::{Clock, Simulated};
 use sshjob::engine::fire::{Firer, Scheduled};
 use sshjob::engine::reconcile::write_verdict;
 use sshjob::engine::records::Runs;
-use sshjob::engine::tick::{Look, Standing, Ticker};
+use sshjob::engine::tick::{Look, SELECT_WITHIN, Standing, Ticker};
 use sshjob::functions::book::Book;
 use sshjob::port::{Inventory, InventoryError, Scripts, Store};
 
@@ -94,6 +94,7 @@ impl Inventory for Around {
             account: "1".to_owned(),
             region: "r".to_owned(),
             zone: None,
+            launched_at: None,
             addresses: Addresses { private: Some("10.0.0.1".to_owned()), ..Addresses::default() },
             tags: [("Environment".to_owned(), "Prod".to_owned())].into(),
             state: InstanceState::Running,
@@ -133,7 +134,7 @@ async fn tick<S: Store>(runs: &Runs<S>, jobs: &[Scheduled]) -> Duration {
         let actor = "bench".to_owned();
         let (scripts, carrier, driven) = (Around, Carrier::Scheduler, BTreeSet::new());
         let firer = Firer { runs: runs.clone(), scripts, actor, carrier, driven };
-        let ticker = Ticker { firer, inventory: Around, clock };
+        let ticker = Ticker { firer, inventory: Around, patience: SELECT_WITHIN, clock };
         let before = cpu();
         let ticked = ticker.tick(jobs, at).await.unwrap();
         let looks: Vec<Look> = Arc::new(ticker).look(ticked.active).collect().await;

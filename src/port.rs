@@ -65,12 +65,27 @@ impl StoreError {
     }
 }
 
+/// The object at `key` has more than `most` bytes.
+pub(crate) fn too_large(key: &Key, most: usize) -> StoreError {
+    StoreError::Damaged { at: key.to_string(), why: format!("it has more than {most} bytes") }
+}
+
 /// Where runs live. Every write is durable when it returns; no reader ever sees half an object.
 ///
 /// Keys list in byte order. A failed call may or may not have written: callers read back.
 pub trait Store: Clone + Send + Sync + 'static {
     /// Reads an object; `None` where there is none.
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Object>, StoreError>> + Send;
+    /// The same of an object that has at most `most` bytes; a larger one is damaged, and need not fit into memory.
+    fn get_at_most(&self, key: &Key, most: usize) -> impl Future<Output = Result<Option<Object>, StoreError>> + Send {
+        async move {
+            let found = self.get(key).await?;
+            if found.as_ref().is_some_and(|object| object.bytes.len() > most) {
+                return Err(too_large(key, most));
+            }
+            Ok(found)
+        }
+    }
     /// Writes an object that does not exist yet. Of any number of callers one wins.
     fn create(&self, key: &Key, bytes: Vec<u8>) -> impl Future<Output = Result<Written, StoreError>> + Send;
     /// Replaces an object that still has the version `expected`.
@@ -126,7 +141,11 @@ pub trait Inventory: Send + Sync {
     /// error.
     fn select(&self, job: &Job) -> impl Future<Output = Result<Vec<Instance>, InventoryError>> + Send;
 
-    /// The same, of the instance `id` alone; none where it does not match, or does not run.
+    /// The same, of the instance `id` alone, of which somebody says that it runs; none where it does not match, or runs no
+    /// more. A limit counts it alone: which others there are is another question.
+    ///
+    /// # Errors
+    /// Also where it is not known yet, or not yet known to run.
     fn select_one(
         &self,
         job: &Job,
@@ -205,7 +224,7 @@ pub trait Topics: Send + Sync {
     -> impl Future<Output = Result<(), NotifyError>> + Send;
 }
 
-/// Why a private key could not be read. It never shows any of it.
+/// Why a private key, or another secret, could not be read. It never shows any of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyReadError {
     /// Its place cannot be reached; trying again later may help.
@@ -224,4 +243,10 @@ pub trait Keys: Send + Sync {
         bucket: &str,
         key: &str,
     ) -> impl Future<Output = Result<Zeroizing<Vec<u8>>, KeyReadError>> + Send;
+}
+
+/// Where secrets come from that are parameters.
+pub trait Parameters: Send + Sync {
+    /// Reads the parameter at `path`, decrypted; it is wiped when dropped.
+    fn read_parameter(&self, path: &str) -> impl Future<Output = Result<Zeroizing<String>, KeyReadError>> + Send;
 }

@@ -99,6 +99,7 @@ fn instance(number: u32) -> Instance {
         },
         tags: tags.map(|(key, value)| (key.to_owned(), value)).into(),
         zone: None,
+        launched_at: None,
         port: None,
         user: None,
     }

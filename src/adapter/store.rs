@@ -27,6 +27,14 @@ impl Store for AnyStore {
         }
     }
 
+    async fn get_at_most(&self, key: &Key, most: usize) -> Result<Option<Object>, StoreError> {
+        match self {
+            Self::Dir(store) => store.get_at_most(key, most).await,
+            #[cfg(feature = "s3")]
+            Self::S3(store) => Box::pin(store.get_at_most(key, most)).await,
+        }
+    }
+
     async fn bytes(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
         match self {
             Self::Dir(store) => store.bytes(key).await,

@@ -3,7 +3,9 @@
 //! `SSHJOB_STORE` is the place of the store, as `s3://bucket/prefix`; `SSHJOB_WORKER` the name or ARN of the worker
 //! function. The region is that of the usual variables.
 
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use jiff::Timestamp;
+use lambda_runtime::tower::util::MapRequestLayer;
+use lambda_runtime::{Error, LambdaEvent, Runtime, service_fn};
 use serde_json::Value;
 use sshjob::adapter::aws;
 use sshjob::adapter::aws::ec2::Ec2Inventory;
@@ -14,6 +16,7 @@ use sshjob::adapter::notify::{Network, Roots};
 use sshjob::engine::clock::Clock;
 use sshjob::engine::records::Runs;
 use sshjob::functions::environment::{secret, setting};
+use sshjob::functions::invocation::readable;
 use sshjob::functions::log;
 use sshjob::functions::refusal::Refusal;
 use sshjob::functions::trigger::Trigger;
@@ -21,6 +24,7 @@ use sshjob::functions::trigger::Trigger;
 /// One thread: it waits for others nearly all of its time, and a second one would only take longer to start.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
+    log::listen();
     let config = aws::configured().await;
     let people = Network::new(|reference: &_| secret(reference, setting), Roots::default()).through_proxy();
     let trigger = Trigger {
@@ -29,13 +33,17 @@ async fn main() -> Result<(), Error> {
         dispatcher: LambdaDispatcher::new(aws_sdk_lambda::Client::new(&config), required("SSHJOB_WORKER")?),
         notifier: people.publishing(SnsTopics::new(aws_sdk_sns::Client::new(&config))),
         clock: Clock::System,
+        deadline: Timestamp::MAX,
     };
     let trigger = &trigger;
     let handler = service_fn(|event: LambdaEvent<Value>| async move {
+        let deadline = i64::try_from(event.context.deadline).ok();
+        let deadline = deadline.and_then(|deadline| Timestamp::from_millisecond(deadline).ok());
+        let trigger = Trigger { deadline: deadline.unwrap_or(Timestamp::MAX), ..trigger.clone() };
         let answer = Box::pin(trigger.handle(event.payload, &event.context.request_id)).await;
         answer.inspect_err(log::refusal) as Result<Value, Refusal>
     });
-    Box::pin(lambda_runtime::run(handler)).await
+    Box::pin(Runtime::new(handler).layer(MapRequestLayer::new(readable)).run()).await
 }
 
 fn required(name: &str) -> Result<String, String> {

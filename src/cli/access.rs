@@ -41,11 +41,17 @@ pub fn access(job: &Job, keyring: Keyring, project: &Path, runs: &Runs<AnyStore>
 ///
 /// # Errors
 /// Where one cannot be had; the message names it and never shows it.
-pub fn resolve_secrets(job: &Job, project: &Path) -> Result<Arc<Secrets>, Fail> {
+pub async fn resolve_secrets(job: &Job, workspace: &Workspace) -> Result<Arc<Secrets>, Fail> {
     let mut secrets = Secrets::new();
     for (name, reference) in &job.secrets {
-        let value = resolve_secret(reference, project)
-            .map_err(|why| Fail::usage(format!("secret `{name}` of job `{}`: {why}", job.name)))?;
+        let found = match reference {
+            SecretRef::Ssm(path) => workspace.aws.read_parameter(path).await,
+            other => resolve_secret(other, &workspace.root).map_err(Fail::usage),
+        };
+        let value = found.map_err(|fail| {
+            let message = format!("secret `{name}` of job `{}`: {}", job.name, fail.message);
+            Fail { message, ..fail }
+        })?;
         secrets.insert(name.clone(), value);
     }
     Ok(Arc::new(secrets))
@@ -63,7 +69,7 @@ pub fn resolve_secret(reference: &SecretRef, project: &Path) -> Result<Zeroizing
             let secret = read_secret(&path).map(Zeroizing::new);
             secret.map_err(|error| format!("cannot read `{}`: {error}", path.display()))
         }
-        SecretRef::Ssm(path) => Err(format!("the parameter `{path}`: not yet in this version")),
+        SecretRef::Ssm(path) => Err(format!("the parameter `{path}`: parameters hold the `secrets` of scripts alone")),
     }
 }
 

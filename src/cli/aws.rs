@@ -15,14 +15,14 @@ use crate::port::{InventoryError, NotifyError, Topics};
 #[cfg_attr(not(feature = "aws"), expect(dead_code, reason = "a build without AWS has no use for it"))]
 pub struct Aws {
     profile: Option<String>,
-    /// Where nothing else says in which region to work.
+    /// In which region to work, whatever else says so.
     region: Option<String>,
     #[cfg(feature = "aws")]
     config: std::sync::Arc<tokio::sync::OnceCell<aws_config::SdkConfig>>,
 }
 
 impl Aws {
-    /// Reaches AWS with `profile`, and in the first of `regions` where nothing else names one.
+    /// Reaches AWS with `profile`, and in the first of `regions`; where there is none, in that of the usual variables.
     pub fn new(profile: Option<&str>, regions: &[String]) -> Self {
         Self {
             profile: profile.map(str::to_owned),
@@ -40,8 +40,26 @@ impl Aws {
     /// # Errors
     /// What is wrong with `place`, or that the region is not known.
     pub async fn store(&self, place: &str) -> Result<AnyStore, Fail> {
+        use crate::adapter::aws::s3::S3Store;
         let client = aws_sdk_s3::Client::new(self.in_region().await?);
-        Ok(AnyStore::S3(crate::adapter::aws::s3::S3Store::parse(place, client).map_err(Fail::usage)?))
+        let store = S3Store::parse(place, client).map_err(Fail::usage)?;
+        let client = self.client_of(store.bucket()).await?;
+        Ok(AnyStore::S3(store.by(client)))
+    }
+
+    /// A client of S3 for `bucket`. A flag says where hosts and functions are, and a bucket may be elsewhere: then it is
+    /// asked where.
+    async fn client_of(&self, bucket: &str) -> Result<aws_sdk_s3::Client, Fail> {
+        let config = self.in_region().await?;
+        let client = aws_sdk_s3::Client::new(config);
+        if self.region.is_none() {
+            return Ok(client);
+        }
+        let Some(region) = Box::pin(crate::adapter::aws::s3::region_of(&client, bucket)).await else {
+            return Ok(client);
+        };
+        let there = config.to_builder().region(aws_config::Region::new(region)).build();
+        Ok(aws_sdk_s3::Client::new(&there))
     }
 
     /// The running instances of EC2 that `targets` chooses.
@@ -59,8 +77,27 @@ impl Aws {
     /// Where it cannot be had.
     pub async fn read_key(&self, bucket: &str, key: &str) -> Result<Zeroizing<Vec<u8>>, Fail> {
         use crate::port::{KeyReadError, Keys as _};
-        let keys = crate::adapter::aws::keys::S3Keys::new(aws_sdk_s3::Client::new(self.in_region().await?));
+        let keys = crate::adapter::aws::keys::S3Keys::new(self.client_of(bucket).await?);
         Box::pin(keys.read_key(bucket, key)).await.map_err(|error| match error {
+            KeyReadError::Unavailable(why) => Fail::new(Exit::Unavailable, why),
+            KeyReadError::Refused(why) => {
+                let (why, hint) = why.split_once("\nhint: ").unwrap_or((&why, ""));
+                let other = "`-i FILE` names a key of your own, and `agent` is one";
+                let hint = if hint.is_empty() { other.to_owned() } else { format!("{other}; or {hint}") };
+                Fail::usage(why).hint(hint)
+            }
+        })
+    }
+
+    /// The parameter at `path`, decrypted.
+    ///
+    /// # Errors
+    /// Where it cannot be had.
+    pub async fn read_parameter(&self, path: &str) -> Result<Zeroizing<String>, Fail> {
+        use crate::port::{KeyReadError, Parameters as _};
+        let client = aws_sdk_ssm::Client::new(self.in_region().await?);
+        let parameters = crate::adapter::aws::parameters::SsmParameters::new(client);
+        Box::pin(parameters.read_parameter(path)).await.map_err(|error| match error {
             KeyReadError::Unavailable(why) => Fail::new(Exit::Unavailable, why),
             KeyReadError::Refused(why) => Fail::usage(why),
         })
@@ -92,7 +129,7 @@ impl Aws {
             let config = Box::pin(loader.load()).await;
             // An empty variable is as good as none.
             let own = config.region().filter(|region| !region.as_ref().is_empty()).cloned();
-            let region = own.or_else(|| self.region.clone().map(aws_config::Region::new));
+            let region = self.region.clone().map(aws_config::Region::new).or(own);
             config.into_builder().region(region).build()
         };
         self.config.get_or_init(read).await
@@ -149,6 +186,14 @@ impl Aws {
     /// Always.
     pub async fn read_key(&self, bucket: &str, key: &str) -> Result<Zeroizing<Vec<u8>>, Fail> {
         Err(absent(&format!("the key `s3://{bucket}/{key}`")))
+    }
+
+    /// Needs AWS.
+    ///
+    /// # Errors
+    /// Always.
+    pub async fn read_parameter(&self, path: &str) -> Result<Zeroizing<String>, Fail> {
+        Err(absent(&format!("the parameter `{path}`")))
     }
 
     /// Needs AWS.

@@ -43,7 +43,7 @@ pub struct Global {
     /// AWS profile: who we are there, and in which region
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
-    /// AWS regions to look for hosts in [default: the SDK's]; where the SDK has none, the first is where the store is, too
+    /// AWS regions to look for hosts in [default: the SDK's]; the first is where the functions are, too
     #[arg(long, global = true, value_name = "REGION[,REGION]", value_delimiter = ',')]
     pub region: Vec<String>,
     /// The form of results

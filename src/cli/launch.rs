@@ -76,7 +76,7 @@ pub async fn launch(
 ) -> Result<Exit, Fail> {
     let width = launch.targets.iter().map(|target| target.instance.as_str().chars().count()).max().unwrap_or_default();
     let keyring = keys::load_keys(&launch.job, &launch.targets, workspace).await?;
-    let secrets = access::resolve_secrets(&launch.job, &workspace.root)?;
+    let secrets = access::resolve_secrets(&launch.job, workspace).await?;
     known_hosts::freeze_authorities(&mut launch.job, &workspace.root)?;
     let access = access::access(&launch.job, keyring, &workspace.root, &runs)?;
     warn_of_unchecked_keys(&launch.job);

@@ -14,7 +14,7 @@ use super::launch::notice;
 use super::output::lines::clean;
 use super::project::Workspace;
 use crate::domain::id::RunId;
-use crate::domain::run::{Carrier, RunRecord};
+use crate::domain::run::{Again, Carrier, RunRecord};
 use crate::functions::refusal::{Kind, Refusal};
 
 impl From<Refusal> for Fail {
@@ -46,7 +46,19 @@ impl Pair {
     /// # Errors
     /// Where the trigger cannot be reached, or refuses: nothing has been started then.
     pub async fn start(&self, job: &str, id: &str, tags: &BTreeMap<String, String>) -> Result<RunId, Fail> {
-        let said = self.aws.ask(&self.trigger, &json!({ "job": job, "id": id, "tags": tags })).await?;
+        self.run(json!({ "job": job, "id": id, "tags": tags })).await
+    }
+
+    /// Asks for a run of those tasks of `run` again that `tasks` means; `id` names the request.
+    ///
+    /// # Errors
+    /// As [`Pair::start`].
+    pub async fn retry(&self, run: &RunId, id: &str, tasks: Again) -> Result<RunId, Fail> {
+        self.run(json!({ "retry": run, "id": id, "tasks": tasks })).await
+    }
+
+    async fn run(&self, event: Value) -> Result<RunId, Fail> {
+        let said = self.aws.ask(&self.trigger, &event).await?;
         let run = said.get("run").and_then(Value::as_str).and_then(|run| run.parse().ok());
         run.ok_or_else(|| {
             let said = clean(&said.to_string());

@@ -241,7 +241,10 @@ fn read_text(path: &Path, shown: &str) -> Result<String, Vec<Diagnostic>> {
 }
 
 /// Reads a regular file, at most `limit` bytes of it: a device or pipe could hold us for ever.
-fn read_at_most(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// Where it cannot be read, or is no regular file.
+pub fn read_at_most(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }

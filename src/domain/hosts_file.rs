@@ -86,6 +86,7 @@ fn read_instance(at: &At<'_>) -> Option<(Instance, Place)> {
         account: account.map_or_else(|| LOCAL.to_owned(), |account| account.value),
         region: region.map_or_else(|| LOCAL.to_owned(), |region| region.value),
         zone: zone.map(|zone| zone.value),
+        launched_at: None,
         addresses: addresses?,
         port: port.map(|port| port.value),
         user: user.map(|user| user.value),

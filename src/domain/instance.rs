@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::id::InstanceId;
@@ -78,6 +79,9 @@ pub struct Instance {
     /// The availability zone, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// When it was launched, or last started, where the inventory tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launched_at: Option<Timestamp>,
     /// Where it can be reached.
     pub addresses: Addresses,
     /// The SSH port, where the inventory knows one.

@@ -14,6 +14,7 @@
 //! runs/<job>/<run>/output/<instance>/<attempt>.<out|err>.<offset>
 //! runs/<job>/<run>/result.json                         the verdict
 //! runs/<job>/<run>/told.json                           that people were told of its end
+//! runs/<job>/<run>/trouble.json                        what has last kept worker functions from their work
 //! trust/<account>/<region>/<instance>.json             pinned host keys
 //! state/requests/<sha256>                              which run a request became
 //! state/cursor.json                                    up to when firings are decided
@@ -190,6 +191,11 @@ impl RunKeys {
     /// That people were told of the run's end.
     pub fn told(&self) -> Key {
         Key(format!("{}/told.json", self.prefix))
+    }
+
+    /// What has last kept worker functions from their work.
+    pub fn trouble(&self) -> Key {
+        Key(format!("{}/trouble.json", self.prefix))
     }
 
     /// The piece of output that starts at byte `offset` of `stream`; offsets are padded so that names sort by them.

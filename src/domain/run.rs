@@ -12,7 +12,7 @@ use super::instance::AddressKind;
 use super::job::{Hop, Job};
 use super::location::Location;
 use super::script::ScriptRef;
-use super::task::{Counts, TaskRecord};
+use super::task::{Counts, TaskRecord, TaskState};
 
 /// The schema that every document names.
 pub const SCHEMA: &str = "sshjob/v1";
@@ -271,6 +271,39 @@ impl Control {
     /// Whose wish a cancelled run's end is.
     pub fn cancelled_by(&self) -> String {
         format!("cancelled by {}", self.actor)
+    }
+}
+
+/// `trouble.json`: what has last kept worker functions from the batches of a run; of several it is one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// When.
+    pub at: Timestamp,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// Which tasks of a run a retry runs again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Again {
+    /// All of them.
+    #[default]
+    All,
+    /// Those that did not succeed and are certainly over.
+    Failed,
+    /// Those, and the lost ones.
+    Lost,
+}
+
+impl Again {
+    /// Whether a task in the final state `state` is run again.
+    pub const fn includes(self, state: TaskState) -> bool {
+        match self {
+            Self::All => true,
+            Self::Failed => state.is_retried(),
+            Self::Lost => state.is_retried() || matches!(state, TaskState::Lost),
+        }
     }
 }
 

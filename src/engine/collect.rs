@@ -4,6 +4,7 @@
 //! move by compare-and-swap, and final states never change. What a host does not answer, or not in our words, changes
 //! nothing; but one that stays silent long after its script must have ended is given up, and its task is lost.
 
+use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
@@ -134,17 +135,45 @@ impl<S: Store> Collector<S> {
 pub async fn give_up<S: Store>(runs: &Runs<S>, run: &RunRecord, why: &str, now: Timestamp) -> Result<bool, WorkError> {
     let mut is_over = true;
     for notes in notes(runs, run).await? {
-        for (target, record) in open(runs, run, notes.n).await? {
-            let lost = (record.state == TaskState::Running).then(|| unasked(record, why, run, now));
-            let Some(lost) = lost.filter(|record| record.state.is_final()) else {
-                is_over = false;
-                continue;
-            };
-            // What is not written the next look finds again.
-            is_over &= notes.write(&target.instance, lost).await.is_ok();
-        }
+        is_over &= write_off(runs, run, &notes, why, now).await?;
     }
     Ok(is_over && settle(runs, run, now).await?)
+}
+
+/// The same of the tasks of batch `n` alone; the verdict is left to whoever carries the run. Tells whether each of them is
+/// final.
+///
+/// # Errors
+/// Where the store does not answer.
+pub async fn give_up_batch<S: Store>(
+    runs: &Runs<S>,
+    run: &RunRecord,
+    n: u32,
+    why: &str,
+    now: Timestamp,
+) -> Result<bool, WorkError> {
+    Ok(write_off(runs, run, &Notes::new(runs, &run.run, n), why, now).await?)
+}
+
+async fn write_off<S: Store>(
+    runs: &Runs<S>,
+    run: &RunRecord,
+    notes: &Notes<'_, S>,
+    why: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let mut is_over = true;
+    let mut lost = Vec::new();
+    for (target, record) in open(runs, run, notes.n).await? {
+        let given_up = (record.state == TaskState::Running).then(|| unasked(record, why, run, now));
+        match given_up.filter(|record| record.state.is_final()) {
+            Some(record) => lost.push((target, record)),
+            None => is_over = false,
+        }
+    }
+    let writing = lost.into_iter().map(async |(target, record)| notes.write(&target.instance, record).await);
+    // What is not written the next look finds again.
+    Ok(is_over & join_all(writing).await.iter().all(Result::is_ok))
 }
 
 async fn notes<'a, S: Store>(runs: &'a Runs<S>, run: &'a RunRecord) -> Result<Vec<Notes<'a, S>>, StoreError> {

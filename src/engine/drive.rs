@@ -244,15 +244,20 @@ async fn serve<S: Store, F: Fleet<S>>(
         let (worker, through) = (worker.clone(), NotifyAtEnd(Arc::clone(&admitted)));
         working.spawn(async move {
             let ended = worker.run_batch(&order.run, order.batch, expires_at, lapsed, &through.0).await;
-            if let Err(error) = &ended {
-                let stop = match error {
-                    WorkError::Held(_) | WorkError::Fenced => Stop::Fenced,
-                    other => Stop::Store(other.to_string()),
-                };
-                worker.gate.end(stop);
-            }
+            let failed = match ended {
+                // Its task tells of it, and nobody else's is ended for that.
+                Ok(()) | Err(WorkError::Panicked(_)) => None,
+                Err(error @ (WorkError::Held(_) | WorkError::Fenced)) => {
+                    worker.gate.end(Stop::Fenced);
+                    Some(error)
+                }
+                Err(error) => {
+                    worker.gate.end(Stop::Store(error.to_string()));
+                    Some(error)
+                }
+            };
             worker.batch_ended.notify_one();
-            ended.err()
+            failed
         });
         admitted.notified().await;
         while let Some(ended) = working.try_join_next() {

@@ -13,10 +13,12 @@ use super::reconcile::{close_batch, verdict, write_verdict};
 use super::records::Runs;
 use super::task::Fleet;
 use super::worker::{WorkError, Worker};
+use crate::domain::diagnostic::chain;
 use crate::domain::fanout::{Batch, Decision, Halt, Move, ORDER_COUNTS_FOR, Standing};
-use crate::domain::layout;
+use crate::domain::id::RunId;
+use crate::domain::layout::{self, RunKeys};
 use crate::domain::order::Order;
-use crate::domain::run::{Active, Plan, RunRecord, Verdict, Wave};
+use crate::domain::run::{Active, Plan, RunRecord, Trouble, Verdict, Wave};
 use crate::domain::task::{Tally, TaskState};
 use crate::port::{DispatchError, Dispatcher, Store, StoreError};
 
@@ -25,6 +27,9 @@ const AT_A_TIME: usize = 64;
 
 /// What ending a script on its host may take, TERM to KILL, and writing down how it ended.
 const END_WITHIN: Duration = Duration::from_secs(20);
+
+/// How much is noted of a trouble, in characters.
+const MAX_TROUBLE: usize = 600;
 
 /// What came of a look at a run that worker functions carry.
 #[derive(Debug, Default)]
@@ -67,6 +72,10 @@ pub async fn fan_out<S: Store, D: Dispatcher>(
     if let Some(wave) = wave {
         open(runs, run, wave).await?;
     }
+    // What nobody came for tells what kept them.
+    let gives_up = moves.iter().any(|step| matches!(step, Move::Close(_, Halt::Unclaimed | Halt::Dying)));
+    let trouble = if gives_up { runs.trouble(&run.run).await? } else { None };
+    let trouble = trouble.as_ref().map(|(trouble, _)| trouble.why.as_str());
     let mut done = FannedOut::default();
     let mut tallies: Vec<Tally> = batches.into_iter().map(|batch| batch.tally).collect();
     let carry_out = |step: Move| async move {
@@ -82,7 +91,9 @@ pub async fn fan_out<S: Store, D: Dispatcher>(
                         .map_err(|DispatchError { why, .. }| Failed::Told(why)),
                 )
             }
-            Move::Close(n, halt) => (n, close(runs, run, n, halt, now).await.map(Some).map_err(Failed::Work)),
+            Move::Close(n, halt) => {
+                (n, close(runs, run, n, (halt, trouble), now).await.map(Some).map_err(Failed::Work))
+            }
         }
     };
     let mut steps = stream::iter(moves.into_iter().map(carry_out)).buffer_unordered(AT_A_TIME);
@@ -102,12 +113,15 @@ pub async fn fan_out<S: Store, D: Dispatcher>(
         }
     }
     drop(steps);
+    if let Some(why) = done.troubles.first() {
+        note(runs, &run.run, why, now).await;
+    }
     let mut total = Tally::default();
     for tally in &tallies {
         total.merge(tally);
     }
     if is_over || total.counts.iter().all(|(state, _)| state.is_final()) {
-        let reason = halt.filter(|halt| *halt != Halt::Cancelled).map(reason_of);
+        let reason = halt.filter(|halt| *halt != Halt::Cancelled).map(|halt| reason_of(halt, None));
         let ended = total.ended_by(now);
         done.verdict = Some(write_verdict(runs, run, verdict(plan, total, reason, ended)).await?);
     }
@@ -153,22 +167,43 @@ async fn close<S: Store>(
     runs: &Runs<S>,
     run: &RunRecord,
     n: u32,
-    halt: Halt,
+    (halt, trouble): (Halt, Option<&str>),
     now: Timestamp,
 ) -> Result<(usize, Tally), WorkError> {
     let state = if halt == Halt::Cancelled { TaskState::Cancelled } else { TaskState::Skipped };
-    let tasks = close_batch(runs, run, n, now, (state, &reason_of(halt))).await?;
+    let tasks = close_batch(runs, run, n, now, (state, &reason_of(halt, trouble))).await?;
     Ok((tasks.iter().filter(|(_, _, closed)| *closed).count(), tasks.iter().map(|(_, task, _)| task).collect()))
 }
 
-fn reason_of(halt: Halt) -> String {
-    match halt {
+/// Writes down what has kept a worker from a batch of `run`, for whoever gives it up to tell: an order leaves nothing else.
+///
+/// Where that comes to nothing, or another's trouble is there, it is as well: the logs tell of each.
+pub async fn note<S: Store>(runs: &Runs<S>, run: &RunId, why: &str, now: Timestamp) {
+    let key = RunKeys::new(run).trouble();
+    // What to do about it the log says.
+    let why = why.split_once("\nhint: ").map_or(why, |(why, _)| why);
+    let why = why.chars().filter(|c| !c.is_control()).take(MAX_TROUBLE).collect();
+    let trouble = Trouble { at: now, why };
+    let written = match runs.trouble(run).await {
+        Ok(Some((known, _))) if known.why == trouble.why => return,
+        Ok(Some((_, version))) => runs.swap(&key, &version, &trouble).await,
+        Ok(None) => runs.create(&key, &trouble).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = written {
+        tracing::warn!(%run, error = chain(&error), "its trouble was not noted");
+    }
+}
+
+fn reason_of(halt: Halt, trouble: Option<&str>) -> String {
+    let reason = match halt {
         Halt::Cancelled => Stop::Cancelled.reason(),
         Halt::MaxErrors(allowed) => Stop::MaxErrors(allowed).reason(),
         Halt::Canary => Stop::Canary.reason(),
         Halt::Unclaimed => "no worker came for it within the `deadline`".to_owned(),
         Halt::Dying => "one worker after the other ended before it started".to_owned(),
-    }
+    };
+    trouble.map_or_else(|| reason.clone(), |trouble| format!("{reason}; the last trouble of the run: {trouble}"))
 }
 
 impl<S: Store, F: Fleet<S>> Worker<S, F> {

@@ -9,7 +9,7 @@ use crate::domain::document::RunSummary;
 use crate::domain::id::{JobName, RunId};
 use crate::domain::layout::{Key, RunKeys, Stream};
 use crate::domain::quantity::ByteSize;
-use crate::domain::run::{Control, Plan, RunRecord, RunState, Target, Verdict};
+use crate::domain::run::{Again, Control, Plan, RunRecord, RunState, Target, Verdict};
 use crate::domain::task::{Counts, TaskRecord, TaskState};
 use crate::port::{Store, StoreError};
 
@@ -77,6 +77,12 @@ impl RunView {
     pub fn counts(&self) -> Counts {
         let told = self.tasks.iter().map(|task| task.record.state);
         told.chain((0..self.untold).map(|_| TaskState::Pending)).collect()
+    }
+
+    /// Where a retry of the tasks that `again` means goes.
+    pub fn targets(&self, again: Again) -> Vec<Target> {
+        let meant = self.tasks.iter().filter(|task| again.includes(task.record.state));
+        meant.map(|task| task.target.clone()).collect()
     }
 
     /// The run without its tasks, as documents tell it.

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use crate::domain::id::RunId;
 use crate::domain::layout::{Key, RunKeys, active};
-use crate::domain::run::{Active, BatchTargets, Claim, Control, Outcomes, Plan, RunRecord, SCHEMA, Verdict};
+use crate::domain::run::{Active, BatchTargets, Claim, Control, Outcomes, Plan, RunRecord, SCHEMA, Trouble, Verdict};
 use crate::domain::script::MAX_SCRIPT_BYTES;
 use crate::port::{Store, StoreError, Version, Written};
 
@@ -149,6 +149,14 @@ impl<S: Store> Runs<S> {
             return Err(damaged(&key, format!("it counts {tasks} tasks; a run has at most {MAX_TASKS}")));
         }
         Ok(Some(verdict))
+    }
+
+    /// What has last kept worker functions from the batches of `run`.
+    ///
+    /// # Errors
+    /// As [`Runs::read`].
+    pub async fn trouble(&self, run: &RunId) -> Result<Option<(Trouble, Version)>, StoreError> {
+        self.read(&RunKeys::new(run).trouble()).await
     }
 
     /// The mark that `run` is not finished.

@@ -143,6 +143,9 @@ pub struct Errand {
     pub id: String,
     /// The only instance that it is to run on, where that one's start is the reason.
     pub instance: Option<InstanceId>,
+    /// The run whose tasks it runs again, and where they are; where it is none, its targets are selected when it is
+    /// planned.
+    pub retry: Option<(RunId, Vec<Target>)>,
     /// Who carries it.
     pub carrier: Carrier,
 }
@@ -152,15 +155,17 @@ pub struct Errand {
 /// # Errors
 /// [`StartError`]
 pub async fn commission<S: Store>(runs: &Runs<S>, errand: Errand, now: Timestamp) -> Result<RunId, StartError> {
-    let Errand { job, script, actor, id: request, instance, carrier } = errand;
+    let Errand { job, script, actor, id: request, instance, retry, carrier } = errand;
+    let (retry_of, targets) = retry.unzip();
     let sha256 = sha256_hex(&script);
     let origin = job.source.origin();
     let script_ref = ScriptRef { bytes: script.len() as u64, sha256, origin };
     let (id, _) = run_id(runs, &job, &request, now).await?;
     let keys = RunKeys::new(&id);
     let as_before = |found: RunRecord, job: &Job, script: &ScriptRef| {
-        let (id, run) = (request.clone(), found.run.clone());
-        if is_same(&found, job, script) { Ok(run) } else { Err(StartError::OtherRequest { id, run }) }
+        let is_same = is_same(&found, job, script) && found.retry_of == retry_of;
+        let (id, run) = (request.clone(), found.run);
+        if is_same { Ok(run) } else { Err(StartError::OtherRequest { id, run }) }
     };
     if let Some(found) = runs.run(&id).await? {
         if runs.verdict(&id).await?.is_none() {
@@ -174,7 +179,7 @@ pub async fn commission<S: Store>(runs: &Runs<S>, errand: Errand, now: Timestamp
         job,
         script: script_ref,
         actor,
-        retry_of: None,
+        retry_of: retry_of.clone(),
         scheduled_for: None,
         started_at: now,
         plan_before: now + PLAN_WITHIN,
@@ -185,6 +190,10 @@ pub async fn commission<S: Store>(runs: &Runs<S>, errand: Errand, now: Timestamp
     runs.create(&layout::active(&id), &Active { driver: None, wave: None }).await?;
     // After the mark: while that stands nobody takes the script for unused.
     runs.store().create(&layout::blob(&record.script.sha256), script).await?;
+    if let Some(targets) = targets {
+        // Before the claim: whoever plans the run finds them agreed on.
+        agree(runs, &id, targets).await?;
+    }
     if runs.create(&keys.run(), &record).await? == Written::Conflict {
         let found = runs.run(&id).await?.ok_or_else(|| damaged(&keys.run(), "it vanished"))?;
         fire::mind(runs, &found).await?;
@@ -249,7 +258,7 @@ pub(super) async fn write_plan<S: Store>(
         return Ok(Planned { plan, is_ours: false });
     }
     let key = RunKeys::new(&run.run).plan();
-    let (plan, batches) = plan(&run.job, agree(runs, run, targets).await?, run.carrier);
+    let (plan, batches) = plan(&run.job, agree(runs, &run.run, targets).await?, run.carrier);
     let writing = (0..).zip(batches).map(|(n, batch)| write_batch(runs, run, n, batch));
     stream::iter(writing).buffer_unordered(AT_A_TIME).try_collect::<()>().await?;
     if runs.create(&key, &plan).await? == Written::Conflict {
@@ -263,8 +272,8 @@ pub(super) async fn write_plan<S: Store>(
 ///
 /// Each part is read back before the next is written, and the last one says that it is the last. Whatever another
 /// planner has written counts: what it has left out by then comes after it, unless it was done.
-async fn agree<S: Store>(runs: &Runs<S>, run: &RunRecord, targets: Vec<Target>) -> Result<Vec<Target>, StoreError> {
-    let keys = RunKeys::new(&run.run);
+async fn agree<S: Store>(runs: &Runs<S>, run: &RunId, targets: Vec<Target>) -> Result<Vec<Target>, StoreError> {
+    let keys = RunKeys::new(run);
     let (mut agreed, mut rest) = (Vec::with_capacity(targets.len()), VecDeque::from(targets));
     for k in 0.. {
         let targets: Vec<Target> = rest.drain(..PART.min(rest.len())).collect();
@@ -283,6 +292,21 @@ async fn agree<S: Store>(runs: &Runs<S>, run: &RunRecord, targets: Vec<Target>) 
         if agreed.len() > MAX_TASKS as usize {
             return Err(damaged(&key, format!("a run has at most {MAX_TASKS} tasks")));
         }
+        if part.is_last {
+            break;
+        }
+    }
+    Ok(agreed)
+}
+
+/// The targets that were agreed on for `run` before it was claimed.
+pub(super) async fn agreed<S: Store>(runs: &Runs<S>, run: &RunId) -> Result<Vec<Target>, StoreError> {
+    let keys = RunKeys::new(run);
+    let mut agreed = Vec::new();
+    for k in 0..MAX_TASKS {
+        let key = keys.selected(k);
+        let part = runs.read::<Selected>(&key).await?.ok_or_else(|| damaged(&key, "it does not exist"))?.0;
+        agreed.extend(part.targets);
         if part.is_last {
             break;
         }

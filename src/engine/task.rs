@@ -21,6 +21,7 @@ use crate::adapter::ssh::{self, ConnectError};
 use crate::domain::delivery::sudo::explain;
 use crate::domain::delivery::{Parcel, Token};
 use crate::domain::detached::{self, read_start};
+use crate::domain::diagnostic::chain;
 use crate::domain::job::{Job, Sudo};
 use crate::domain::run::{RunRecord, Target};
 use crate::domain::task::{TaskRecord, TaskState};
@@ -185,9 +186,10 @@ impl<S: Store> Task<'_, S, Access<S>> {
         record.stderr_bytes = spooled.stderr_bytes;
         record.truncated = spooled.truncated || cut;
         if let Some(failure) = spooled.failure {
+            let failure = chain(&failure);
             let why = format!("output was not stored: {failure}");
             // A store that loses output would lose more of it on the next host.
-            let stop = Stop::Store(failure.to_string());
+            let stop = Stop::Store(failure);
             let reason = stop.reason();
             if self.worker.gate.close(stop) {
                 self.worker.tell(Event::Stopping { reason }).await;

@@ -15,14 +15,12 @@ use super::clock::Clock;
 use super::fire::{self, Fired, Firer, Scheduled, skip};
 use super::reconcile::{self, Settled, conclude, reconcile, seal, write_verdict};
 use super::records::Runs;
-use super::start::{Started, write_plan};
+use super::start::{Started, agreed, write_plan};
 use super::worker::WorkError;
 use super::{claim, cursor, notify};
 use crate::domain::cursor::Looked;
 use crate::domain::diagnostic::chain;
 use crate::domain::id::RunId;
-use crate::domain::instance::Instance;
-use crate::domain::job::Job;
 use crate::domain::layout::{self, Key};
 use crate::domain::notice::Notice;
 use crate::domain::plan::target;
@@ -36,8 +34,8 @@ const AT_A_TIME: usize = 16;
 /// How many names are asked for at a time; what S3 gives at most.
 const PAGE: usize = 1000;
 
-/// How long an inventory may take to answer.
-const SELECT_WITHIN: Duration = Duration::from_mins(1);
+/// How long an inventory may take to answer where nothing else is said: one that hangs holds up no other run.
+pub const SELECT_WITHIN: Duration = Duration::from_mins(1);
 
 /// How long one that is being asked takes another's place: few at a time are kind to an inventory and to our memory, and
 /// those that hang hold up nobody.
@@ -59,6 +57,8 @@ pub struct Ticker<S, I, C> {
     pub firer: Firer<S, C>,
     /// Where instances come from.
     pub inventory: I,
+    /// How long that may take to answer.
+    pub patience: Duration,
     /// Tells the time.
     pub clock: Clock,
 }
@@ -90,8 +90,10 @@ pub enum Standing {
     Ready(Started),
     /// Nobody needs to drive it; its scripts run on their hosts without us.
     Detached(Arc<RunRecord>),
-    /// It cannot be planned yet, for this reason.
+    /// It is not to be planned yet, for this reason.
     Waiting(String),
+    /// It cannot be planned, for the inventory does not answer.
+    Unselected(String),
 }
 
 impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
@@ -244,7 +246,7 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
     async fn take_on(&self, record: Arc<RunRecord>, selecting: &Semaphore) -> Result<Standing, WorkError> {
         match self.plan(&record, selecting).await? {
             Ok(plan) => self.go_on(record, plan).await,
-            Err(why) => Ok(Standing::Waiting(why)),
+            Err(standing) => Ok(standing),
         }
     }
 
@@ -274,8 +276,8 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         })
     }
 
-    /// Plans a run where it may be planned; else tells what it waits for.
-    async fn plan(&self, record: &RunRecord, selecting: &Semaphore) -> Result<Result<Plan, String>, WorkError> {
+    /// Plans a run where it may be planned; else tells how it stands.
+    async fn plan(&self, record: &RunRecord, selecting: &Semaphore) -> Result<Result<Plan, Standing>, WorkError> {
         let (runs, job, now) = (self.runs(), &record.job, self.clock.now());
         let control = runs.control(&record.run).await?.map(|(control, _)| control).unwrap_or_default();
         let too_late = record.plan_before < now;
@@ -288,7 +290,7 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
             if too_late {
                 return Ok(Ok(seal_as(RunState::Skipped, "paused past its deadline".to_owned()).await?));
             }
-            return Ok(Err(format!("paused by {}", control.actor)));
+            return Ok(Err(Standing::Waiting(format!("paused by {}", control.actor))));
         }
         // Who asks for a run now does not mean to wait for others.
         if record.scheduled_for.is_some() {
@@ -304,28 +306,29 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
                     let reason = format!("overlap: run `{earlier}` was active until the deadline");
                     return Ok(Ok(seal_as(RunState::Skipped, reason).await?));
                 }
-                return Ok(Err(format!("run `{earlier}` is still active")));
+                return Ok(Err(Standing::Waiting(format!("run `{earlier}` is still active"))));
             }
         }
-        let instances = match self.select(job, selecting).await {
-            Ok(instances) => instances,
+        let selected = match record.retry_of {
+            // It goes where it was said to when it was claimed.
+            Some(_) => Ok(agreed(runs, &record.run).await?),
+            None => self.select(record, selecting).await,
+        };
+        let targets = match selected {
+            Ok(targets) => targets,
             // Never an empty fleet.
             Err(error) if too_late => {
                 return Ok(Ok(seal_as(RunState::Failed, error.to_string()).await?));
             }
-            Err(error) => return Ok(Err(error.to_string())),
+            Err(error) => return Ok(Err(Standing::Unselected(error.to_string()))),
         };
         if too_late {
             let reason = "not planned before its deadline".to_owned();
             return Ok(Ok(seal_as(RunState::Skipped, reason).await?));
         }
-        let is_meant = |instance: &&Instance| record.instance.as_ref().is_none_or(|only| instance.id == *only);
-        let targets: Vec<Target> = instances.iter().filter(is_meant).map(|instance| target(job, instance)).collect();
         if targets.is_empty() {
             return Ok(Ok(seal_as(RunState::Skipped, NOTHING_MATCHES.to_owned()).await?));
         }
-        // A hundred thousand of them, with their tags, are a good part of a function's memory.
-        drop(instances);
         let planned = write_plan(runs, record, targets).await?;
         if planned.is_ours {
             // Whoever finds a plan that is written may come after the end.
@@ -333,23 +336,36 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         }
         Ok(Ok(planned.plan))
     }
-}
 
-impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
-    /// Asks the inventory, in one of the places that there are for that.
-    async fn select(&self, job: &Job, places: &Semaphore) -> Result<Vec<Instance>, InventoryError> {
+    /// Where `record` is to run, as its inventory says, asked in one of the places that there are for that.
+    async fn select(&self, record: &RunRecord, places: &Semaphore) -> Result<Vec<Target>, InventoryError> {
         let mut place = places.acquire().await.ok();
-        let selected = tokio::time::timeout(SELECT_WITHIN, self.inventory.select(job));
+        let selected = tokio::time::timeout(self.patience, self.ask(record));
         tokio::pin!(selected);
         let patience = tokio::time::sleep(PATIENCE);
         tokio::pin!(patience);
         loop {
             tokio::select! {
                 biased;
-                selected = &mut selected => return selected.unwrap_or_else(|_| Err(silent())),
+                selected = &mut selected => return selected.unwrap_or_else(|_| Err(self.silent())),
                 () = &mut patience, if place.is_some() => place = None,
             }
         }
+    }
+
+    /// All that the job selects, or of that the one instance whose start the run answers to.
+    async fn ask(&self, record: &RunRecord) -> Result<Vec<Target>, InventoryError> {
+        let job = &record.job;
+        let instances = match &record.instance {
+            Some(only) => self.inventory.select_one(job, only).await?.into_iter().collect(),
+            None => self.inventory.select(job).await?,
+        };
+        Ok(instances.iter().map(|instance| target(job, instance)).collect())
+    }
+
+    fn silent(&self) -> InventoryError {
+        let why = format!("it has not answered within {} s", self.patience.as_secs());
+        InventoryError::Unavailable { at: "of the job".to_owned(), why }
     }
 }
 
@@ -359,11 +375,6 @@ enum Found {
     Known(Option<Standing>),
     /// It is not planned, and nobody drives it.
     Unplanned(Arc<RunRecord>),
-}
-
-fn silent() -> InventoryError {
-    let why = format!("it has not answered within {} s", SELECT_WITHIN.as_secs());
-    InventoryError::Unavailable { at: "of the job".to_owned(), why }
 }
 
 /// The verdict of a run that was never planned.

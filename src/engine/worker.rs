@@ -3,9 +3,12 @@
 //! A batch that arrives twice, or again after a half-finished earlier try, runs nothing twice: what is final is left
 //! alone, what had started under a dead worker is `lost`, and only the rest is run.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
@@ -65,6 +68,9 @@ pub enum WorkError {
     /// No random numbers.
     #[error("the system has no random numbers: {0}")]
     Random(#[from] getrandom::Error),
+    /// A fault of the program, in the words of its panic.
+    #[error("a task panicked, which is a fault of sshjob: {0}")]
+    Panicked(String),
 }
 
 impl From<StoreError> for WorkError {
@@ -157,7 +163,7 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
                 let (worker, batch) = (self.clone(), Arc::clone(&batch));
                 tasks.spawn(async move {
                     tokio::time::sleep(worker.gate.stagger(&target.instance)).await;
-                    worker.run_task(batch, target, record, permit).await
+                    worker.run_guarded(n, batch, target, record, permit).await
                 });
             } else if !self.gate.is_leaving() {
                 let skipped = self.skipped(record);
@@ -167,14 +173,15 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
         admitted.notify_one();
         let mut result = Ok(());
         while let Some(ended) = tasks.join_next().await {
-            // A panic in a task is a fault of ours; its intent, if any, stays for the reconciler to settle.
-            if let Ok(Err(error)) = ended {
-                result = Err(error.into());
+            let ended = ended.unwrap_or_else(|error| Err(WorkError::Panicked(error.to_string())));
+            // What keeps us from working on outweighs the fault of one task.
+            if ended.is_err() && matches!(result, Ok(()) | Err(WorkError::Panicked(_))) {
+                result = ended;
             }
         }
-        if result.is_ok() {
+        if matches!(result, Ok(()) | Err(WorkError::Panicked(_))) {
             // Who comes to look after what runs detached, or to go on with what is left, need not wait for its end.
-            let in_order = self.gate.stopped() != Some(&Stop::OutOfTime);
+            let in_order = result.is_ok() && self.gate.stopped() != Some(&Stop::OutOfTime);
             claim::release(&self.runs, &batch.keys.claim(n), &nonce, self.clock.now(), in_order).await?;
         }
         result
@@ -197,6 +204,38 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
             _ => TaskState::Skipped,
         };
         record.unstarted(state, reason, self.clock.now())
+    }
+
+    /// Does as [`Worker::run_task`] does; where that panics, which is a fault of ours, its task comes to its end all the same:
+    /// whoever came next would do no better.
+    async fn run_guarded(
+        self,
+        n: u32,
+        batch: Arc<Batch>,
+        target: Arc<Target>,
+        record: TaskRecord,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<(), WorkError> {
+        let running = self.clone().run_task(Arc::clone(&batch), Arc::clone(&target), record, permit);
+        let panic = match AssertUnwindSafe(running).catch_unwind().await {
+            Ok(ended) => return Ok(ended?),
+            Err(panic) => text_of(&*panic),
+        };
+        let run = &batch.run;
+        tracing::error!(run = %run.run, instance = %target.instance, panic, "a task panicked");
+        let known = self.runs.outcomes(&run.run, n).await?.and_then(|(mut it, _)| it.tasks.remove(&target.instance));
+        let known = known.unwrap_or_else(TaskRecord::pending);
+        let now = self.clock.now();
+        let ended = match known.state {
+            TaskState::Pending => known.unstarted(TaskState::Skipped, format!("a fault of sshjob: {panic}"), now),
+            TaskState::Running if !run.job.mode.is_detached() => {
+                known.ended(TaskState::Lost, format!("worker: a fault of sshjob: {panic}"), now)
+            }
+            // It has come to its end, or runs without us.
+            _ => known,
+        };
+        self.finish(&batch, target, ended, <(Head, Head)>::default(), None).await?;
+        Err(WorkError::Panicked(panic))
     }
 
     /// Makes attempts until one is final, and writes that.
@@ -253,8 +292,8 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
         }
     }
 
-    async fn conclude(self, batch: Arc<Batch>, target: Arc<Target>, record: TaskRecord) -> Result<(), LedgerError> {
-        self.finish(&batch, target, record, <(Head, Head)>::default(), None).await
+    async fn conclude(self, batch: Arc<Batch>, target: Arc<Target>, record: TaskRecord) -> Result<(), WorkError> {
+        Ok(self.finish(&batch, target, record, <(Head, Head)>::default(), None).await?)
     }
 
     async fn finish(
@@ -308,6 +347,15 @@ impl<S: Store, F: Fleet<S>> Worker<S, F> {
         // Nobody listening is no reason not to work.
         let _ = self.events.send(event).await;
     }
+}
+
+/// How much is told of a panic, in characters.
+const MAX_PANIC: usize = 400;
+
+/// What a panic said, on one line.
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    said.unwrap_or("it said nothing").chars().filter(|c| !c.is_control()).take(MAX_PANIC).collect()
 }
 
 /// What every host is sent.

@@ -22,7 +22,7 @@ use crate::domain::yaml;
 use crate::engine::fire::Scheduled;
 use crate::engine::records::Runs;
 use crate::engine::worker::pack;
-use crate::port::{Scripts, Store};
+use crate::port::{Object, Scripts, Store, StoreError};
 
 /// The most job files that a store may have: far more than people can keep in mind.
 const MAX_JOBS: usize = 10_000;
@@ -121,14 +121,22 @@ impl<S: Store> Book<S> {
     /// What the project file says, as the lowest layer but one.
     async fn project(&self) -> Result<Settings, Refusal> {
         let key = layout::project();
-        let Some(object) = self.runs.store().get(&key).await? else { return Ok(lowest()) };
+        let Some(object) = self.file(&key, yaml::MAX_FILE_BYTES).await? else { return Ok(lowest()) };
         let read = text(&object.bytes, &key).and_then(|text| Project::parse(&text, key.as_str()));
         let project = read.map_err(|wrong| Refusal::new(Kind::InvalidJob, render(wrong)))?;
         Ok(project.settings.over(lowest()))
     }
 
+    /// A file of the project that has at most `most` bytes: what is larger is no such file, and never in our memory.
+    async fn file(&self, key: &Key, most: usize) -> Result<Option<Object>, Refusal> {
+        self.runs.store().get_at_most(key, most).await.map_err(|error| match error {
+            StoreError::Damaged { .. } => Refusal::new(Kind::InvalidJob, format!("error: {error}")),
+            error @ StoreError::Unavailable { .. } => error.into(),
+        })
+    }
+
     async fn read_job(&self, key: &Key, project: Settings, request: Overrides) -> Result<Job, Refusal> {
-        let object = self.runs.store().get(key).await?;
+        let object = self.file(key, yaml::MAX_FILE_BYTES).await?;
         let object = object.ok_or_else(|| Refusal::new(Kind::InvalidJob, format!("error: `{key}` is gone")))?;
         let layers = Layers { request, environment: Settings::default(), project };
         read_job(key, &object.bytes, layers).map_err(|wrong| Refusal::new(Kind::InvalidJob, render(wrong)))
@@ -143,7 +151,11 @@ impl<S: Store> Book<S> {
         let script = match &job.source {
             Source::Script(path) => {
                 let key = key_of(path).map_err(&refuse)?;
-                let object = self.runs.store().get(&key).await?;
+                let object =
+                    self.runs.store().get_at_most(&key, MAX_SCRIPT_BYTES).await.map_err(|error| match error {
+                        StoreError::Damaged { why, .. } => refuse(format!("script `{key}`: {why}")),
+                        error @ StoreError::Unavailable { .. } => error.into(),
+                    })?;
                 let missing = "is not in the store\nhint: `sshjob push` uploads jobs and scripts";
                 object.ok_or_else(|| refuse(format!("script `{key}` {missing}")))?.bytes
             }

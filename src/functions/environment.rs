@@ -25,7 +25,7 @@ pub fn secret(reference: &SecretRef, variable: impl Fn(&str) -> Option<String>) 
             variable(name).map(Zeroizing::new).ok_or_else(missing)
         }
         SecretRef::File(path) => Err(format!("the file `{}`: a function has no files", path.display())),
-        SecretRef::Ssm(path) => Err(format!("the parameter `{path}`: not yet in this version")),
+        SecretRef::Ssm(path) => Err(format!("the parameter `{path}`: parameters hold the `secrets` of scripts alone")),
     }
 }
 

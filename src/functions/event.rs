@@ -1,4 +1,5 @@
-//! What the trigger is told: a tick, a request for a run, a run to look at, an instance that has started.
+//! What the trigger is told: a tick, a request for a run or for what a run ran again, a run to look at, an instance that has
+//! started.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use serde_json::Value;
 use super::refusal::{Kind, Refusal};
 use crate::domain::diagnostic::quoted;
 use crate::domain::id::{InstanceId, JobName, RunId};
+use crate::domain::run::Again;
 
 /// What `EventBridge` Scheduler puts in place of this is the time of the firing; where it is left as it is nobody knows it.
 const UNTOLD_TIME: &str = "<aws.scheduler.scheduled-time>";
@@ -44,6 +46,17 @@ pub enum Event {
         id: String,
         /// Which instance.
         instance: InstanceId,
+        /// In which region, where that is told.
+        region: Option<String>,
+    },
+    /// Run again what a run ran.
+    Retry {
+        /// The run.
+        run: RunId,
+        /// Names the request: delivered twice it is one run.
+        id: Option<String>,
+        /// Which of its tasks.
+        tasks: Again,
     },
 }
 
@@ -63,9 +76,21 @@ struct ReconcileRequest {
     reconcile: RunId,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetryRequest {
+    retry: RunId,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    tasks: Again,
+}
+
 /// An event of `EventBridge`, of which more is of no concern.
 #[derive(Deserialize)]
 struct Notice {
+    #[serde(default)]
+    region: Option<String>,
     #[serde(default)]
     id: Option<String>,
     #[serde(default)]
@@ -97,6 +122,12 @@ impl Event {
         if fields.contains_key("reconcile") {
             return decode::<ReconcileRequest>(event).map(|asked| Self::Reconcile(asked.reconcile));
         }
+        if fields.contains_key("retry") {
+            return decode::<RetryRequest>(event).and_then(|RetryRequest { retry: run, id, tasks }| {
+                check_id(id.as_deref())?;
+                Ok(Self::Retry { run, id, tasks })
+            });
+        }
         if text("source") == Some("aws.ec2") {
             return decode::<Notice>(event).and_then(Self::state_change);
         }
@@ -108,9 +139,7 @@ impl Event {
     }
 
     fn request(RunRequest { job, id, tags }: RunRequest) -> Result<Self, Refusal> {
-        if id.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_ID_BYTES) {
-            return Err(refuse(&format!("its `id` is empty or longer than {MAX_ID_BYTES} bytes")));
-        }
+        check_id(id.as_deref())?;
         if tags.len() > MAX_TAGS {
             return Err(refuse(&format!("it names {} tags; at most {MAX_TAGS} are allowed", tags.len())));
         }
@@ -121,7 +150,7 @@ impl Event {
         let change = decode::<StateChange>(notice.detail)?;
         match (change.state.as_str(), notice.id) {
             ("running", Some(id)) if !id.is_empty() && id.len() <= MAX_ID_BYTES => {
-                Ok(Self::Started { id, instance: change.instance_id })
+                Ok(Self::Started { id, instance: change.instance_id, region: notice.region })
             }
             ("running", _) => Err(refuse("an instance runs, and the event has no `id` that names it")),
             (state, _) => Err(refuse(&format!("an instance is {}; only `running` is of concern", quoted(state)))),
@@ -140,6 +169,13 @@ impl Event {
     }
 }
 
+fn check_id(id: Option<&str>) -> Result<(), Refusal> {
+    if id.is_some_and(|id| id.is_empty() || id.len() > MAX_ID_BYTES) {
+        return Err(refuse(&format!("its `id` is empty or longer than {MAX_ID_BYTES} bytes")));
+    }
+    Ok(())
+}
+
 fn decode<T: for<'a> Deserialize<'a>>(event: Value) -> Result<T, Refusal> {
     serde_json::from_value(event).map_err(|error| {
         let told: String = error.to_string().chars().filter(|c| !c.is_control()).take(300).collect();
@@ -152,8 +188,9 @@ fn refuse(found: &str) -> Refusal {
         Kind::InvalidEvent,
         format!(
             "the event is not understood: {found}\nhint: `{{}}` or `{{\"time\": …}}` is a tick, \
-             `{{\"job\": …, \"id\": …, \"tags\": {{…}}}}` asks for a run, `{{\"reconcile\": RUN}}` looks after one, \
-             and EC2's state changes to `running` are heard"
+             `{{\"job\": …, \"id\": …, \"tags\": {{…}}}}` asks for a run, `{{\"retry\": RUN, \"id\": …, \"tasks\": \
+             \"all\" | \"failed\" | \"lost\"}}` for another of its tasks, `{{\"reconcile\": RUN}}` looks after one, and \
+             EC2's state changes to `running` are heard"
         ),
     )
 }
@@ -189,12 +226,22 @@ mod tests {
     }
 
     #[test]
+    fn retry_names_a_run_and_may_name_itself_and_which_tasks() {
+        let run: RunId = "hello-20261123T100000Z".parse().unwrap();
+        let all = Event::Retry { run: run.clone(), id: None, tasks: Again::All };
+        assert_eq!(read(json!({ "retry": run })), all);
+        let failed = Event::Retry { run: run.clone(), id: Some("a".to_owned()), tasks: Again::Failed };
+        assert_eq!(read(json!({ "retry": run, "id": "a", "tasks": "failed" })), failed);
+    }
+
+    #[test]
     fn instance_that_has_started_is_heard() {
         let event = json!({
             "id": "e-1", "source": "aws.ec2", "detail-type": "EC2 Instance State-change Notification",
-            "time": "2026-11-23T10:00:00Z", "detail": { "instance-id": "i-0abc", "state": "running" },
+            "time": "2026-11-23T10:00:00Z", "region": "us-east-1", "detail": { "instance-id": "i-0abc", "state": "running" },
         });
-        assert_eq!(read(event), Event::Started { id: "e-1".to_owned(), instance: "i-0abc".parse().unwrap() });
+        let (id, instance) = ("e-1".to_owned(), "i-0abc".parse().unwrap());
+        assert_eq!(read(event), Event::Started { id, instance, region: Some("us-east-1".to_owned()) });
     }
 
     #[test]
@@ -209,6 +256,10 @@ mod tests {
             json!({ "job": "hello", "id": long }),
             json!({ "job": "hello", "tag": {} }),
             json!({ "reconcile": "../../etc" }),
+            json!({ "retry": "../../etc" }),
+            json!({ "retry": "hello-20261123T100000Z", "id": long }),
+            json!({ "retry": "hello-20261123T100000Z", "tasks": "some" }),
+            json!({ "retry": "hello-20261123T100000Z", "job": "hello" }),
             json!({ "time": "yesterday" }),
             json!({ "source": "aws.ec2", "id": "e", "detail": { "instance-id": "i-1", "state": "stopped" } }),
             json!({ "source": "aws.ec2", "detail": { "instance-id": "i-1", "state": "running" } }),

@@ -7,6 +7,8 @@
 pub mod book;
 pub mod environment;
 pub mod event;
+#[cfg(feature = "functions")]
+pub mod invocation;
 pub mod log;
 pub mod refusal;
 pub mod trigger;

@@ -36,6 +36,8 @@ pub enum Kind {
     StoreUnavailable,
     /// The place of the keys does not answer.
     KeysUnavailable,
+    /// The place of the secrets does not answer.
+    SecretsUnavailable,
     /// The inventory does not answer.
     InventoryUnavailable,
     /// A worker cannot be sent for.
@@ -47,7 +49,13 @@ pub enum Kind {
 impl Kind {
     /// Whether trying again later may help, and nobody has to mend anything here.
     pub fn is_unavailable(kind: &str) -> bool {
-        let all = [Self::StoreUnavailable, Self::KeysUnavailable, Self::InventoryUnavailable, Self::WorkersUnavailable];
+        let all = [
+            Self::StoreUnavailable,
+            Self::KeysUnavailable,
+            Self::SecretsUnavailable,
+            Self::InventoryUnavailable,
+            Self::WorkersUnavailable,
+        ];
         all.iter().any(|one| one.as_str() == kind)
     }
 
@@ -63,6 +71,7 @@ impl Kind {
             Self::OtherRequest => "OtherRequest",
             Self::StoreUnavailable => "StoreUnavailable",
             Self::KeysUnavailable => "KeysUnavailable",
+            Self::SecretsUnavailable => "SecretsUnavailable",
             Self::InventoryUnavailable => "InventoryUnavailable",
             Self::WorkersUnavailable => "WorkersUnavailable",
             Self::Fault => "Fault",

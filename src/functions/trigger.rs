@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
@@ -15,11 +16,13 @@ use crate::domain::diagnostic::chain;
 use crate::domain::id::{InstanceId, JobName, RunId};
 use crate::domain::job;
 use crate::domain::job::resolve::Overrides;
-use crate::domain::run::{Carrier, Plan, RunRecord};
+use crate::domain::layout;
+use crate::domain::run::{Again, Carrier, Plan, RunRecord};
 use crate::domain::selector::TagFilter;
 use crate::engine::clock::Clock;
 use crate::engine::fanout::fan_out;
 use crate::engine::fire::{Fired, Firer};
+use crate::engine::history;
 use crate::engine::notify::deliver;
 use crate::engine::records::Runs;
 use crate::engine::start::{Errand, commission};
@@ -32,7 +35,10 @@ const ACTOR: &str = "trigger";
 /// How many runs are sent for at a time, each with many orders at a time.
 const AT_A_TIME: usize = 4;
 
-/// The trigger function.
+/// The share of its time that an invocation may wait for an inventory.
+const SELECTING: f64 = 0.6;
+
+/// The trigger function, for the time of one invocation.
 #[derive(Debug, Clone)]
 pub struct Trigger<S, I, D, N> {
     /// Where runs live, and the jobs and scripts.
@@ -45,6 +51,8 @@ pub struct Trigger<S, I, D, N> {
     pub notifier: N,
     /// Tells the time.
     pub clock: Clock,
+    /// When the invocation must be over.
+    pub deadline: Timestamp,
 }
 
 impl<S: Store, I: Inventory, D: Dispatcher, N: Notifier> Trigger<S, I, D, N> {
@@ -56,8 +64,9 @@ impl<S: Store, I: Inventory, D: Dispatcher, N: Notifier> Trigger<S, I, D, N> {
         match Event::read(event)? {
             Event::Tick { at } => self.tick(at.unwrap_or(Timestamp::MAX)).await,
             Event::Run { job, id, tags } => self.run(&job, id.as_deref().unwrap_or(request), tags).await,
+            Event::Retry { run, id, tasks } => self.retry(&run, id.as_deref().unwrap_or(request), tasks).await,
             Event::Reconcile(run) => self.reconcile(&run).await,
-            Event::Started { id, instance } => self.started(&id, &instance).await,
+            Event::Started { id, instance, region } => self.started(&id, &instance, region.as_ref()).await,
         }
     }
 
@@ -65,14 +74,13 @@ impl<S: Store, I: Inventory, D: Dispatcher, N: Notifier> Trigger<S, I, D, N> {
         let book = Book::new(self.runs.clone());
         let mut read = book.read().await?;
         let scheduled = read.scheduled();
-        for wrong in &read.wrong {
-            log::trouble(None, "a job", wrong);
-        }
+        tell_of(&read.wrong);
         let ticker = Arc::new(self.ticker());
         let Ticked { fired, active, mut troubles, silent_until } =
             ticker.tick(&scheduled, at.min(self.clock.now())).await?;
         if let Some(until) = silent_until {
-            log::trouble(None, "the clock", &format!("it was set back: nothing fires until {until}"));
+            let why = format!("it was set back: nothing fires until {until}");
+            log::failure(None, "the clock", "Undecided", &why);
         }
         for fired in &fired {
             if let Fired::Skipped(run, why) = fired {
@@ -84,7 +92,7 @@ impl<S: Store, I: Inventory, D: Dispatcher, N: Notifier> Trigger<S, I, D, N> {
             match found {
                 Ok(None) => Ok(0),
                 Ok(Some(standing)) => self.go_on(&run, standing).await.or_else(|refusal| {
-                    log::trouble(Some(&run), refusal.kind.as_str(), &refusal.message);
+                    log::failure(Some(&run), "the run", refusal.kind.as_str(), &refusal.message);
                     Ok(0)
                 }),
                 Err(why) => Err((run.to_string(), why)),
@@ -99,12 +107,14 @@ impl<S: Store, I: Inventory, D: Dispatcher, N: Notifier> Trigger<S, I, D, N> {
             }
         }
         for (what, why) in &troubles {
-            log::trouble(None, what, why);
+            log::failure(None, what, "Undecided", why);
         }
         self.tell().await;
-        Ok(json!({
+        let answer = json!({
             "fired": fired.len(), "sent": sent, "troubles": troubles.len(), "invalid_jobs": read.wrong.len(),
-        }))
+        });
+        log::tick(&answer);
+        Ok(answer)
     }
 
     async fn run(&self, name: &JobName, id: &str, tags: BTreeMap<String, String>) -> Result<Value, Refusal> {
@@ -118,32 +128,60 @@ impl<S: Store, I: Inventory, D: Dispatcher, N: Notifier> Trigger<S, I, D, N> {
         let request = Overrides { tags: tags.collect::<Result<_, _>>()?, ..Overrides::default() };
         let book = Book::new(self.runs.clone());
         let job = book.job(name, request).await?;
-        self.commission(&book, job, id, None).await
+        let script = book.script_of(&job).await?;
+        self.commission(errand(job, script, id)).await
     }
 
-    async fn started(&self, event: &str, instance: &InstanceId) -> Result<Value, Refusal> {
+    /// Runs the same bytes again, by the job as it was frozen, on the hosts of a run that is over.
+    async fn retry(&self, of: &RunId, id: &str, tasks: Again) -> Result<Value, Refusal> {
+        let unknown = || Refusal::new(Kind::UnknownRun, format!("there is no run `{of}` in the store"));
+        let view = history::load(&self.runs, of).await?.ok_or_else(unknown)?;
+        if view.verdict.is_none() {
+            let hint = format!("`sshjob status {of} --wait` waits for its end");
+            return Err(Refusal::new(Kind::InvalidEvent, format!("run `{of}` is not over\nhint: {hint}")));
+        }
+        let targets = view.targets(tasks);
+        if targets.is_empty() {
+            return Err(Refusal::new(Kind::InvalidEvent, format!("run `{of}` has no such tasks to run again")));
+        }
+        let key = layout::blob(&view.record.script.sha256);
+        let gone =
+            || Refusal::new(Kind::InvalidScript, format!("the script of run `{of}` is gone: there is no `{key}`"));
+        let script = self.runs.store().bytes(&key).await?.ok_or_else(gone)?;
+        let retry = Some((of.clone(), targets));
+        self.commission(Errand { retry, ..errand(view.record.job, script, id) }).await
+    }
+
+    async fn started(&self, event: &str, instance: &InstanceId, region: Option<&String>) -> Result<Value, Refusal> {
         let book = Book::new(self.runs.clone());
         let read = book.read().await?;
-        for wrong in &read.wrong {
-            log::trouble(None, "a job", wrong);
-        }
+        tell_of(&read.wrong);
         let (mut runs, mut unasked) = (Vec::new(), None);
         for job in read.jobs {
-            if !job.schedule.on.contains(&job::Event::InstanceRunning) || job.schedule.paused {
+            let regions = &job.targets.regions;
+            let is_elsewhere = region.is_some_and(|region| !regions.is_empty() && !regions.contains(region));
+            if !job.schedule.on.contains(&job::Event::InstanceRunning) || job.schedule.paused || is_elsewhere {
                 continue;
             }
             let matching = self.inventory.select_one(&job, instance).await;
             match matching {
                 Ok(Some(_)) => {
                     let name = job.name.clone();
-                    match self.commission(&book, job, event, Some(instance)).await {
+                    let started = async {
+                        let script = book.script_of(&job).await?;
+                        let errand = errand(job, script, event);
+                        self.commission(Errand { instance: Some(instance.clone()), ..errand }).await
+                    };
+                    match started.await {
                         Ok(started) => runs.push(started),
                         Err(refusal) if refusal.kind == Kind::StoreUnavailable => return Err(refusal),
-                        Err(refusal) => log::trouble(None, name.as_str(), &refusal.message),
+                        Err(refusal) => log::failure(None, name.as_str(), refusal.kind.as_str(), &refusal.message),
                     }
                 }
                 Ok(None) => {}
-                Err(InventoryError::Invalid(why)) => log::trouble(None, job.name.as_str(), &why),
+                Err(InventoryError::Invalid(why)) => {
+                    log::failure(None, job.name.as_str(), Kind::InvalidJob.as_str(), &why);
+                }
                 Err(error) => unasked = Some(Refusal::new(Kind::InventoryUnavailable, chain(&error))),
             }
         }
@@ -154,22 +192,7 @@ impl<S: Store, I: Inventory, D: Dispatcher, N: Notifier> Trigger<S, I, D, N> {
         }
     }
 
-    async fn commission(
-        &self,
-        book: &Book<S>,
-        job: job::Job,
-        id: &str,
-        instance: Option<&InstanceId>,
-    ) -> Result<Value, Refusal> {
-        let script = book.script_of(&job).await?;
-        let errand = Errand {
-            job,
-            script,
-            actor: ACTOR.to_owned(),
-            id: id.to_owned(),
-            instance: instance.cloned(),
-            carrier: Carrier::Functions,
-        };
+    async fn commission(&self, errand: Errand) -> Result<Value, Refusal> {
         let run = commission(&self.runs, errand, self.clock.now()).await?;
         self.reconcile(&run).await
     }
@@ -204,6 +227,10 @@ impl<S: Store, I: Inventory, D: Dispatcher, N: Notifier> Trigger<S, I, D, N> {
                 log::trouble(Some(run), "waiting", &why);
                 Ok(0)
             }
+            Standing::Unselected(why) => {
+                log::failure(Some(run), "its instances", Kind::InventoryUnavailable.as_str(), &why);
+                Ok(0)
+            }
             Standing::Driven => Ok(0),
         }
     }
@@ -211,7 +238,7 @@ impl<S: Store, I: Inventory, D: Dispatcher, N: Notifier> Trigger<S, I, D, N> {
     async fn fan_out(&self, record: &RunRecord, plan: &Plan) -> Result<usize, Refusal> {
         let done = fan_out(&self.runs, &self.dispatcher, record, plan, self.clock.now()).await?;
         for why in &done.troubles {
-            log::trouble(Some(&record.run), Kind::WorkersUnavailable.as_str(), why);
+            log::failure(Some(&record.run), "its workers", Kind::WorkersUnavailable.as_str(), why);
         }
         if let Some(verdict) = &done.verdict {
             log::verdict(record, verdict);
@@ -224,10 +251,10 @@ impl<S: Store, I: Inventory, D: Dispatcher, N: Notifier> Trigger<S, I, D, N> {
         match deliver(&self.runs, &self.notifier, self.clock.now()).await {
             Ok(delivery) => {
                 for trouble in delivery.troubles {
-                    log::trouble(None, &format!("telling of {}", trouble.run), &trouble.why);
+                    log::failure(None, &format!("telling of {}", trouble.run), "Untold", &trouble.why);
                 }
             }
-            Err(error) => log::trouble(None, "notifications", &chain(&error)),
+            Err(error) => log::failure(None, "notifications", Kind::StoreUnavailable.as_str(), &chain(&error)),
         }
     }
 
@@ -239,6 +266,22 @@ impl<S: Store, I: Inventory, D: Dispatcher, N: Notifier> Trigger<S, I, D, N> {
             carrier: Carrier::Functions,
             driven: BTreeSet::new(),
         };
-        Ticker { firer, inventory: &self.inventory, clock: self.clock }
+        // Planning and sending for workers comes after it: for 100,000 instances six seconds (docs/scale.md), with four
+        // tenths of five minutes to spare.
+        let left = Duration::try_from(self.deadline.duration_since(self.clock.now())).unwrap_or_default();
+        Ticker { firer, inventory: &self.inventory, patience: left.mul_f64(SELECTING), clock: self.clock }
+    }
+}
+
+/// What is asked of the functions: to run `script` by `job`; `id` names the request.
+fn errand(job: job::Job, script: Vec<u8>, id: &str) -> Errand {
+    let (actor, id) = (ACTOR.to_owned(), id.to_owned());
+    Errand { job, script, actor, id, instance: None, retry: None, carrier: Carrier::Functions }
+}
+
+/// Tells of the job files that are wrong.
+fn tell_of(wrong: &[String]) {
+    for why in wrong {
+        log::failure(None, "a job", Kind::InvalidJob.as_str(), why);
     }
 }

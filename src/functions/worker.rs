@@ -11,7 +11,7 @@ use super::log;
 use super::refusal::{Kind, Refusal};
 use crate::adapter::ssh::{Connector, Identities, Identity, Keyring, key};
 use crate::domain::authority::Authority;
-use crate::domain::job::Job;
+use crate::domain::job::{Job, SecretRef};
 use crate::domain::location::Location;
 use crate::domain::order::{Action, Order};
 use crate::domain::plan::own_keys;
@@ -19,30 +19,33 @@ use crate::domain::run::{BatchTargets, RunRecord, Target};
 use crate::domain::task::Counts;
 use crate::engine::access::Access;
 use crate::engine::clock::Clock;
-use crate::engine::collect::{Collector, Round};
+use crate::engine::collect::{Collector, Round, give_up_batch};
 use crate::engine::event::Event;
+use crate::engine::fanout::note;
 use crate::engine::gate::{Gate, Stop};
 use crate::engine::records::Runs;
 use crate::engine::trust::Trust;
 use crate::engine::worker::{Secrets, WorkError, Worker};
-use crate::port::{Keys, Store};
+use crate::port::{KeyReadError, Keys, Parameters, Store};
 
 /// Events of tasks that wait to be logged.
 const EVENTS: usize = 256;
 
 /// The worker function.
-pub struct WorkerFunction<S, K> {
+pub struct WorkerFunction<S, K, P> {
     /// Where runs live.
     pub runs: Runs<S>,
     /// Where private keys come from.
     pub keys: K,
+    /// Where `ssm:` secrets come from.
+    pub parameters: P,
     /// A variable of the environment, for `env:` secrets.
     pub variable: fn(&str) -> Option<String>,
     /// Tells the time.
     pub clock: Clock,
 }
 
-impl<S: Store, K: Keys> WorkerFunction<S, K> {
+impl<S: Store, K: Keys, P: Parameters> WorkerFunction<S, K, P> {
     /// Carries out `order`; all is stored before `deadline`.
     ///
     /// # Errors
@@ -88,18 +91,22 @@ impl<S: Store, K: Keys> WorkerFunction<S, K> {
         let hosts = u32::try_from(targets.targets.len()).unwrap_or(u32::MAX);
         let gate = Gate::new(hosts, plan.and_then(|plan| plan.max_errors));
         let equipped = match self.keyring(&run.job, &targets.targets).await {
-            Ok(keyring) => self.secrets(&run.job).map(|secrets| (keyring, secrets)),
+            Ok(keyring) => self.secrets(&run.job).await.map(|secrets| (keyring, secrets)),
             Err(refusal) => Err(refusal),
         };
         let (keyring, secrets, refused) = match equipped {
             Ok((keyring, secrets)) => (keyring, secrets, None),
             // It may be had a moment later: the next order tries again.
-            Err(refusal) if refusal.kind == Kind::KeysUnavailable => return Err(refusal),
+            Err(refusal) if Kind::is_unavailable(refusal.kind.as_str()) => {
+                note(&self.runs, &run.run, &refusal.message, self.clock.now()).await;
+                return Err(refusal);
+            }
             Err(refusal) => {
                 gate.close(Stop::Unequipped(refusal.message.clone()));
                 (Keyring::new(Identities::default()), Secrets::new(), Some(refusal))
             }
         };
+        let end = gate.clone();
         let (events, heard) = mpsc::channel(EVENTS);
         let telling = tokio::spawn(tell(run.clone(), heard));
         let worker = Worker {
@@ -114,13 +121,21 @@ impl<S: Store, K: Keys> WorkerFunction<S, K> {
         let done = worker.run_until(run, order.batch, deadline).await;
         drop(worker);
         let counts = telling.await.unwrap_or_default();
+        if let Some(stop @ Stop::Store(_)) = end.stopped() {
+            // Its tasks say so, too, but an alarm hears of this.
+            log::failure(Some(&run.run), "its output", Kind::StoreUnavailable.as_str(), &stop.reason());
+        }
         match (done, refused) {
             (Ok(()), None) => Ok(json!({ "run": run.run, "batch": order.batch, "counts": counts })),
             (Ok(()), Some(refusal)) => Err(refusal),
             (Err(WorkError::Held(_) | WorkError::Fenced), _) => {
                 Ok(json!({ "run": run.run, "batch": order.batch, "done": "nothing: another worker is at it" }))
             }
-            (Err(error), _) => Err(error.into()),
+            (Err(error), _) => {
+                let refusal = Refusal::from(error);
+                note(&self.runs, &run.run, &refusal.message, self.clock.now()).await;
+                Err(refusal)
+            }
         }
     }
 
@@ -131,7 +146,12 @@ impl<S: Store, K: Keys> WorkerFunction<S, K> {
         targets: &BatchTargets,
         deadline: Timestamp,
     ) -> Result<Value, Refusal> {
-        let keyring = self.keyring(&run.job, &targets.targets).await?;
+        let keyring = match self.keyring(&run.job, &targets.targets).await {
+            Ok(keyring) => keyring,
+            // It may be had a moment later: the next order tries again.
+            Err(refusal) if Kind::is_unavailable(refusal.kind.as_str()) => return Err(refusal),
+            Err(refusal) => return self.give_up(run, order, &refusal).await,
+        };
         let (runs, access) = (self.runs.clone(), self.access(&run.job, keyring));
         let collector = Collector { runs, access, clock: self.clock };
         let left = std::time::Duration::try_from(deadline.duration_since(self.clock.now())).unwrap_or_default();
@@ -151,6 +171,16 @@ impl<S: Store, K: Keys> WorkerFunction<S, K> {
             log::trouble(Some(&run.run), target.instance.as_str(), why);
         }
         Ok(json!({ "run": run.run, "batch": order.batch, "running": running, "unanswered": troubles.len() }))
+    }
+
+    /// Looks at a batch whose hosts cannot be asked, because of `refusal`. It is no failure of the order, which comes again
+    /// at every tick: it is told, and what the hosts have forgotten by now is lost.
+    async fn give_up(&self, run: &RunRecord, order: &Order, refusal: &Refusal) -> Result<Value, Refusal> {
+        log::failure(Some(&run.run), "its hosts", refusal.kind.as_str(), &refusal.message);
+        let why = refusal.message.split_once("\nhint: ").map_or(&*refusal.message, |(why, _)| why);
+        let is_over = give_up_batch(&self.runs, run, order.batch, why, self.clock.now()).await?;
+        let done = if is_over { "given up: its hosts cannot be asked" } else { "nothing: its hosts cannot be asked" };
+        Ok(json!({ "run": run.run, "batch": order.batch, "done": done }))
     }
 
     fn access(&self, job: &Job, keyring: Keyring) -> Access<S> {
@@ -205,13 +235,18 @@ impl<S: Store, K: Keys> WorkerFunction<S, K> {
         Ok(found.into_iter().collect())
     }
 
-    fn secrets(&self, job: &Job) -> Result<Secrets, Refusal> {
-        let refuse = |name: &str, why: String| {
-            Refusal::new(Kind::InvalidSecret, format!("secret `{name}` of job `{}`: {why}", job.name))
-        };
+    async fn secrets(&self, job: &Job) -> Result<Secrets, Refusal> {
         let mut secrets = Secrets::new();
         for (name, reference) in &job.secrets {
-            let value = secret(reference, self.variable).map_err(|why| refuse(name, why))?;
+            let found = match reference {
+                SecretRef::Ssm(path) => self.parameters.read_parameter(path).await.map_err(|error| match error {
+                    KeyReadError::Unavailable(why) => (Kind::SecretsUnavailable, why),
+                    KeyReadError::Refused(why) => (Kind::InvalidSecret, why),
+                }),
+                other => secret(other, self.variable).map_err(|why| (Kind::InvalidSecret, why)),
+            };
+            let value = found
+                .map_err(|(kind, why)| Refusal::new(kind, format!("secret `{name}` of job `{}`: {why}", job.name)))?;
             secrets.insert(name.clone(), value);
         }
         Ok(secrets)

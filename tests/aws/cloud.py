@@ -93,14 +93,14 @@ class Cloud:
 
     def deploy_functions(self, binaries, *words):
         """Deploys the stack with the functions of `binaries`, and reads what it consists of."""
-        packed = self.folder / "binaries"
-        packed.mkdir(exist_ok=True)
+        self.packed = self.folder / "binaries"
+        self.packed.mkdir(exist_ok=True)
         for name in ("trigger", "worker"):
             # Half of a debug build is of use to a debugger alone.
-            if not (shutil.which("strip") and subprocess.run(["strip", "-o", packed / name, binaries / name]).returncode == 0):
-                shutil.copy(binaries / name, packed / name)
-        machine = "arm64" if os.uname().machine == "aarch64" else "x86_64"
-        said = self.deploy("--stack", STACK, "--architecture", machine, "--binaries", packed, *words)
+            if not (shutil.which("strip") and subprocess.run(["strip", "-o", self.packed / name, binaries / name]).returncode == 0):
+                shutil.copy(binaries / name, self.packed / name)
+        self.architecture = "arm64" if os.uname().machine == "aarch64" else "x86_64"
+        said = self.deploy("--stack", STACK, "--architecture", self.architecture, "--binaries", self.packed, *words)
         stacks = self.client("cloudformation")
         outputs = stacks.describe_stacks(StackName=STACK)["Stacks"][0]["Outputs"]
         self.outputs = {it["OutputKey"]: it["OutputValue"] for it in outputs}
@@ -122,6 +122,15 @@ class Cloud:
             policy = policy.replace(f'"aws:PrincipalArn": {quoted}', f'"aws:PrincipalArn": {names}')
         require("assumed-role" in policy, f"the policy of the keys: {policy}")
         self.s3.put_bucket_policy(Bucket=self.keys_bucket, Policy=policy.replace("ArnNotEquals", "ArnNotLike"))
+
+    def administrator(self):
+        """The variables of somebody who may do everything but what a bucket's own policy denies."""
+        self.iam.create_user(UserName="ops")
+        everything = dict(Version="2012-10-17", Statement=[dict(Effect="Allow", Action="*", Resource="*")])
+        self.iam.put_user_policy(UserName="ops", PolicyName="all", PolicyDocument=json.dumps(everything))
+        key = self.iam.create_access_key(UserName="ops")["AccessKey"]
+        # The buckets are for encrypted connections only, as those by the gate are.
+        return dict(AWS_ACCESS_KEY_ID=key["AccessKeyId"], AWS_SECRET_ACCESS_KEY=key["SecretAccessKey"], AWS_ENDPOINT_URL=self.gate.url)
 
     def policy(self, role):
         """The policy of `trigger` or `worker`, as it is at present."""

@@ -18,9 +18,8 @@ DENIED = (
 )
 
 
-def environments():
-    """The environments of the functions that run, by their access keys."""
-    found = {}
+def processes():
+    """The functions that run: process ids and environments."""
     for place in pathlib.Path("/proc").glob("[0-9]*/environ"):
         try:
             pairs = place.read_bytes().decode(errors="replace").split("\0")
@@ -28,8 +27,12 @@ def environments():
             continue
         env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
         if "AWS_LAMBDA_FUNCTION_NAME" in env and "AWS_LAMBDA_RUNTIME_API" in env:
-            found[env.get("AWS_ACCESS_KEY_ID")] = env
-    return found
+            yield int(place.parent.name), env
+
+
+def environments():
+    """The environments of the functions that run, by their access keys."""
+    return {env.get("AWS_ACCESS_KEY_ID"): env for _, env in processes()}
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -55,6 +58,8 @@ class Gate:
         self.counts = collections.Counter()
         # What `POST /hook` was sent.
         self.told = []
+        # What functions were sent.
+        self.events = []
         gate = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -93,6 +98,8 @@ class Gate:
         if service and self.function(key):
             kind = "list" if method == "GET" and "list-type=2" in path else method.lower()
             self.counts[f"{self.function(key).rsplit('-', 1)[-1]} {service} {kind}"] += 1
+        if service == "lambda" and path.endswith("/invocations"):
+            self.events.append(body)
         fault = self.fault(service, body)
         if fault:
             return fault[0], [("Content-Type", "application/xml")], fault[1].encode()

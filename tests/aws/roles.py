@@ -8,6 +8,7 @@ import time
 import botocore.exceptions
 from cloud import Failed, eventually, require
 from gate import environments
+from stack import counted
 
 # What no run can be seen to lack here, and why.
 UNSEEN = {
@@ -17,6 +18,7 @@ UNSEEN = {
     "trigger s3:ListBucket blobs/*": "only a write that clashes with another asks for an absent script",
     "trigger s3:ListBucket active/*": "a mark that is read exists, but for a race",
     "worker s3:ListBucket blobs/*": "a run has its script, but for damage",
+    "worker s3:PutObject runs/*/trouble.json": "only a worker that nobody answers writes it",
 }
 
 
@@ -54,12 +56,18 @@ class Probe:
     def __init__(self, cloud, topic):
         self.cloud, self.topic, self.count = cloud, topic, 0
         self.instance = next(iter(cloud.launch(["127.0.60.9"], dict(Environment="Probe"))))
+        self.secret("probe")
         self.job("probe")
         self.job("keyless", key="absent.pem")
         self.job("scriptless", script="script: scripts/absent.sh")
 
-    def job(self, name, script="script: scripts/probe.sh", key="dev.pem"):
-        where = f"key: {self.cloud.outputs['KeyPlace']}{key}\ntargets: {{ tags: {{ Environment: Probe }} }}\n"
+    def secret(self, name):
+        """Makes a parameter that the worker may read."""
+        place = self.cloud.outputs["SecretPlace"].removeprefix("ssm:")
+        self.cloud.client("ssm").put_parameter(Name=place + name, Value="x", Type="SecureString")
+
+    def job(self, name, script="script: scripts/probe.sh", key="dev.pem", secret="probe"):
+        where = f"secrets: {{ TOKEN: '{self.cloud.outputs['SecretPlace']}{secret}' }}\nkey: {self.cloud.outputs['KeyPlace']}{key}\ntargets: {{ tags: {{ Environment: Probe }} }}\n"
         tell = f"notify: {{ on: [success, failure], webhook: '{self.cloud.gate.url}/hook', sns: '{self.topic}' }}\n"
         self.cloud.put(f"jobs/{name}.yaml", f"{where}{tell}{script}\n")
 
@@ -82,19 +90,26 @@ class Probe:
             return False
 
         eventually(f"{role}: {wanted}: {said[-1]}", seen)
+        # An alarm hears of it: the function has failed, or its log says so in the words that are counted.
+        alarmed = lambda: counted(self.cloud, role, "Failures", since) or '"refused"' in self.cloud.logged(role, since)
+        eventually(f"an alarm hears of the {role} that says {wanted}", alarmed, 30)
 
     def without(self, role, action, place):
         """What to do that needs `action` at `place`, and what is said where it is not allowed."""
         tick = lambda: json.dumps(self.cloud.trigger({})[0])
         store, put = self.cloud.store, self.cloud.put
         at = place if place.startswith("arn:") else f"arn:aws:s3:::{store}/{place}"
-        start = at.rstrip("*")
+        start = at.split("*")[0]
         wanted = [f"`{action}` on `{start}" if action != "s3:ListBucket" else f"`s3:GetObject` on `{start}"]
         act = self.run
         fresh = f"#!/bin/sh\necho {self.count} {time.time()}\n"
         last = place.rstrip("/*").rsplit("/", 1)[-1]
-        if action in ("ec2:DescribeInstances", "lambda:InvokeFunction", "sns:Publish"):
+        if action in ("ec2:DescribeInstances", "lambda:InvokeFunction", "sns:Publish", "ssm:GetParameter"):
             wanted = [f"`{action}` on `"]
+            if action == "ssm:GetParameter":
+                # One that no worker has in mind.
+                self.secret(f"probe-{self.count}")
+                self.job("probe", secret=f"probe-{self.count}")
         elif action == "s3:PutObject" and last == "blobs":
             put("scripts/probe.sh", fresh)
         elif action == "s3:ListBucket":
@@ -121,7 +136,7 @@ class Probe:
 def play_roles(cloud, topic, project):
     """Takes each grant away in turn; then asks for what was never granted."""
     cloud.s3.delete_object(Bucket=cloud.store, Key="jobs/minute.yaml")
-    cloud.put("scripts/probe.sh", "#!/bin/sh\ntrue\n")
+    cloud.put("scripts/probe.sh", "#!/bin/sh\necho here\n")
     settings = (project / "sshjob.yaml").read_text()
     cloud.put("sshjob.yaml", settings)
     probe = Probe(cloud, topic)
@@ -130,8 +145,9 @@ def play_roles(cloud, topic, project):
     for role in ("trigger", "worker"):
         whole, unseen = cloud.policy(role), []
         for index, action, place in grants(whole):
-            if action in UNSEEN or f"{role} {action} {place}" in UNSEEN:
-                unseen.append(f"{action} {place}")
+            short = place.partition(":::")[2].partition("/")[2] or place
+            if action in UNSEEN or f"{role} {action} {short}" in UNSEEN:
+                unseen.append(f"{action} {short}")
                 continue
             cloud.set_policy(role, without(whole, index, action, place))
             try:
@@ -150,6 +166,7 @@ def denied(cloud):
     """What the functions may not do, asked for with their own credentials."""
     store, keys = cloud.store, cloud.keys_bucket
     cloud.s3.put_object(Bucket=keys, Key="other/x.pem", Body=b"x")
+    cloud.client("ssm").put_parameter(Name="/other/x", Value="x", Type="SecureString")
     found = {env["AWS_LAMBDA_FUNCTION_NAME"]: env for env in environments().values() if env.get("AWS_ENDPOINT_URL") == cloud.gate.url}
 
     def client(role, service, url=None):
@@ -173,6 +190,12 @@ def denied(cloud):
         "the worker writes a key": lambda: worker.put_object(Bucket=keys, Key="keys/dev.pem", Body=b""),
         "the worker writes a job": lambda: worker.put_object(Bucket=store, Key="jobs/x.yaml", Body=b""),
         "the worker writes a script": lambda: worker.put_object(Bucket=store, Key="blobs/x", Body=b""),
+        "the worker says what a run is": lambda: worker.put_object(Bucket=store, Key="runs/a/b/run.json", Body=b""),
+        "the worker says how a run ended": lambda: worker.put_object(Bucket=store, Key="runs/a/b/result.json", Body=b""),
+        "the worker plans": lambda: worker.put_object(Bucket=store, Key="runs/a/b/plan.json", Body=b""),
+        "the worker asks for a pause": lambda: worker.put_object(Bucket=store, Key="runs/a/b/control.json", Body=b""),
+        "the worker reads another secret": lambda: client("worker", "ssm").get_parameter(Name="/other/x"),
+        "the trigger reads a secret": lambda: client("trigger", "ssm").get_parameter(Name="/sshjob/token"),
         "the worker removes a run": lambda: worker.delete_object(Bucket=store, Key="runs/x"),
         "the worker lists everything": lambda: worker.list_objects_v2(Bucket=store),
         "the worker reads without TLS": lambda: client("worker", "s3", cloud.url).get_object(Bucket=keys, Key="keys/dev.pem"),

@@ -153,6 +153,7 @@ async fn run_for_an_instance_that_has_started_is_beside_the_schedule() {
         actor: "trigger".to_owned(),
         id: id.to_owned(),
         instance: instance.map(|id| id.parse().unwrap()),
+        retry: None,
         carrier: Carrier::Functions,
     };
     commission(&rig.runs, errand("one", Some("i-1")), at("12:00:10")).await.unwrap();

@@ -60,6 +60,17 @@ fn push_uploads_what_jobs_need_and_no_more_and_only_what_has_changed() {
     assert_eq!(stored(here, "scripts/hello.sh").unwrap(), "#!/bin/sh\necho hello again\n");
 }
 
+/// Cause: who had not said where the store is uploaded to a folder of their own, and no function ever heard of it.
+#[test]
+fn push_to_a_store_that_nobody_has_named_is_refused() {
+    let project = project();
+    let here = project.path();
+    write(here, "sshjob.yaml", "key: s3://keys-bucket/dev.pem\n");
+    let said = said(here, &["push"]);
+    assert!(said.starts_with("error: no store is named") && said.ends_with('2'), "{said}");
+    assert!(said.contains("hint: write `store: s3://bucket/prefix` into sshjob.yaml"), "{said}");
+}
+
 #[test]
 fn what_is_no_longer_here_stays_in_the_store_until_that_is_asked_for() {
     let project = project();

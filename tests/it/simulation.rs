@@ -251,6 +251,7 @@ fn instance(number: usize) -> Instance {
         account: "1".to_owned(),
         region: "r".to_owned(),
         zone: None,
+        launched_at: None,
         addresses: Addresses {
             private: Some(format!("10.0.{}.{}", number / 250, number % 250)),
             ..Addresses::default()

@@ -28,7 +28,7 @@ use sshjob::engine::prune::{Policy, prune};
 use sshjob::engine::reconcile::write_verdict;
 use sshjob::engine::records::Runs;
 use sshjob::engine::start::driver;
-use sshjob::engine::tick::{Look, Standing, Ticked, Ticker};
+use sshjob::engine::tick::{Look, SELECT_WITHIN, Standing, Ticked, Ticker};
 use sshjob::port::{Inventory, InventoryError, Scripts, Store as _};
 
 use crate::support::memory::Memory;
@@ -59,6 +59,7 @@ impl Inventory for Around {
             account: "1".to_owned(),
             region: "r".to_owned(),
             zone: None,
+            launched_at: None,
             addresses: Addresses { private: Some("10.0.0.1".to_owned()), ..Addresses::default() },
             tags: [("Role".to_owned(), "web".to_owned())].into(),
             state: InstanceState::Running,
@@ -142,7 +143,7 @@ impl Rig {
             carrier: Carrier::Scheduler,
             driven: self.driven.clone(),
         };
-        Ticker { firer, inventory: self.around.clone(), clock }
+        Ticker { firer, inventory: self.around.clone(), patience: SELECT_WITHIN, clock }
     }
 
     /// Ticks at this time of the day, and looks at everything.

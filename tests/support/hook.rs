@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::certificate::Served;
 
@@ -13,6 +14,8 @@ use super::certificate::Served;
 pub(crate) enum Answer {
     /// This status line and these headers, and then this body.
     Status(&'static str, String),
+    /// The same, after this time.
+    Late(Duration, &'static str, String),
     /// Nothing, ever.
     Silence,
     /// A header without end.
@@ -161,8 +164,11 @@ fn converse(stream: impl Read + Write, answer: &Answer, received: &Mutex<Vec<Rec
     let body = String::from_utf8(body).unwrap();
     received.lock().unwrap().push(Received { line: line.trim_end().to_owned(), headers, body });
     let stream = stream.get_mut();
+    if let Answer::Late(after, ..) = answer {
+        std::thread::sleep(*after);
+    }
     match answer {
-        Answer::Status(status, body) => {
+        Answer::Status(status, body) | Answer::Late(_, status, body) => {
             let (line, more) = status.split_once('\n').unwrap_or((status, ""));
             let more = if more.is_empty() { String::new() } else { format!("{more}\r\n") };
             write!(stream, "HTTP/1.1 {line}\r\n{more}Content-Length: {}\r\n\r\n{body}", body.len())?;

@@ -6,6 +6,7 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::{Config, Region};
 use aws_sdk_ec2::types::{self as ec2, Filter};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
 
 use super::Trouble;
 use crate::domain::id::InstanceId;
@@ -65,9 +66,10 @@ impl Ec2Inventory {
                     .to_owned(),
             ));
         }
-        self.find(targets, &running(tags)).await
+        Ok(selector.choose(self.find(targets, &running(tags)).await?))
     }
 
+    /// Everything in the regions of `targets` that passes `filters`, of which there is one that narrows it down.
     async fn find(&self, targets: &Targets, filters: &[Filter]) -> Result<Vec<Instance>, InventoryError> {
         let named: BTreeSet<&str> = targets.regions.iter().map(String::as_str).collect();
         let regions: Vec<String> = if named.is_empty() {
@@ -81,10 +83,9 @@ impl Ec2Inventory {
         };
         let asking = regions.into_iter().map(|region| self.find_in(region, filters));
         let found: Vec<_> = stream::iter(asking).buffer_unordered(REGIONS_AT_A_TIME).try_collect().await?;
-        Ok(targets.selector.choose(found.into_iter().flatten().collect()))
+        Ok(found.into_iter().flatten().collect())
     }
 
-    /// Everything in `region` that passes `filters`, of which there is one that narrows it down.
     async fn find_in(&self, region: String, filters: &[Filter]) -> Result<Vec<Instance>, InventoryError> {
         let refuse = |why: String| InventoryError::Unavailable { at: format!("EC2 in {region}"), why };
         let mut found: BTreeMap<InstanceId, Instance> = BTreeMap::new();
@@ -135,9 +136,16 @@ impl Inventory for Ec2Inventory {
         if !job.targets.selector.hosts.is_empty() {
             return Ok(self.select(job).await?.into_iter().find(|instance| instance.id == *id));
         }
-        let mut filters = filters(&job.targets.selector);
-        filters.insert(0, filter("instance-id", [id.as_str()]));
-        Ok(self.find(&job.targets, &running(filters)).await?.into_iter().next())
+        // By its id alone: EC2 tells of a start before everything that it is asked knows of it ("eventual consistency" in
+        // its API Reference), and what is not known yet is not what does not match.
+        let mut found = self.find(&job.targets, &[filter("instance-id", [id.as_str()])]).await?;
+        found.retain(|instance| instance.id == *id);
+        let is_early = match found.first().map(|instance| instance.state) {
+            None => "is not known there yet",
+            Some(InstanceState::Pending) => "is still pending there",
+            Some(_) => return Ok(job.targets.selector.choose(found).into_iter().next()),
+        };
+        Err(InventoryError::Unavailable { at: "EC2".to_owned(), why: format!("instance `{id}` {is_early}") })
     }
 }
 
@@ -188,6 +196,7 @@ fn read(found: &ec2::Instance, account: &str, region: &str) -> Result<Instance, 
         account: account.to_owned(),
         region: region.to_owned(),
         zone: found.placement().and_then(|placement| text(placement.availability_zone())),
+        launched_at: found.launch_time().and_then(|at| Timestamp::from_second(at.secs()).ok()),
         addresses: Addresses {
             private: text(found.private_ip_address()),
             public: text(found.public_ip_address()),

@@ -1,17 +1,24 @@
 //! Functions of Lambda: each order to a worker is one event; people ask the trigger and wait for what it says.
 
+use std::time::Duration;
+
 use aws_sdk_lambda::Client;
+use aws_sdk_lambda::config::timeout::TimeoutConfig;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 
 use serde_json::Value;
 
-use super::Trouble;
+use super::{CONNECT, Trouble};
 use crate::domain::order::Order;
 use crate::port::{DispatchError, Dispatcher};
 
 /// How much is told of what a function says went wrong, in characters.
 const MAX_TOLD: usize = 4000;
+
+/// How long people wait for the answer of a function: the template gives the trigger five minutes. All tries together have
+/// no more time than one: whoever has waited so long is not to be asked for a second run of it.
+const ANSWER: Duration = Duration::from_secs(310);
 
 /// Hands orders to a worker function.
 #[derive(Debug, Clone)]
@@ -64,8 +71,12 @@ pub enum Refused {
 /// [`Refused`]
 pub async fn ask(client: &Client, function: &str, event: &Value) -> Result<Value, Refused> {
     let request = client.invoke().function_name(function).invocation_type(InvocationType::RequestResponse);
+    let patience = TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(ANSWER).operation_timeout(ANSWER);
+    let own = aws_sdk_lambda::config::Builder::new().timeout_config(patience.build());
     let answer = request
         .payload(Blob::new(event.to_string()))
+        .customize()
+        .config_override(own)
         .send()
         .await
         .map_err(|error| Refused::Unavailable(Trouble::new(&error, "lambda:InvokeFunction", function).why))?;

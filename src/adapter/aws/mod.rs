@@ -6,6 +6,8 @@ pub mod ec2;
 pub mod keys;
 #[cfg(feature = "lambda")]
 pub mod lambda;
+#[cfg(feature = "ssm")]
+pub mod parameters;
 #[cfg(feature = "s3")]
 pub mod s3;
 #[cfg(feature = "sns")]
@@ -41,6 +43,22 @@ const TRIES: u32 = 6;
 
 /// What the SDK says before it lists every place where there could have been credentials.
 const NO_CREDENTIALS: &str = "no credentials found in chain";
+
+/// How services say that somebody may not do something.
+const DENIED: [&str; 6] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "AllAccessDisabled",
+    "AuthorizationError",
+    "AuthorizationErrorException",
+    "UnauthorizedOperation",
+];
+
+/// How they say that somebody's credentials are too old.
+const EXPIRED: [&str; 4] = ["ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"];
+
+/// How they say that a request was signed at another time than theirs.
+const SKEWED: [&str; 2] = ["RequestTimeTooSkewed", "RequestInTheFuture"];
 
 /// What clients are made with: the usual variables, profiles and roles say where and as whom; nothing waits for ever.
 pub fn configuration() -> ConfigLoader {
@@ -105,15 +123,23 @@ impl Trouble {
         }
         let told: String = told.chars().filter(|c| !c.is_control()).take(600).collect();
         let mut trouble = Self { status, code, why: format!("`{action}` on `{resource}`: {told}") };
-        if trouble.is_denied() {
-            trouble.why = format!("{}\nhint: allow `{action}` on `{resource}` to whoever this runs as", trouble.why);
-        }
+        let hint = if trouble.is_denied() {
+            format!("allow `{action}` on `{resource}` to whoever this runs as")
+        } else if trouble.is_one_of(&EXPIRED) {
+            "the credentials have expired: get new ones".to_owned()
+        } else if trouble.is_one_of(&SKEWED) {
+            "is the clock of this machine right?".to_owned()
+        } else {
+            return trouble;
+        };
+        trouble.why = format!("{}\nhint: {hint}", trouble.why);
         trouble
     }
 
-    /// Whether it is for want of a permission.
+    /// Whether it is for want of a permission. An answer to `HEAD` has no code; of one that has, the status says less:
+    /// who has expired, or whose clock is wrong, is answered 403, too, and may be let in a moment later.
     fn is_denied(&self) -> bool {
-        self.status == Some(403) || self.is_one_of(&["AccessDenied", "AccessDeniedException", "UnauthorizedOperation"])
+        if self.code.is_empty() { self.status == Some(403) } else { self.is_one_of(&DENIED) }
     }
 
     /// Whether the service calls it one of `codes`.

@@ -7,14 +7,14 @@ use std::io;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::ServerSideEncryption;
 
 use super::{OPERATION, Trouble};
 use crate::domain::diagnostic::chain;
 use crate::domain::layout::Key;
-use crate::port::{Object, Store, StoreError, Version, Written};
+use crate::port::{Object, Store, StoreError, Version, Written, too_large};
 
 /// The largest object that is read; nothing that is written comes near it.
 const MAX_OBJECT_BYTES: usize = 64 * 1024 * 1024;
@@ -66,6 +66,17 @@ impl S3Store {
         Ok(Self { client, bucket: bucket.to_owned(), prefix })
     }
 
+    /// The bucket.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// The same store, reached by another client.
+    #[must_use]
+    pub fn by(self, client: Client) -> Self {
+        Self { client, ..self }
+    }
+
     fn name(&self, key: &Key) -> String {
         format!("{}{key}", self.prefix)
     }
@@ -91,10 +102,8 @@ impl S3Store {
         let mark = mark().map_err(|error| self.unavailable(action, &name, error.to_string()))?;
         for clash in 1.. {
             let request = self.client.put_object().bucket(&self.bucket).key(&name);
-            let request = conditioned(request)
-                .metadata(MARK, &mark)
-                .server_side_encryption(ServerSideEncryption::Aes256)
-                .body(ByteStream::from(bytes.clone()));
+            // How it is encrypted the bucket says, which always does: by S3's own key, or by one of KMS.
+            let request = conditioned(request).metadata(MARK, &mark).body(ByteStream::from(bytes.clone()));
             let error = match request.send().await {
                 Ok(output) => return self.version(action, &name, output.e_tag()).map(Written::Done),
                 Err(error) => Trouble::new(&error, "s3:PutObject", &self.arn(&name)),
@@ -134,10 +143,9 @@ impl S3Store {
         let tag = tag.ok_or_else(|| self.unavailable(action, name, "the answer has no ETag"))?;
         Ok(Version(tag.to_owned()))
     }
-}
 
-impl Store for S3Store {
-    async fn get(&self, key: &Key) -> Result<Option<Object>, StoreError> {
+    /// Reads an object that has at most `most` bytes; more of it is not even fetched.
+    async fn read(&self, key: &Key, most: usize) -> Result<Option<Object>, StoreError> {
         let name = self.name(key);
         let refuse = |why: String| self.unavailable("read", &name, why);
         let mut output = match self.client.get_object().bucket(&self.bucket).key(&name).send().await {
@@ -149,21 +157,44 @@ impl Store for S3Store {
             }
         };
         let version = self.version("read", &name, output.e_tag())?;
+        let is_too_large = |length: usize| length > most;
+        if output.content_length().and_then(|length| usize::try_from(length).ok()).is_some_and(is_too_large) {
+            return Err(too_large(key, most));
+        }
         let reading = async {
             let mut bytes = Vec::new();
-            while let Some(piece) = output.body.try_next().await.map_err(|error| chain(&error))? {
-                if bytes.len() + piece.len() > MAX_OBJECT_BYTES {
-                    return Err(format!("it has more than {MAX_OBJECT_BYTES} bytes"));
+            while let Some(piece) = output.body.try_next().await.map_err(|error| refuse(chain(&error)))? {
+                if is_too_large(bytes.len() + piece.len()) {
+                    return Err(too_large(key, most));
                 }
                 bytes.extend_from_slice(&piece);
             }
             Ok(bytes)
         };
         match tokio::time::timeout(OPERATION, reading).await {
-            Ok(Ok(bytes)) => Ok(Some(Object { bytes, version })),
-            Ok(Err(why)) => Err(refuse(why)),
+            Ok(read) => Ok(Some(Object { bytes: read?, version })),
             Err(_) => Err(refuse(format!("its content did not arrive within {} s", OPERATION.as_secs()))),
         }
+    }
+}
+
+/// In which region `bucket` is, as whoever answers for S3 says, whether we may see it or not.
+pub async fn region_of(client: &Client, bucket: &str) -> Option<String> {
+    // It is asked before what matters: where nobody answers, that says so.
+    let own = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled());
+    match client.head_bucket().bucket(bucket).customize().config_override(own).send().await {
+        Ok(output) => output.bucket_region().map(str::to_owned),
+        Err(error) => error.raw_response()?.headers().get("x-amz-bucket-region").map(str::to_owned),
+    }
+}
+
+impl Store for S3Store {
+    async fn get(&self, key: &Key) -> Result<Option<Object>, StoreError> {
+        self.read(key, MAX_OBJECT_BYTES).await
+    }
+
+    async fn get_at_most(&self, key: &Key, most: usize) -> Result<Option<Object>, StoreError> {
+        self.read(key, most.min(MAX_OBJECT_BYTES)).await
     }
 
     async fn create(&self, key: &Key, bytes: Vec<u8>) -> Result<Written, StoreError> {

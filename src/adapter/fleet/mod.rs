@@ -221,6 +221,7 @@ fn instance(name: &str, role: &str, environment: &str, port: u16) -> Result<Inst
         account: "local".to_owned(),
         region: "local".to_owned(),
         zone: None,
+        launched_at: None,
         addresses: Addresses { private: Some(ADDRESS.to_string()), ..Addresses::default() },
         port: Some(port),
         user: None,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::context::{Format, Global};
@@ -70,6 +71,7 @@ struct HostDocument<'a> {
     account: &'a str,
     region: &'a str,
     zone: Option<&'a str>,
+    launched_at: Option<Timestamp>,
     tags: &'a BTreeMap<String, String>,
 }
 
@@ -99,6 +101,7 @@ impl<'a> HostDocument<'a> {
             account: &instance.account,
             region: &instance.region,
             zone: instance.zone.as_deref(),
+            launched_at: instance.launched_at,
             tags: &instance.tags,
         }
     }

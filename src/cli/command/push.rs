@@ -12,7 +12,7 @@ use crate::cli::exit::{Exit, Fail};
 use crate::cli::output::console::Console;
 use crate::cli::output::json;
 use crate::cli::output::words::number;
-use crate::cli::project::{PROJECT_FILE, Workspace, refuse, shown};
+use crate::cli::project::{PROJECT_FILE, Workspace, read_at_most, refuse, shown};
 use crate::cli::store;
 use crate::domain::diagnostic::Diagnostic;
 use crate::domain::document::Schema;
@@ -21,6 +21,7 @@ use crate::domain::job::Source;
 use crate::domain::job::resolve::{Layers, Overrides};
 use crate::domain::job::settings::Settings;
 use crate::domain::layout::{self, Key};
+use crate::domain::yaml;
 use crate::engine::cursor;
 use crate::engine::records::Runs;
 use crate::engine::worker::pack;
@@ -102,6 +103,10 @@ struct FileDocument {
 /// What kept it from being done; what was uploaded until then is whole.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let workspace = Workspace::open(&global)?;
+    if !store::is_named(&global, &workspace) {
+        return Err(Fail::usage("no store is named, and what is in the one of this machine no function reads")
+            .hint("write `store: s3://bucket/prefix` into sshjob.yaml, as `infra/deploy` says it, or use `--store`"));
+    }
     let files = collect(&workspace)?;
     let runs = store::open(&global, Some(&workspace)).await?;
     let found = compare(&runs, &files).await?;
@@ -184,7 +189,9 @@ pub fn collect(workspace: &Workspace) -> Result<BTreeMap<Key, Vec<u8>>, Fail> {
 }
 
 fn read(path: &std::path::Path) -> Result<Vec<u8>, Fail> {
-    std::fs::read(path).map_err(|error| Fail::usage(format!("cannot read `{}`: {error}", shown(path))))
+    // One byte more than is allowed, so that the check of the length sees it.
+    read_at_most(path, yaml::MAX_FILE_BYTES + 1)
+        .map_err(|error| Fail::usage(format!("cannot read `{}`: {error}", shown(path))))
 }
 
 /// How the store differs from `files`: scripts first, then the project file, then jobs, and last what is there only.

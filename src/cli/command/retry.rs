@@ -1,25 +1,30 @@
 //! `sshjob retry`: Run a run's script again.
 
+use crate::adapter::store::AnyStore;
 use crate::cli::access;
+use crate::cli::command::run::follow;
 use crate::cli::context::Global;
 use crate::cli::exit::{Exit, Fail};
 use crate::cli::launch::{Launch, launch, notice};
+use crate::cli::pair::Pair;
 use crate::cli::project::Workspace;
 use crate::cli::store;
+use crate::domain::id::RunId;
 use crate::domain::layout;
-use crate::domain::run::Target;
+use crate::domain::run::{Again, Carrier};
 use crate::domain::task::TaskState;
-use crate::engine::clock::Clock;
-use crate::engine::history::{self, RunView, Task};
+use crate::engine::clock::{Clock, nonce};
+use crate::engine::history::{self, RunView};
 use crate::engine::reconcile::{Settled, reconcile};
-use crate::engine::records::damaged;
+use crate::engine::records::{Runs, damaged};
 use crate::port::Store as _;
 
 /// Run a run's script again, on the hosts it ran on
 ///
 /// A retry is a new run that names the old one and runs the same bytes, whatever has become of the file since. It goes
 /// where the old run went: to every host, or with --failed to those that did not succeed and are certainly over. A
-/// task that is lost may have run: --lost says that you looked, and want it run again.
+/// task that is lost may have run: --lost says that you looked, and want it run again. What the functions on AWS ran they
+/// run again.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The run: its id, the beginning of it, or `last`
@@ -57,11 +62,17 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         }
     }
     let view = history::load(&runs, &id).await?.ok_or_else(gone)?;
-    let targets = args.choose(&view);
+    let targets = view.targets(args.again());
     if targets.is_empty() {
         notice(&nothing_to_do(&view));
         let is_unknown = view.counts().of(TaskState::Lost) > 0;
         return Ok(if is_unknown { Exit::Lost } else { Exit::Success });
+    }
+    if record.carrier == Carrier::Functions
+        && let Some(pair) = Pair::of(&workspace)
+    {
+        // Its key may be one that nobody but the worker reads.
+        return args.by_functions(&pair, &id, &runs, &global).await;
     }
     let key = layout::blob(&record.script.sha256);
     let script = runs.store().get(&key).await?.ok_or_else(|| damaged(&key, "it does not exist"))?.bytes;
@@ -80,12 +91,32 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
 }
 
 impl Args {
-    fn choose(&self, view: &RunView) -> Vec<Target> {
-        let wanted = |task: &&Task| match task.record.state {
-            TaskState::Lost => self.lost || !self.failed,
-            state => state.is_retried() || !(self.failed || self.lost),
+    const fn again(&self) -> Again {
+        match (self.lost, self.failed) {
+            (true, _) => Again::Lost,
+            (false, true) => Again::Failed,
+            (false, false) => Again::All,
+        }
+    }
+
+    /// Has the functions run it again, as they ran it, and follows that.
+    async fn by_functions(
+        &self,
+        pair: &Pair,
+        run: &RunId,
+        runs: &Runs<AnyStore>,
+        global: &Global,
+    ) -> Result<Exit, Fail> {
+        if self.group {
+            return Err(Fail::usage(format!("run `{run}` was carried out by the functions, and so is its retry"))
+                .hint("leave out `--group`: output is shown as it comes"));
+        }
+        let id = match &self.id {
+            Some(id) => id.clone(),
+            None => nonce().map_err(|error| Fail::new(Exit::Unavailable, error.to_string()))?,
         };
-        view.tasks.iter().filter(wanted).map(|task| task.target.clone()).collect()
+        let again = pair.retry(run, &id, self.again()).await?;
+        follow(&again, None, runs, global).await
     }
 }
 

@@ -25,6 +25,7 @@ use crate::domain::job::file::JobFile;
 use crate::domain::job::resolve::Overrides;
 use crate::domain::job::settings::Settled;
 use crate::domain::job::{Job, Source, Sudo, read};
+use crate::domain::quantity::Span;
 use crate::domain::run::RunState;
 use crate::domain::selector::TagFilter;
 use crate::engine::clock::nonce;
@@ -54,7 +55,7 @@ pub struct Args {
     via: Via,
     /// How long to wait for a detached run to end
     #[arg(long, value_name = "DURATION")]
-    wait: Option<crate::domain::quantity::Span>,
+    wait: Option<Span>,
     /// Show what would be run, where, and how each host would be trusted; connect to nothing
     #[arg(long)]
     dry_run: bool,
@@ -166,41 +167,7 @@ impl Args {
             None => nonce().map_err(|error| Fail::new(Exit::Unavailable, error.to_string()))?,
         };
         let run = pair.start(job, &id, &tags).await?;
-        self.follow(&run, &runs, global).await
-    }
-
-    /// Shows what comes of a run that the functions carry: all of it, or of a detached one how it stands after `--wait`.
-    async fn follow(&self, run: &RunId, runs: &Runs<AnyStore>, global: &Global) -> Result<Exit, Fail> {
-        if !global.quiet {
-            notice(&format!("{run} is carried out by the functions"));
-        }
-        let record = runs.run(run).await?;
-        let detached = record.as_ref().is_some_and(|record| record.job.mode.is_detached());
-        let mut console = Console::new(global.color);
-        let mut status = status::Args { run: run.to_string(), wait: !detached || self.wait.is_some() };
-        let shown = async {
-            if global.output == Format::Text && !detached {
-                let args = logs::Args { run: run.to_string(), follow: true, ..logs::Args::default() };
-                // Where output is missing it is told, and how the run ended all the same.
-                if let Err(fail) = logs::show(&args, global.output, runs, &mut console).await {
-                    console.err(fail.told());
-                }
-            }
-            let view = status::current(runs, run, &mut console).await?;
-            let summary = view.summary();
-            if global.output == Format::Text && summary.state == RunState::Succeeded {
-                console.err(verdict::line(&summary, console.err_color()));
-                return Ok(Exit::Success);
-            }
-            status::show(&status, global.output, runs, &mut console).await
-        };
-        let shown = hasten(record.as_ref(), global, shown);
-        let Some(wait) = self.wait else { return shown.await };
-        if let Ok(shown) = tokio::time::timeout(wait.0, shown).await {
-            return shown;
-        }
-        status.wait = false;
-        status::show(&status, global.output, runs, &mut console).await
+        follow(&run, self.wait, &runs, global).await
     }
 
     /// The job, complete: named, or made of the command line; and where its settings came from.
@@ -278,6 +245,43 @@ fn shell_line(line: &str) -> Source {
         return Source::Run(line.to_owned());
     }
     Source::Command(["/bin/sh", "-c", line].map(str::to_owned).into())
+}
+
+/// Shows what comes of a run that the functions carry: all of it, or of a detached one how it stands after `wait`.
+///
+/// # Errors
+/// Where the store does not answer.
+pub async fn follow(run: &RunId, wait: Option<Span>, runs: &Runs<AnyStore>, global: &Global) -> Result<Exit, Fail> {
+    if !global.quiet {
+        notice(&format!("{run} is carried out by the functions"));
+    }
+    let record = runs.run(run).await?;
+    let detached = record.as_ref().is_some_and(|record| record.job.mode.is_detached());
+    let mut console = Console::new(global.color);
+    let mut status = status::Args { run: run.to_string(), wait: !detached || wait.is_some() };
+    let shown = async {
+        if global.output == Format::Text && !detached {
+            let args = logs::Args { run: run.to_string(), follow: true, ..logs::Args::default() };
+            // Where output is missing it is told, and how the run ended all the same.
+            if let Err(fail) = logs::show(&args, global.output, runs, &mut console).await {
+                console.err(fail.told());
+            }
+        }
+        let view = status::current(runs, run, &mut console).await?;
+        let summary = view.summary();
+        if global.output == Format::Text && summary.state == RunState::Succeeded {
+            console.err(verdict::line(&summary, console.err_color()));
+            return Ok(Exit::Success);
+        }
+        status::show(&status, global.output, runs, &mut console).await
+    };
+    let shown = hasten(record.as_ref(), global, shown);
+    let Some(wait) = wait else { return shown.await };
+    if let Ok(shown) = tokio::time::timeout(wait.0, shown).await {
+        return shown;
+    }
+    status.wait = false;
+    status::show(&status, global.output, runs, &mut console).await
 }
 
 /// The filters as an event says them: the values of each tag, joined by commas, those that must not match after a `!`.

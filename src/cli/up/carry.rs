@@ -226,7 +226,7 @@ impl Carrier {
             targets.extend(self.runs.targets(&run.run, n).await?.map(|batch| batch.targets).unwrap_or_default());
         }
         let keyring = load_keys_unattended(&run.job, &targets, &self.workspace).await?;
-        let secrets = resolve_secrets(&run.job, root)?;
+        let secrets = resolve_secrets(&run.job, &self.workspace).await?;
         // A connector of its own: jobs that share a jump host may log in to it, and trust it, each in its own way.
         Ok((access(&run.job, keyring, root, &self.runs)?, secrets))
     }

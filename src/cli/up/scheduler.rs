@@ -35,7 +35,7 @@ use crate::engine::gate::Gate;
 use crate::engine::looks::Looks;
 use crate::engine::records::Runs;
 use crate::engine::start::Started;
-use crate::engine::tick::{Look, Standing, Ticked, Ticker};
+use crate::engine::tick::{Look, SELECT_WITHIN, Standing, Ticked, Ticker};
 use crate::port::StoreError;
 use leave::Signals;
 
@@ -198,7 +198,7 @@ impl Scheduler {
             driven: self.at.keys().cloned().collect(),
         };
         let inventory = ProjectInventory::new(Arc::clone(self.book.workspace()), self.inventory.clone());
-        (Ticker { firer, inventory, clock: Clock::System }, jobs)
+        (Ticker { firer, inventory, patience: SELECT_WITHIN, clock: Clock::System }, jobs)
     }
 
     fn is_due(&self) -> bool {
@@ -279,7 +279,7 @@ impl Scheduler {
                 self.tick_within(TICK_WHILE_WAITING);
                 self.note_elsewhere(&run).await;
             }
-            Ok(Some(Standing::Waiting(why))) => {
+            Ok(Some(Standing::Waiting(why) | Standing::Unselected(why))) => {
                 self.tick_within(TICK_WHILE_WAITING);
                 self.teller.waiting(&run, &why);
                 self.waiting.insert(run);

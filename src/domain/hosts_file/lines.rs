@@ -89,6 +89,7 @@ impl<'a> Rest<'a> {
             account: account.unwrap_or_else(|| LOCAL.to_owned()),
             region: region.unwrap_or_else(|| LOCAL.to_owned()),
             zone,
+            launched_at: None,
             addresses,
             port,
             user,

@@ -1,5 +1,8 @@
 //! That an order is sent as one event, and what is said where it is not taken. `dispatch_contract` asks the rest.
 
+use std::time::Duration;
+
+use aws_sdk_lambda::config::timeout::TimeoutConfig;
 use sshjob::adapter::aws::lambda::{LambdaDispatcher, Refused, ask};
 use sshjob::domain::id::RunId;
 use sshjob::domain::order::{Action, Order};
@@ -8,7 +11,7 @@ use sshjob::port::Dispatcher as _;
 use super::config;
 use crate::support::hook::{Answer, Hook};
 
-fn order() -> Order {
+pub fn order() -> Order {
     let run = RunId::of_firing(&"hello".parse().unwrap(), "2026-11-23T09:30:00Z".parse().unwrap());
     Order::new(Action::Run, &run, 7, "2026-11-23T09:31:00Z".parse().unwrap())
 }
@@ -50,6 +53,33 @@ async fn order_that_may_not_be_sent_names_the_permission() {
     assert_eq!(hook.received().len(), 1);
     let hint = "\nhint: allow `lambda:InvokeFunction` on `worker` to whoever this runs as";
     assert!(error.to_string().ends_with(&format!("AccessDeniedException: no{hint}")), "{error}");
+}
+
+/// Cause: the trigger may take minutes; whoever waited for ten seconds asked again while it was at it, and gave up.
+#[tokio::test]
+async fn function_that_takes_long_is_waited_for_and_asked_once() {
+    let late = Answer::Late(Duration::from_millis(1500), "200 OK", r#"{"run":"hello-20261123T093000Z"}"#.to_owned());
+    let hook = Hook::start(late);
+    let hasty =
+        TimeoutConfig::builder().read_timeout(Duration::from_millis(100)).operation_timeout(Duration::from_secs(1));
+    let config = aws_sdk_lambda::config::Builder::from(&config(&hook.url("")).await).timeout_config(hasty.build());
+    let client = aws_sdk_lambda::Client::from_conf(config.build());
+    let said = ask(&client, "trigger", &serde_json::json!({ "job": "hello" })).await.unwrap();
+    assert_eq!(said["run"], "hello-20261123T093000Z");
+    assert_eq!(hook.received().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn function_that_never_answers_is_given_up_after_its_time_and_asked_once() {
+    let hook = Hook::start(Answer::Silence);
+    let client = aws_sdk_lambda::Client::new(&config(&hook.url("")).await);
+    let begun = tokio::time::Instant::now();
+    let refused = ask(&client, "trigger", &serde_json::json!({})).await.unwrap_err();
+    assert!(matches!(&refused, Refused::Unavailable(why) if why.contains("`lambda:InvokeFunction`")), "{refused:?}");
+    let took = begun.elapsed().as_secs();
+    assert!((300..=330).contains(&took), "{took} s");
+    // It may not even have read what it was asked: its time is not ours.
+    assert!(hook.received().len() <= 1, "{:?}", hook.received());
 }
 
 /// What `ask` makes of a function that ended with `payload`.

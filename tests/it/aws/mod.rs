@@ -1,8 +1,11 @@
 //! What the adapters of AWS promise, against emulators on this machine, and against servers that are not well.
 
+mod commands;
 mod ec2;
 mod lambda;
+mod parameters;
 mod s3;
+mod silent;
 mod sns;
 
 use std::time::Duration;
@@ -14,7 +17,7 @@ use sshjob::adapter::aws;
 
 pub use ec2::{crowd, fleet, fleet_that_is_throttled};
 pub use lambda::dispatcher;
-pub use s3::bucket;
+pub use s3::{bucket, other_bucket};
 
 /// Clients of whatever listens at `url`, as the program's own, but with no pauses between tries.
 async fn config(url: &str) -> SdkConfig {

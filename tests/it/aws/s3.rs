@@ -2,6 +2,9 @@
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{
+    ServerSideEncryption, ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration, ServerSideEncryptionRule,
+};
 use sshjob::adapter::aws::keys::S3Keys;
 use sshjob::adapter::aws::s3::S3Store;
 use sshjob::domain::layout::Key;
@@ -10,10 +13,20 @@ use sshjob::port::{KeyReadError, Keys as _, Store as _, Written};
 use super::config;
 use crate::support::detour::{Detour, Fate};
 use crate::support::emulator::Emulator;
+use crate::support::hook::{Answer, Hook};
 
 /// A store in a bucket of a MiniStack of its own; none where that is not installed.
 pub async fn bucket() -> Option<(Emulator, S3Store)> {
     let emulator = Emulator::ministack()?;
+    let client = Client::new(&config(&emulator.url()).await);
+    client.create_bucket().bucket("store").send().await.unwrap();
+    let store = S3Store::parse("s3://store/prod", client).unwrap();
+    Some((emulator, store))
+}
+
+/// The same in a bucket of a moto.
+pub async fn other_bucket() -> Option<(Emulator, S3Store)> {
+    let emulator = Emulator::moto()?;
     let client = Client::new(&config(&emulator.url()).await);
     client.create_bucket().bucket("store").send().await.unwrap();
     let store = S3Store::parse("s3://store/prod", client).unwrap();
@@ -74,6 +87,60 @@ async fn write_that_is_refused_for_a_while_is_done_or_said_not_to_be() {
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert_eq!(source, "`s3:PutObject` on `arn:aws:s3:::store/prod/b`: status 503");
     assert_eq!(direct.get(&key("b")).await.unwrap(), None);
+}
+
+/// Cause: a header that named S3's own key overrode what the bucket says.
+#[tokio::test]
+async fn object_is_encrypted_as_its_bucket_says() {
+    let Some((emulator, store)) = other_bucket().await else { return };
+    let client = Client::new(&config(&emulator.url()).await);
+    let encryption = async |name: &str| {
+        store.create(&key(name), b"a".to_vec()).await.unwrap();
+        let found = client.head_object().bucket("store").key(format!("prod/{name}")).send().await.unwrap();
+        (found.server_side_encryption, found.ssekms_key_id)
+    };
+    assert_ne!(encryption("a").await.0, Some(ServerSideEncryption::AwsKms));
+    let kms = "arn:aws:kms:us-east-1:123456789012:key/0ea3fef3-80a7-4778-9d8c-1c0c6EXAMPLE";
+    let rule =
+        ServerSideEncryptionByDefault::builder().sse_algorithm(ServerSideEncryption::AwsKms).kms_master_key_id(kms);
+    let rule =
+        ServerSideEncryptionRule::builder().apply_server_side_encryption_by_default(rule.build().unwrap()).build();
+    let rules = ServerSideEncryptionConfiguration::builder().rules(rule).build().unwrap();
+    let request = client.put_bucket_encryption().bucket("store").server_side_encryption_configuration(rules);
+    request.send().await.unwrap();
+    assert_eq!(encryption("b").await, (Some(ServerSideEncryption::AwsKms), Some(kms.to_owned())));
+}
+
+#[tokio::test]
+async fn object_that_is_too_large_is_refused_before_it_is_fetched() {
+    let good = "200 OK\nETag: \"a\"";
+    // One that says how large it is, and one that never ends.
+    for answer in [Answer::Status(good, "x".repeat(1001)), Answer::EndlessBody("200 OK\r\nETag: \"a\"")] {
+        let hook = Hook::start(answer);
+        let store = S3Store::parse("s3://store", Client::new(&config(&hook.url("")).await)).unwrap();
+        let error = store.get_at_most(&key("jobs/large.yaml"), 1000).await.unwrap_err();
+        assert_eq!(error.to_string(), "`jobs/large.yaml` is damaged: it has more than 1000 bytes");
+        assert_eq!(hook.received().len(), 1);
+    }
+}
+
+/// Cause: S3 answers 403 also to who has expired or whose clock is wrong, and a run was given up as if its key were closed.
+#[tokio::test]
+async fn key_is_refused_for_want_of_a_permission_alone() {
+    let cases = [
+        ("AccessDenied", true, "hint: allow `s3:GetObject` on `arn:aws:s3:::keys/dev.pem`"),
+        ("ExpiredToken", false, "hint: the credentials have expired: get new ones"),
+        ("RequestTimeTooSkewed", false, "hint: is the clock of this machine right?"),
+        ("SignatureDoesNotMatch", false, "SignatureDoesNotMatch: no"),
+    ];
+    for (code, is_refused, told) in cases {
+        let body = format!("<Error><Code>{code}</Code><Message>no</Message></Error>");
+        let hook = Hook::start(Answer::Status("403 Forbidden", body));
+        let keys = S3Keys::new(Client::new(&config(&hook.url("")).await));
+        let error = keys.read_key("keys", "dev.pem").await.unwrap_err();
+        assert_eq!(matches!(error, KeyReadError::Refused(_)), is_refused, "{error}");
+        assert!(error.to_string().contains(told), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -8,15 +8,16 @@ use sshjob::engine::control;
 use sshjob::functions::refusal::Kind;
 
 use super::{Pair, firing, id, named, run_id};
+use crate::support::key::Login;
 use crate::support::sshd::SshdFleet;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn firing_is_planned_sent_for_run_and_judged_at_the_next_tick() {
     let fleet = SshdFleet::same(3);
     let mut pair = Pair::new(&fleet.addresses(), fleet.login());
-    pair.put("scripts/hello.sh", "#!/bin/sh\necho \"hello $1 $GREETING $TOKEN\"\n").await;
+    pair.put("scripts/hello.sh", "#!/bin/sh\necho \"hello $1 $GREETING $TOKEN $OTHER\"\n").await;
     let job = "schedule: '* * * * *'\nscript: scripts/hello.sh\nargs: [you]\nenv: { GREETING: hi }\nhosts_per_worker: 2\n\
-               secrets: { TOKEN: 'env:TOKEN' }\n";
+               secrets: { TOKEN: 'env:TOKEN', OTHER: 'ssm:/app/token' }\n";
     pair.job("hello", job).await;
     assert_eq!(pair.tick().await, json!({ "fired": 1, "sent": 2, "troubles": 0, "invalid_jobs": 0 }));
     let run = firing("hello");
@@ -30,7 +31,7 @@ async fn firing_is_planned_sent_for_run_and_judged_at_the_next_tick() {
     }
     assert_eq!(pair.states(&run).await, vec![(TaskState::Succeeded, String::new()); 3]);
     for address in fleet.addresses() {
-        assert_eq!(pair.output(&run, &id(&address)).await, "hello you hi s3cr3t\n");
+        assert_eq!(pair.output(&run, &id(&address)).await, "hello you hi s3cr3t p4r4m\n");
     }
     assert_eq!(pair.verdict(&run).await, None);
     pair.set_time(30);
@@ -90,6 +91,34 @@ async fn detached_job_is_started_once_and_collected_at_later_ticks() {
     }
     assert_eq!(pair.verdict(&run).await.as_deref(), Some("succeeded"));
     assert_eq!(pair.output(&run, &id(&fleet.addresses()[0])).await, "done\n");
+}
+
+/// Cause: without its key a detached run was collected in vain for ever, each time with an error, and its job, which
+/// skips while it runs, never fired again.
+#[tokio::test(flavor = "multi_thread")]
+async fn detached_run_whose_key_is_gone_is_told_of_and_given_up_when_its_hosts_have_forgotten_it() {
+    let fleet = SshdFleet::same(2);
+    let mut pair = Pair::new(&fleet.addresses(), fleet.login());
+    pair.job("late", "schedule: '0 12 * * *'\nmode: { detached: { keep: 1d } }\nrun: 'true'\n").await;
+    pair.tick().await;
+    let run = firing("late");
+    assert_eq!(pair.work_all().await, [(Action::Run, 0)]);
+    pair.worker.keys.0.clear();
+    for (hours, is_over) in [(1, false), (23, false), (25, true)] {
+        pair.set_time(3600 * hours);
+        pair.ask(json!({ "reconcile": run })).await.unwrap();
+        let [order] = pair.orders().try_into().unwrap();
+        // Nothing failed that is worth trying again, or keeping among the dead letters.
+        let answer = pair.work(&order).await.unwrap();
+        assert!(answer["done"].as_str().unwrap().ends_with("its hosts cannot be asked"), "{answer}");
+        let states = pair.states(&run).await;
+        assert_eq!(states.iter().all(|(state, _)| *state == TaskState::Lost), is_over, "{hours} h: {states:?}");
+    }
+    let why = pair.states(&run).await.remove(0).1;
+    assert!(why.contains("its host cannot be asked: there is no `s3://keys/dev.pem`"), "{why}");
+    pair.ask(json!({ "reconcile": run })).await.unwrap();
+    assert!(pair.orders().is_empty());
+    assert_eq!(pair.verdict(&run).await.as_deref(), Some("failed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,6 +246,24 @@ async fn instance_that_starts_is_run_on_once_and_alone() {
     assert_eq!(pair.output(&run, &instance).await, "welcome\n");
     let stranger = json!({ "source": "aws.ec2", "id": "e-2", "detail": { "instance-id": "i-9", "state": "running" } });
     assert_eq!(pair.ask(stranger).await.unwrap(), json!({ "runs": [] }));
+}
+
+/// Cause: of the whole fleet a limit picks some, and whoever had just started was mostly not among them.
+#[tokio::test(start_paused = true)]
+async fn instance_that_starts_is_run_on_whatever_a_limit_makes_of_the_others() {
+    let hosts: Vec<_> = (1..=3).map(|n| ([127, 0, 0, n], 22).into()).collect();
+    let pair = Pair::new(&hosts, &Login::fresh());
+    let job = "targets: { tags: { Role: web }, limit: 1, regions: [eu-west-1] }\nkey: s3://keys/dev.pem\non: [instance-running]\n";
+    pair.put("jobs/greet.yaml", &format!("{job}run: x\n")).await;
+    for (n, host) in hosts.iter().enumerate() {
+        let detail = json!({ "instance-id": id(host), "state": "running" });
+        let event = json!({ "source": "aws.ec2", "id": format!("e-{n}"), "region": "eu-west-1", "detail": detail });
+        let started = pair.ask(event).await.unwrap();
+        assert_eq!(started["runs"][0]["sent"], 1, "{started}");
+        // Nobody looks there for it.
+        let event = json!({ "source": "aws.ec2", "id": format!("f-{n}"), "region": "eu-west-2", "detail": detail });
+        assert_eq!(pair.ask(event).await.unwrap(), json!({ "runs": [] }));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

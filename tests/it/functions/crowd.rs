@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::json;
 use sshjob::domain::id::RunId;
+use sshjob::domain::instance::Instance;
+use sshjob::domain::job::Job;
 use sshjob::domain::run::{Plan, Target};
 use sshjob::engine::records::Runs;
-use sshjob::port::Store;
+use sshjob::functions::trigger::Trigger;
+use sshjob::port::{Inventory, InventoryError, Store};
 
 #[cfg(feature = "aws")]
 use super::{Clock, Key, Silent, named};
@@ -143,6 +147,34 @@ async fn inventory_that_never_answers_is_the_cause_that_the_run_fails_with_at_it
     assert!(pair.orders().is_empty());
 }
 
+/// An inventory that answers after this time.
+#[derive(Clone)]
+struct Slow(Fleet, Duration);
+
+impl Inventory for Slow {
+    async fn select(&self, job: &Job) -> Result<Vec<Instance>, InventoryError> {
+        tokio::time::sleep(self.1).await;
+        self.0.select(job).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn inventory_that_takes_long_is_waited_for_as_the_function_has_time() {
+    let run = firing("large");
+    for (minutes, is_planned) in [(2, false), (5, true)] {
+        let pair = Pair::new(&addresses(3), &Login::fresh());
+        pair.job("large", "schedule: '0 12 * * *'\nrun: x\n").await;
+        let Trigger { runs, inventory, dispatcher, notifier, clock, .. } = pair.trigger.clone();
+        let deadline = clock.now() + Duration::from_mins(minutes);
+        let inventory = Slow(inventory, Duration::from_secs(100));
+        let trigger = Trigger { runs, inventory, dispatcher, notifier, clock, deadline };
+        trigger.handle(json!({}), "tick").await.unwrap();
+        let plan = pair.runs().plan(&run).await.unwrap();
+        assert_eq!(plan.map(|plan| plan.total()), is_planned.then_some(3), "{minutes} min");
+        assert_eq!(pair.verdict(&run).await, None);
+    }
+}
+
 /// The same over the protocols: EC2's pages, orders to Lambda, the store in S3.
 #[cfg(feature = "aws")]
 #[tokio::test(flavor = "multi_thread")]
@@ -150,21 +182,23 @@ async fn thousand_instances_of_ec2_are_sent_for_over_real_protocols() {
     use crate::aws::{bucket, crowd, dispatcher};
     use crate::support::hook::{Answer, Hook};
     use sshjob::domain::order::Order;
-    use sshjob::functions::trigger::Trigger;
 
     let Some((_s3, store)) = bucket().await else { return };
     // More than fit on one page.
-    let Some((_ec2, inventory, expected)) = crowd(1040).await else { return };
+    let Some((_ec2, way, inventory, expected)) = crowd(1040).await else { return };
     let hook = Hook::start(Answer::Status("202 Accepted", String::new()));
     let job = "targets: { tags: { Role: web } }\nkey: s3://keys/dev.pem\nrun: x\n";
     store.create(&Key::parse("jobs/wide.yaml").unwrap(), job.into()).await.unwrap();
     let runs = Runs::new(store);
     let dispatcher = dispatcher(&hook).await;
-    let trigger = Trigger { runs: runs.clone(), inventory, dispatcher, notifier: Silent, clock: Clock::System };
+    let (clock, deadline) = (Clock::System, Timestamp::MAX);
+    let trigger = Trigger { runs: runs.clone(), inventory, dispatcher, notifier: Silent, clock, deadline };
     let event = json!({ "job": "wide", "id": "one" });
     let run = named(&Box::pin(trigger.handle(event.clone(), "a")).await.unwrap());
     // It comes twice.
     assert_eq!(named(&Box::pin(trigger.handle(event, "b")).await.unwrap()), run);
+    // Eleven reservations, and the end of a page is not the end of the list.
+    assert_eq!(way.seen().len(), 3);
     let (_, batches) = planned(&runs, &run).await;
     assert_eq!(instances(&batches), expected);
     let received = hook.received();

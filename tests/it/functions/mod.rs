@@ -3,9 +3,11 @@
 mod carried;
 mod crowd;
 mod killed;
+mod panicked;
 mod refused;
 #[cfg(feature = "aws")]
 mod reported;
+mod retried;
 mod unavailable;
 
 use std::collections::BTreeMap;
@@ -16,7 +18,7 @@ use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use sshjob::domain::id::RunId;
+use sshjob::domain::id::{InstanceId, RunId};
 use sshjob::domain::instance::{Addresses, Instance, InstanceState};
 use sshjob::domain::job::notify::Channel;
 use sshjob::domain::job::{Job, Notify};
@@ -30,7 +32,7 @@ use sshjob::functions::refusal::Refusal;
 use sshjob::functions::trigger::Trigger;
 use sshjob::functions::worker::WorkerFunction;
 use sshjob::port::{
-    DispatchError, Dispatcher, Inventory, InventoryError, KeyReadError, Keys, Notifier, NotifyError, Store,
+    DispatchError, Dispatcher, Inventory, InventoryError, KeyReadError, Keys, Notifier, NotifyError, Parameters, Store,
 };
 use zeroize::Zeroizing;
 
@@ -64,6 +66,7 @@ impl Inventory for Fleet {
             account: "1".to_owned(),
             region: "r".to_owned(),
             zone: None,
+            launched_at: None,
             addresses: Addresses { private: Some(address.ip().to_string()), ..Addresses::default() },
             tags: [("Role".to_owned(), "web".to_owned())].into(),
             state: InstanceState::Running,
@@ -72,12 +75,19 @@ impl Inventory for Fleet {
         };
         Ok(job.targets.selector.choose(self.0.iter().map(instance).collect()))
     }
+
+    async fn select_one(&self, job: &Job, only: &InstanceId) -> Result<Option<Instance>, InventoryError> {
+        let there = self.0.iter().copied().filter(|address| id(address) == only.as_str()).collect();
+        Ok(Self(there, Arc::clone(&self.1)).select(job).await?.pop())
+    }
 }
 
 /// Orders that wait for workers.
 #[derive(Clone, Default)]
 struct Queue {
     orders: Arc<Mutex<Vec<Order>>>,
+    /// Whether it takes none.
+    is_denied: bool,
     doom: Arc<Mutex<Option<Doom>>>,
 }
 
@@ -93,6 +103,10 @@ struct Doom {
 
 impl Dispatcher for Queue {
     async fn dispatch(&self, order: Order) -> Result<(), DispatchError> {
+        if self.is_denied {
+            let why = "`lambda:InvokeFunction` on `worker`: denied\nhint: allow it".to_owned();
+            return Err(DispatchError { run: order.run, batch: order.batch, why });
+        }
         let doom = {
             let mut doom = self.doom.lock().unwrap();
             let now = doom.take_if(|doom| doom.left == 0);
@@ -130,6 +144,16 @@ impl Keys for Bucket {
     }
 }
 
+impl Parameters for Bucket {
+    async fn read_parameter(&self, path: &str) -> Result<Zeroizing<String>, KeyReadError> {
+        match path {
+            "/app/token" => Ok(Zeroizing::new("p4r4m".to_owned())),
+            "/down" => Err(KeyReadError::Unavailable("parameters are not to be had".to_owned())),
+            other => Err(KeyReadError::Refused(format!("there is no parameter `{other}`"))),
+        }
+    }
+}
+
 /// Nobody who listens.
 #[derive(Clone)]
 struct Silent;
@@ -142,7 +166,7 @@ impl Notifier for Silent {
 
 struct Pair {
     trigger: Trigger<Memory, Fleet, Queue, Silent>,
-    worker: WorkerFunction<Memory, Bucket>,
+    worker: WorkerFunction<Memory, Bucket, Bucket>,
 }
 
 /// What time it is `seconds` after noon, passing as it does.
@@ -168,15 +192,19 @@ impl Pair {
             dispatcher: Queue::default(),
             notifier: Silent,
             clock: noon(0),
+            deadline: Timestamp::MAX,
         };
         let variable = |name: &str| (name == "TOKEN").then(|| "s3cr3t".to_owned());
-        Self { trigger, worker: WorkerFunction { runs, keys: Bucket(keys), variable, clock: noon(0) } }
+        let keys = Bucket(keys);
+        let parameters = keys.clone();
+        Self { trigger, worker: WorkerFunction { runs, keys, parameters, variable, clock: noon(0) } }
     }
 
     /// Another worker, that sees the store through `machine`.
-    fn other_worker(&self, machine: &Memory) -> WorkerFunction<Memory, Bucket> {
-        let WorkerFunction { keys, variable, clock, .. } = &self.worker;
-        WorkerFunction { runs: Runs::new(machine.clone()), keys: keys.clone(), variable: *variable, clock: *clock }
+    fn other_worker(&self, machine: &Memory) -> WorkerFunction<Memory, Bucket, Bucket> {
+        let WorkerFunction { keys, parameters, variable, clock, .. } = &self.worker;
+        let (runs, keys, parameters) = (Runs::new(machine.clone()), keys.clone(), parameters.clone());
+        WorkerFunction { runs, keys, parameters, variable: *variable, clock: *clock }
     }
 
     fn runs(&self) -> &Runs<Memory> {

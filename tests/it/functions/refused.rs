@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde_json::json;
 use sshjob::domain::layout;
 use sshjob::domain::order::{Action, Order};
+use sshjob::domain::script::MAX_SCRIPT_BYTES;
 use sshjob::domain::task::TaskState;
+use sshjob::domain::yaml::MAX_FILE_BYTES;
 use sshjob::engine::records::Runs;
 use sshjob::functions::refusal::{Kind, Refusal};
 use sshjob::port::Store as _;
@@ -36,6 +38,8 @@ async fn what_is_wrong_is_refused_by_name_and_nothing_is_half_done() {
     pair.put("jobs/all.yaml", "targets: {}\nkey: s3://keys/dev.pem\nrun: x\n").await;
     pair.job("late", "schedule: '0 * * * *'\nrun: x\ntimeout: 1h\n").await;
     pair.job("secret", "run: x\nsecrets: { A: 'env:NONE' }\n").await;
+    pair.job("parameter", "run: x\nsecrets: { A: 'ssm:/none' }\n").await;
+    pair.job("closed", "run: x\nsecrets: { A: 'ssm:/down' }\n").await;
     pair.put("jobs/key.yaml", "targets: { tags: { Role: web } }\nkey: s3://keys/none.pem\nrun: x\n").await;
     pair.put("jobs/garbage.yaml", "targets: { tags: { Role: web } }\nkey: s3://keys/garbage.pem\nrun: x\n").await;
     for (name, key) in [("empty", "keys/empty.pem"), ("locked", "keys/locked.pem"), ("foreign", "foreign/dev.pem")] {
@@ -70,6 +74,7 @@ async fn what_is_wrong_is_refused_by_name_and_nothing_is_half_done() {
     assert!(pair.runs().store().list(layout::ACTIVE, None, 10).await.unwrap().is_empty());
     for (job, kind) in [
         ("secret", Kind::InvalidSecret),
+        ("parameter", Kind::InvalidSecret),
         ("key", Kind::InvalidKey),
         ("garbage", Kind::InvalidKey),
         ("empty", Kind::InvalidKey),
@@ -86,23 +91,70 @@ async fn what_is_wrong_is_refused_by_name_and_nothing_is_half_done() {
         assert_eq!(state, TaskState::Skipped);
         assert!(reason.starts_with("nothing could be started: "), "{reason}");
     }
-    let run = named(&pair.ask(json!({ "job": "down", "id": "down" })).await.unwrap());
-    let [order] = pair.orders().try_into().unwrap();
-    assert_eq!(pair.work(&order).await.unwrap_err().kind, Kind::KeysUnavailable);
-    assert!(pair.tasks(&run).await.is_empty(), "it may answer at the next tick");
+    for (job, kind) in [("down", Kind::KeysUnavailable), ("closed", Kind::SecretsUnavailable)] {
+        let run = named(&pair.ask(json!({ "job": job, "id": job })).await.unwrap());
+        let [order] = pair.orders().try_into().unwrap();
+        assert_eq!(pair.work(&order).await.unwrap_err().kind, kind);
+        assert!(pair.tasks(&run).await.is_empty(), "it may answer at the next tick");
+    }
     assert_eq!(
         pair.worker.handle(json!({ "action": "run" }), Timestamp::MAX).await.unwrap_err().kind,
         Kind::InvalidEvent
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn job_that_is_wrong_holds_up_no_other() {
-    let fleet = SshdFleet::same(1);
-    let pair = Pair::new(&fleet.addresses(), fleet.login());
+    let pair = Pair::new(&[([127, 0, 0, 1], 22).into()], &Login::fresh());
     pair.job("good", "schedule: '* * * * *'\nrun: x\n").await;
     pair.job("bad", "schedule: '* * * * *'\nrunn: x\n").await;
-    assert_eq!(pair.tick().await, json!({ "fired": 1, "sent": 1, "troubles": 0, "invalid_jobs": 1 }));
+    pair.job("large", &format!("schedule: '* * * * *'\nrun: x # {}\n", "x".repeat(MAX_FILE_BYTES))).await;
+    assert_eq!(pair.tick().await, json!({ "fired": 1, "sent": 1, "troubles": 0, "invalid_jobs": 2 }));
+    pair.put("scripts/large.sh", &"x".repeat(MAX_SCRIPT_BYTES + 1)).await;
+    pair.job("long", "script: scripts/large.sh\n").await;
+    for (job, kind, why) in [
+        ("large", Kind::InvalidJob, "`jobs/large.yaml` is damaged: it has more than 1048576 bytes"),
+        ("long", Kind::InvalidScript, "script `scripts/large.sh`: it has more than 16777216 bytes"),
+    ] {
+        let refusal = pair.ask(json!({ "job": job })).await.unwrap_err();
+        assert!(refusal.kind == kind && refusal.message.contains(why), "{refusal}");
+    }
+}
+
+/// Cause: an order leaves nothing behind, so that nobody knew why no worker had come.
+#[tokio::test(start_paused = true)]
+async fn batch_that_is_given_up_tells_what_has_kept_its_workers() {
+    let mut pair = Pair::new(&[([127, 0, 0, 1], 22).into()], &Login::fresh());
+    pair.put("jobs/down.yaml", "targets: { tags: { Role: web } }\nkey: s3://down/dev.pem\nrun: x\n").await;
+    let run = named(&pair.ask(json!({ "job": "down", "id": "down" })).await.unwrap());
+    for minute in 1..=11 {
+        for order in pair.orders() {
+            assert_eq!(pair.work(&order).await.unwrap_err().kind, Kind::KeysUnavailable);
+        }
+        pair.set_time(60 * minute);
+        pair.tick().await;
+    }
+    let why =
+        "no worker came for it within the `deadline`; the last trouble of the run: the bucket `down` does not answer";
+    assert_eq!(pair.states(&run).await, [(TaskState::Skipped, why.to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn run_whose_workers_could_not_be_sent_for_tells_why() {
+    let mut pair = Pair::new(&[([127, 0, 0, 1], 22).into()], &Login::fresh());
+    pair.job("ask", "run: x\n").await;
+    pair.trigger.dispatcher.is_denied = true;
+    let run = named(&pair.ask(json!({ "job": "ask", "id": "a" })).await.unwrap());
+    for minute in 1..=11 {
+        pair.set_time(60 * minute);
+        pair.tick().await;
+    }
+    let [(state, why)] = pair.states(&run).await.try_into().unwrap();
+    assert_eq!(state, TaskState::Skipped);
+    assert!(
+        why.ends_with("the last trouble of the run: batch 0: `lambda:InvokeFunction` on `worker`: denied"),
+        "{why}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

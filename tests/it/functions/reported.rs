@@ -4,8 +4,11 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lambda_runtime::tower::util::MapRequestLayer;
+use lambda_runtime::{Error, LambdaEvent, Runtime, service_fn};
 use serde_json::{Value, json};
+use sshjob::functions::event::Event;
+use sshjob::functions::invocation::readable;
 use sshjob::functions::log;
 use sshjob::functions::refusal::Refusal;
 use sshjob::port::StoreError;
@@ -18,8 +21,21 @@ const CHILD: &str = "functions::reported::function_that_is_not_well";
 #[tokio::test]
 #[ignore = "a process of another test's"]
 async fn function_that_is_not_well() {
+    log::listen();
     let handler = service_fn(|event: LambdaEvent<Value>| async move {
+        if let Err(refusal) = Event::read(event.payload.clone())
+            && event.payload.get("fail").is_none()
+        {
+            log::refusal(&refusal);
+            return Err(refusal);
+        }
         let answer = match event.payload["fail"].as_str() {
+            Some("not at all") => {
+                tracing::warn!(target: "sshjob::engine", run = "x-20261123T120000Z", "its lease was not renewed");
+                tracing::warn!(target: "hyper", "what went over the wire");
+                tracing::info!(target: "sshjob::engine", "connected");
+                Ok(json!("well"))
+            }
             Some("by panic") => panic!("the {} has no bottom", "bucket"),
             Some("by error") => {
                 let source = std::io::Error::other("the disk is full").into();
@@ -30,7 +46,7 @@ async fn function_that_is_not_well() {
         };
         answer.inspect_err(log::refusal) as Result<Value, Refusal>
     });
-    let served: Result<(), Error> = lambda_runtime::run(handler).await;
+    let served: Result<(), Error> = Runtime::new(handler).layer(MapRequestLayer::new(readable)).run().await;
     served.unwrap();
 }
 
@@ -105,7 +121,8 @@ fn posted(events: &[String]) -> (Vec<(String, Value)>, String) {
 
 #[test]
 fn failure_is_reported_with_all_its_causes_logged_once_and_is_not_the_end() {
-    let [panic, error, fine] = [json!({ "fail": "by panic" }), json!({ "fail": "by error" }), json!({})];
+    let [panic, error] = [json!({ "fail": "by panic" }), json!({ "fail": "by error" })];
+    let fine = json!({ "fail": "not at all" });
     let garbage = "{oops".to_owned();
     let (answers, logged) = posted(&[panic.to_string(), error.to_string(), garbage, fine.to_string()]);
     let [panicked, failed, garbled, well] = answers.as_slice() else { panic!("{answers:?}") };
@@ -114,12 +131,18 @@ fn failure_is_reported_with_all_its_causes_logged_once_and_is_not_the_end() {
     assert!(why.contains("the bucket has no bottom"), "{why}");
     let why = "cannot write `runs/x`: the store is not well: the disk is full";
     assert_eq!(failed, &("error".to_owned(), json!({ "errorType": "StoreUnavailable", "errorMessage": why })));
-    // Lambda lets no such thing pass; the runtime names it before it is ours.
-    assert!(garbled.1["errorType"].as_str().unwrap().ends_with("::DeserializeError"), "{garbled:?}");
-    assert!(garbled.1["errorMessage"].as_str().unwrap().contains("at line 1 column 2"), "{garbled:?}");
+    // Lambda lets no such thing pass; where it comes all the same it is an event like others that are refused.
+    assert_eq!(garbled.1["errorType"], "InvalidEvent", "{garbled:?}");
+    assert!(logged.lines().any(|line| line.contains(r#""errorType":"InvalidEvent""#)), "{logged}");
     assert_eq!(well, &("response".to_owned(), json!("well")));
     let lines: Vec<&str> = logged.lines().filter(|line| line.contains(why)).collect();
     let line = json!({ "level": "ERROR", "event": "refused", "errorType": "StoreUnavailable", "errorMessage": why });
     assert_eq!(lines.len(), 1, "{logged}");
     assert_eq!(serde_json::from_str::<Value>(lines[0]).unwrap(), line);
+    // What the engine warns of is a line, too; what else is told is none.
+    let told: Vec<Value> = logged.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let told: Vec<&Value> = told.iter().filter(|line| line["event"] == "engine").collect();
+    let expected = json!({ "run": "x-20261123T120000Z", "message": "its lease was not renewed" });
+    assert_eq!(told, [&json!({ "level": "WARN", "event": "engine", "told": expected })]);
+    assert!(!logged.contains("the wire") && !logged.contains("connected"), "{logged}");
 }

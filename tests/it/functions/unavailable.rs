@@ -48,7 +48,12 @@ impl Fleet<Memory> for Hosts {
 }
 
 /// Carries out `order` as a worker function does, on these hosts.
-async fn work(runs: &Runs<Memory>, clock: Clock, hosts: &Hosts, order: &Order) -> Result<(), WorkError> {
+pub async fn work(
+    runs: &Runs<Memory>,
+    clock: Clock,
+    hosts: &impl Fleet<Memory>,
+    order: &Order,
+) -> Result<(), WorkError> {
     if order.not_after < clock.now() || runs.verdict(&order.run).await?.is_some() {
         return Ok(());
     }

@@ -15,7 +15,7 @@ async fn inventory_that_hangs_holds_up_its_own_run_alone() {
     let ticked = rig.tick("12:00:00").await;
     let told = ticked.runs.iter().map(|(run, standing)| match standing {
         Standing::Ready(_) => format!("{run} ready"),
-        Standing::Waiting(why) => format!("{run} waiting: {why}"),
+        Standing::Waiting(why) | Standing::Unselected(why) => format!("{run} waiting: {why}"),
         other => format!("{run} {other:?}"),
     });
     let silent = "cannot read the inventory `of the job`: it has not answered within 60 s";
@@ -31,7 +31,7 @@ async fn inventory_that_does_not_answer_is_no_empty_fleet() {
     let rig = Rig::new(&[("a", "schedule: '0 12 * * *'\n")]);
     *rig.around.inventory_down.lock().unwrap() = true;
     let ticked = rig.tick("12:00:00").await;
-    assert!(matches!(&ticked.runs[..], [(_, Standing::Waiting(why))] if why.contains("throttled")), "{ticked:?}");
+    assert!(matches!(&ticked.runs[..], [(_, Standing::Unselected(why))] if why.contains("throttled")), "{ticked:?}");
     rig.tick("12:09:00").await;
     assert_eq!(rig.told().await, ["a-20261122T120000Z planning"]);
     rig.tick("12:10:01").await;
@@ -64,7 +64,7 @@ async fn inventory_that_hangs_holds_up_neither_another_job_nor_its_next_firing()
     assert_eq!(rig.around.asked.load(Ordering::SeqCst), 2);
     let mut late = Vec::new();
     while let Some((run, found)) = looks.next().await {
-        assert!(matches!(found, Ok(Some(Standing::Waiting(_)))), "{found:?}");
+        assert!(matches!(found, Ok(Some(Standing::Unselected(_)))), "{found:?}");
         late.push((run.to_string(), began.elapsed().as_secs()));
     }
     let run = |minute: &str| format!("a-20261122T12{minute}00Z");

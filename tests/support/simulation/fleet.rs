@@ -228,6 +228,7 @@ impl Inventory for SimFleet {
             account: "1".to_owned(),
             region: "r".to_owned(),
             zone: None,
+            launched_at: None,
             addresses: Addresses { private: Some("10.0.0.1".to_owned()), ..Addresses::default() },
             tags: [("Group".to_owned(), host.group.to_string())].into(),
             state: sshjob::domain::instance::InstanceState::Running,

@@ -72,7 +72,7 @@ async fn tick(world: Arc<World>, jobs: Arc<Vec<Edited>>) {
         carrier: Carrier::Functions,
         driven: BTreeSet::new(),
     };
-    let ticker = Ticker { firer, inventory: fleet, clock };
+    let ticker = Ticker { firer, inventory: fleet, patience: TRIGGER_WITHIN.mul_f64(0.6), clock };
     let is_late = world.state().strikes(80, || "a tick was late".to_owned());
     let at = clock.now() - SignedDuration::from_secs(if is_late { 150 } else { 0 });
     let at = at.min(world.state().fires_until);

@@ -93,6 +93,7 @@ async fn run_now(world: &Arc<World>, job: &Edited) {
         actor: "ann".to_owned(),
         id,
         instance: None,
+        retry: None,
         carrier: world.state().carrier,
     };
     loop {

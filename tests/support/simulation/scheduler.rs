@@ -18,7 +18,7 @@ use sshjob::engine::looks::Looks;
 use sshjob::engine::notify::deliver;
 use sshjob::engine::records::Runs;
 use sshjob::engine::start::Started;
-use sshjob::engine::tick::{Look, Standing, Ticker};
+use sshjob::engine::tick::{Look, SELECT_WITHIN, Standing, Ticker};
 use sshjob::engine::worker::Worker;
 use sshjob::port::{Notifier, NotifyError};
 use tokio::sync::{Notify as Signal, mpsc};
@@ -52,7 +52,7 @@ impl Scheduler {
             // Whoever is alive here drives its runs under leases, as others see them.
             driven: BTreeSet::new(),
         };
-        Ticker { firer, inventory: fleet, clock: self.clock }
+        Ticker { firer, inventory: fleet, patience: SELECT_WITHIN, clock: self.clock }
     }
 
     async fn live(self) {
@@ -112,7 +112,10 @@ impl Scheduler {
                 let is_cancelled = control.is_some_and(|(control, _)| control.cancelled);
                 SimFleet(self.process.clone()).collect(&runs, &record, is_cancelled).await;
             }
-            Ok(None | Some(Standing::Finished(..) | Standing::Driven | Standing::Waiting(_))) | Err(_) => {}
+            Ok(
+                None | Some(Standing::Finished(..) | Standing::Driven | Standing::Waiting(_) | Standing::Unselected(_)),
+            )
+            | Err(_) => {}
         }
     }
 
