@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 
+use super::speaker::announced;
 use super::{key, loopback};
 
 /// What goes wrong.
@@ -217,7 +218,7 @@ impl Handler for Faulted {
         }
         let command = String::from_utf8(command.to_vec()).map_err(|_| russh::Error::Inconsistent)?;
         if self.fault == Fault::RepeatsStatus {
-            let token = command.rsplit(' ').next().unwrap_or_default();
+            let (token, _) = announced(&command);
             session.data(id, format!("{token} start\n"))?;
             let handle = session.handle();
             tokio::spawn(async move {

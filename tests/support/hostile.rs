@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use russh::keys::PrivateKey;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 
 pub(crate) use deed::Deed;
@@ -31,9 +31,12 @@ impl Hostiles {
         let addresses = loopback::free(deeds.len());
         let entered = runtime.enter();
         let listen = |address: &SocketAddr| {
-            let listener = std::net::TcpListener::bind(address).unwrap();
-            listener.set_nonblocking(true).unwrap();
-            TcpListener::from_std(listener).unwrap()
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_reuseaddr(true).unwrap();
+            // Or what a host does not read, its system takes for it: tens of megabytes, by and by.
+            socket.set_recv_buffer_size(256 * 1024).unwrap();
+            socket.bind(*address).unwrap();
+            socket.listen(1024).unwrap()
         };
         let listeners: Vec<_> = addresses.iter().map(listen).collect();
         drop(entered);

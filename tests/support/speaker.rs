@@ -300,10 +300,7 @@ impl Speaker {
         assert_eq!(fields.string(), b"exec");
         fields.bytes(1);
         let command = String::from_utf8_lossy(fields.string()).into_owned();
-        // The program's own words follow its name: who reads, how many bytes, and the token.
-        let mut words = command.split("' sshjob ").nth(1).unwrap().split(' ').skip(1);
-        let (bytes, token) = (words.next().unwrap(), words.next().unwrap());
-        Ok((token.to_owned(), bytes.parse().unwrap()))
+        Ok(announced(&command))
     }
 
     /// Takes this many bytes of input.
@@ -315,6 +312,14 @@ impl Speaker {
         }
         Ok(())
     }
+}
+
+/// The token that a command line tells, and how many bytes are to follow it.
+pub(crate) fn announced(command: &str) -> (String, usize) {
+    // The program's own words follow its name: who reads, how many bytes, and the token.
+    let mut words = command.split("' sshjob ").nth(1).unwrap().split(' ').skip(1);
+    let (bytes, token) = (words.next().unwrap(), words.next().unwrap());
+    (token.to_owned(), bytes.parse().unwrap())
 }
 
 /// A shared secret as it is hashed: a positive number without leading zeros (RFC 4251, section 5).

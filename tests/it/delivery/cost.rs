@@ -29,6 +29,8 @@ fn started_by(delivery: &Delivery) -> Option<(Vec<String>, usize)> {
         Path::new(path).file_name().map(|name| name.to_str().unwrap().to_owned())
     };
     let mut programs: Vec<String> = traces.iter().flat_map(|trace| trace.lines().filter_map(program)).collect();
+    // The timer of what is over at once may be ended before it is a program.
+    programs.retain(|program| program != "sleep");
     programs.sort_unstable();
     Some((programs, traces.len()))
 }
@@ -37,8 +39,8 @@ fn started_by(delivery: &Delivery) -> Option<(Vec<String>, usize)> {
 fn delivery_takes_no_more_programs_than_it_must() {
     // The login shell is one `sh`, what reads the delivery another, and the script's own a third.
     let Some(command) = started_by(&command(&[b"true"])) else { return };
-    assert_eq!(command, (["setsid", "sh", "sh", "sh", "sleep", "true"].map(str::to_owned).into(), 6));
+    assert_eq!(command, (["setsid", "sh", "sh", "sh", "true"].map(str::to_owned).into(), 6));
     let script = started_by(&script("#!/bin/sh\n:", &[])).unwrap();
-    let programs = ["dd", "mkdir", "rm", "setsid", "sh", "sh", "sh", "sh", "sha256sum", "sleep"];
+    let programs = ["dd", "mkdir", "rm", "setsid", "sh", "sh", "sh", "sh", "sha256sum"];
     assert_eq!(script, (programs.map(str::to_owned).into(), 10));
 }
