@@ -264,7 +264,7 @@ impl Delivery {
         self.accepts(env)?;
         let (mark, becomes) = (format!(": {token}"), !self.become_user.is_empty());
         let mut before = format!("{mark};sshjob_dir= sshjob_limit={};", self.limit).into_bytes();
-        let in_line = if becomes { "" } else { &self.texts };
+        let texts = if becomes { "" } else { &self.texts };
         if becomes {
             before.extend_from_slice(b"sshjob_lib=");
             quote(&mut before, self.texts.as_bytes());
@@ -285,7 +285,7 @@ impl Delivery {
             head.push(b'\n');
         }
         let reader = if is_line { Reader::Shell } else { Reader::Dd };
-        let command = command_line(&self.become_user, token, reader, head.len(), in_line);
+        let command = command_line(&self.become_user, token, reader, head.len(), texts);
         Ok(Parcel { command, head, script: Arc::clone(&self.script) })
     }
 }

@@ -16,7 +16,7 @@ sshjob_guard() {
 
   # A script that has ended is left in peace: what it started in the background lives on, as with plain ssh.
   if sshjob_alive "$1" "$2"; then
-    [ "$sshjob_group" = "$1" ] && sshjob_stop -$1 || sshjob_stop $1;
+    if [ "$sshjob_group" = "$1" ]; then sshjob_stop -$1; else sshjob_stop $1; fi;
   fi;
   [ -z "$sshjob_dir" ] || rm -rf "$sshjob_dir";
 };
