@@ -191,7 +191,7 @@ async fn thousand_instances_of_ec2_are_sent_for_over_real_protocols() {
     store.create(&Key::parse("jobs/wide.yaml").unwrap(), job.into()).await.unwrap();
     let runs = Runs::new(store);
     let dispatcher = dispatcher(&hook).await;
-    let (clock, deadline) = (Clock::System, Timestamp::MAX);
+    let (clock, deadline) = (Clock::System, jiff::Timestamp::MAX);
     let trigger = Trigger { runs: runs.clone(), inventory, dispatcher, notifier: Silent, clock, deadline };
     let event = json!({ "job": "wide", "id": "one" });
     let run = named(&Box::pin(trigger.handle(event.clone(), "a")).await.unwrap());

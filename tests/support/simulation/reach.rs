@@ -16,7 +16,8 @@ fn kinds() -> BTreeSet<&'static str> {
     let run: RunId = "a-20261122T120000Z".parse().unwrap();
     let keys = RunKeys::new(&run);
     let of_run = [keys.run(), keys.plan(), keys.selected(0), keys.targets(0), keys.claim(0), keys.outcomes(0)];
-    let of_end = [keys.control(), keys.result(), keys.told(), layout::active(&run), layout::outbox(&run)];
+    let of_end =
+        [keys.control(), keys.trouble(), keys.result(), keys.told(), layout::active(&run), layout::outbox(&run)];
     let others = [layout::blob("0"), layout::request("0"), layout::cursor(), layout::job_state(&job)];
     of_run.iter().chain(&of_end).chain(&others).map(|key| kind(key.as_str())).collect()
 }

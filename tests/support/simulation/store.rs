@@ -42,6 +42,7 @@ pub(crate) fn kind(key: &str) -> &'static str {
         "runs" if last == "control.json" => "control.json",
         "runs" if last == "result.json" => "result.json",
         "runs" if last == "told.json" => "told.json",
+        "runs" if last == "trouble.json" => "trouble.json",
         _ => panic!("nobody has said yet what `{key}` is, and what may go wrong when it is written"),
     }
 }
