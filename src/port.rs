@@ -70,7 +70,8 @@ pub(crate) fn too_large(key: &Key, most: usize) -> StoreError {
     StoreError::Damaged { at: key.to_string(), why: format!("it has more than {most} bytes") }
 }
 
-/// Where runs live. Every write is durable when it returns; no reader ever sees half an object.
+/// Where runs live. Every write is durable when it returns, but for what is added, which is to be settled; no reader ever
+/// sees half an object.
 ///
 /// Keys list in byte order. A failed call may or may not have written: callers read back.
 pub trait Store: Clone + Send + Sync + 'static {

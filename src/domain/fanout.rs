@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::order::Action;
 use super::run::{Control, Plan, Wave};
-use super::task::{Counts, Tally, TaskState};
+use super::task::{Tally, TaskState};
 
 /// How long an order counts. The next tick sends another, so that none needs to wait in a queue for longer.
 pub const ORDER_COUNTS_FOR: SignedDuration = SignedDuration::from_secs(90);
@@ -166,7 +166,7 @@ impl Standing<'_> {
             return Some(Halt::Canary);
         }
         let allowed = self.plan.max_errors?;
-        let failed: u32 = self.batches.iter().map(|batch| errors(&batch.tally.counts)).sum();
+        let failed: u32 = self.batches.iter().map(|batch| batch.tally.counts.failures()).sum();
         (failed > allowed).then_some(Halt::MaxErrors(allowed))
     }
 
@@ -185,11 +185,6 @@ impl Standing<'_> {
     fn batches_of(&self, wave: u32) -> std::ops::Range<u32> {
         self.plan.waves.get(wave as usize).map_or(0..0, |(from, to)| *from..*to)
     }
-}
-
-/// The errors that count towards `max_errors`: what was skipped or cancelled is a consequence.
-fn errors(counts: &Counts) -> u32 {
-    counts.errors() - counts.of(TaskState::Skipped) - counts.of(TaskState::Cancelled)
 }
 
 #[cfg(test)]

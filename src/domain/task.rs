@@ -284,6 +284,11 @@ impl Counts {
         errors.map(|(_, count)| count).sum()
     }
 
+    /// Those of them that count towards `max_errors`: what was skipped or cancelled is a consequence.
+    pub fn failures(&self) -> u32 {
+        self.errors() - self.of(TaskState::Skipped) - self.of(TaskState::Cancelled)
+    }
+
     /// The states that occur, in the order of [`TaskState::ALL`], with their counts.
     pub fn iter(&self) -> impl Iterator<Item = (TaskState, u32)> + '_ {
         TaskState::ALL.into_iter().map(|state| (state, self.of(state))).filter(|(_, count)| *count > 0)

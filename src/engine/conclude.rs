@@ -102,15 +102,17 @@ const ENDS_WITHIN: Duration = Duration::from_mins(1);
 /// for [`GIVE_UP_AFTER`], in which whoever looks ends what still listens.
 ///
 /// A host may lie, and whoever is to end the script there may be stopped. Our own clock may have been set, and the one of
-/// a machine that was paused stood still: by ours it takes twice as long.
+/// a machine that was paused stood still: by ours alone it must be over after twice as long, and is given up after once
+/// more.
 fn is_given_up(record: &mut TaskRecord, elapsed: Duration, run: &RunRecord, now: Timestamp) -> bool {
     let limit = run.job.timeout.0.saturating_add(ENDS_WITHIN);
-    if elapsed <= limit && now <= later(began(record, run, now), limit.saturating_mul(2)) {
+    let by_its_clock = elapsed > limit;
+    if !by_its_clock && now <= later(began(record, run, now), limit.saturating_mul(2)) {
         return false;
     }
     let since = record.overdue_since.map_or(now, |since| since.min(now));
     record.overdue_since = Some(since);
-    now >= later(since, GIVE_UP_AFTER)
+    now >= later(since, if by_its_clock { GIVE_UP_AFTER } else { GIVE_UP_AFTER.max(limit) })
 }
 
 /// How often it is noted that a host was heard of that has nothing new to tell: a write for each batch.
@@ -312,7 +314,9 @@ mod tests {
         assert_eq!(look(running(), "14:02:00").overdue_since, None);
         let overdue = look(running(), "14:02:01");
         assert_eq!(overdue.overdue_since, Some(at("14:02:01")));
-        assert_eq!(look(overdue, "14:12:01").state, TaskState::Lost);
+        // Or our own clock was ahead for a while.
+        assert_eq!(look(overdue.clone(), "15:03:00").state, TaskState::Running);
+        assert_eq!(look(overdue, "15:03:01").state, TaskState::Lost);
     }
 
     #[test]

@@ -131,8 +131,7 @@ async fn retell<S: Store, F: Fleet<S>>(
 /// Goes on where another process has left off: what was asked meanwhile counts, and so do the errors that there were.
 async fn take_up<S: Store, F: Fleet<S>>(worker: &Worker<S, F>, started: &Started) -> Result<(), WorkError> {
     let Tally { counts, .. } = reconcile::tally(&worker.runs, &started.run, &started.plan).await?;
-    let errors = counts.errors() - counts.of(TaskState::Skipped) - counts.of(TaskState::Cancelled);
-    for _ in 0..errors {
+    for _ in 0..counts.failures() {
         worker.gate.count_error();
     }
     Ok(control::heed(&worker.runs, &started.run.run, &worker.gate).await?)

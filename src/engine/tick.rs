@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::clock::Clock;
 use super::fire::{self, Fired, Firer, Scheduled, skip};
@@ -309,9 +309,9 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
                 return Ok(Err(Standing::Waiting(format!("run `{earlier}` is still active"))));
             }
         }
-        let selected = match record.retry_of {
+        let (selected, place) = match record.retry_of {
             // It goes where it was said to when it was claimed.
-            Some(_) => Ok(agreed(runs, &record.run).await?),
+            Some(_) => (Ok(agreed(runs, &record.run).await?), None),
             None => self.select(record, selecting).await,
         };
         let targets = match selected {
@@ -329,6 +329,11 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         if targets.is_empty() {
             return Ok(Ok(seal_as(RunState::Skipped, NOTHING_MATCHES.to_owned()).await?));
         }
+        // A plan of many hosts is as large in memory as what was selected.
+        let _place = match place {
+            Some(place) => Some(place),
+            None => selecting.acquire().await.ok(),
+        };
         let planned = write_plan(runs, record, targets).await?;
         if planned.is_ours {
             // Whoever finds a plan that is written may come after the end.
@@ -337,8 +342,9 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         Ok(Ok(planned.plan))
     }
 
-    /// Where `record` is to run, as its inventory says, asked in one of the places that there are for that.
-    async fn select(&self, record: &RunRecord, places: &Semaphore) -> Result<Vec<Target>, InventoryError> {
+    /// Where `record` is to run, as its inventory says, asked in one of the places that there are for that; and that place,
+    /// where it is still ours.
+    async fn select<'a>(&self, record: &RunRecord, places: &'a Semaphore) -> (Selected, Option<SemaphorePermit<'a>>) {
         let mut place = places.acquire().await.ok();
         let selected = tokio::time::timeout(self.patience, self.ask(record));
         tokio::pin!(selected);
@@ -347,7 +353,7 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         loop {
             tokio::select! {
                 biased;
-                selected = &mut selected => return selected.unwrap_or_else(|_| Err(self.silent())),
+                selected = &mut selected => return (selected.unwrap_or_else(|_| Err(self.silent())), place),
                 () = &mut patience, if place.is_some() => place = None,
             }
         }
@@ -368,6 +374,9 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
         InventoryError::Unavailable { at: "of the job".to_owned(), why }
     }
 }
+
+/// What an inventory has answered.
+type Selected = Result<Vec<Target>, InventoryError>;
 
 /// How an unfinished run stands as far as its inventory has not been asked.
 enum Found {

@@ -26,11 +26,11 @@ use crate::port::{Store, StoreError};
 const ANSWER_WITHIN: Duration = Duration::from_mins(1);
 
 /// Bytes of each stream that one answer brings. It is in memory twice, as it came and as it was read: with both streams of
-/// all hosts that are asked at a time, two hundred MiB at worst.
-const MOST: u32 = 512 << 10;
+/// all hosts that are asked at a time, a hundred MiB at worst, of the 256 that a worker function has.
+const MOST: u32 = 256 << 10;
 
 /// Answers of one host before its record is written.
-const ANSWERS: u32 = 16;
+const ANSWERS: u32 = 32;
 
 /// Bytes per piece of output in the store.
 const PIECE_BYTES: usize = 256 * 1024;

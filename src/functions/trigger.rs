@@ -98,7 +98,9 @@ impl<S: Store, I: Inventory, D: Dispatcher, N: Notifier> Trigger<S, I, D, N> {
                 Err(why) => Err((run.to_string(), why)),
             }
         });
-        let gone: Vec<Result<usize, (String, String)>> = going.buffer_unordered(AT_A_TIME).collect().await;
+        let going = going.buffer_unordered(AT_A_TIME).collect::<Vec<Result<usize, (String, String)>>>();
+        // What there is to tell by now waits for no inventory.
+        let (gone, ()) = tokio::join!(going, self.tell());
         let mut sent = 0;
         for gone in gone {
             match gone {

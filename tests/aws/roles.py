@@ -29,6 +29,8 @@ def listed(one):
 def grants(policy):
     """Each thing that `policy` grants: statement, action, and resource or prefix."""
     for index, statement in enumerate(policy["Statement"]):
+        if statement["Effect"] == "Deny":
+            continue
         for action in listed(statement["Action"]):
             where = statement.get("Condition", {}).get("StringLike", {}).get("s3:prefix") or statement["Resource"]
             for place in listed(where):
@@ -193,6 +195,7 @@ def denied(cloud):
         "the worker says what a run is": lambda: worker.put_object(Bucket=store, Key="runs/a/b/run.json", Body=b""),
         "the worker says how a run ended": lambda: worker.put_object(Bucket=store, Key="runs/a/b/result.json", Body=b""),
         "the worker plans": lambda: worker.put_object(Bucket=store, Key="runs/a/b/plan.json", Body=b""),
+        "the worker says where a run goes": lambda: worker.put_object(Bucket=store, Key="runs/a/b/batches/0.targets.json", Body=b""),
         "the worker asks for a pause": lambda: worker.put_object(Bucket=store, Key="runs/a/b/control.json", Body=b""),
         "the worker reads another secret": lambda: client("worker", "ssm").get_parameter(Name="/other/x"),
         "the trigger reads a secret": lambda: client("trigger", "ssm").get_parameter(Name="/sshjob/token"),

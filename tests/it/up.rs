@@ -64,14 +64,23 @@ fn once_fires_what_is_due_and_exits_as_it_ended() {
     let idle = once_at(&world, "2026-11-23 05:00:45", &[]);
     assert_eq!((idle.status.code(), idle.stdout.as_slice()), (Some(0), &b""[..]), "{}", said(&idle));
 
+    // What has fired waits for its inventory, and that is not well.
+    let (hosts, away) = (world.path().join("hosts.yaml"), world.path().join("away"));
+    fs::rename(&hosts, &away).unwrap();
+    let unknown = once_at(&world, "2026-11-23 05:01:01", &[]);
+    assert_eq!(unknown.status.code(), Some(7), "{}", said(&unknown));
+    fs::rename(away, hosts).unwrap();
+    let made_up = once_at(&world, "2026-11-23 05:01:31", &[]);
+    assert_eq!(made_up.status.code(), Some(0), "{}", said(&made_up));
+
     write_job(&world, "hello", "exit 3", "");
-    let failed = once_at(&world, "2026-11-23 05:01:01", &[]);
+    let failed = once_at(&world, "2026-11-23 05:02:01", &[]);
     assert_eq!(failed.status.code(), Some(1), "{}", said(&failed));
     let text = String::from_utf8_lossy(&failed.stdout).into_owned();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 2, "{text}");
-    assert!(lines[0].ends_with("Z  fired      hello-20261123T050100Z"), "{text}");
-    assert!(lines[1].contains("Z  failed     hello-20261123T050100Z  2 failed of 2 hosts in "), "{text}");
+    assert!(lines[0].ends_with("Z  fired      hello-20261123T050200Z"), "{text}");
+    assert!(lines[1].contains("Z  failed     hello-20261123T050200Z  2 failed of 2 hosts in "), "{text}");
 }
 
 #[test]

@@ -133,10 +133,6 @@ impl Files {
                 }
                 // The last object of the folder was removed meanwhile, and the folder with it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.forget_durable(),
-                Err(error) if is_unsupported(&error) => {
-                    let why = format!("{error}; the file system of a store must support hard links");
-                    return Err(failed(io::Error::new(error.kind(), why)));
-                }
                 Err(error) => return Err(failed(error)),
             }
         }
@@ -301,8 +297,16 @@ impl Temporary {
     /// Gives it its name, which nobody may have.
     fn place(&mut self, to: &Path) -> io::Result<()> {
         match renameat_with(CWD, &self.path, CWD, to, RenameFlags::NOREPLACE) {
-            // Some file systems know no such renaming, as those of a network.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => fs::hard_link(&self.path, to),
+            // Some file systems know no such renaming, as those of a network, and some sandboxes allow none.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP | Errno::PERM) => {
+                fs::hard_link(&self.path, to).map_err(|error| match error.kind() {
+                    io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied => {
+                        let why = "the file system of a store must support hard links, or `renameat2`";
+                        io::Error::new(error.kind(), format!("{error}; {why}"))
+                    }
+                    _ => error,
+                })
+            }
             Err(error) => Err(error.into()),
             Ok(()) => {
                 self.is_renamed = true;
@@ -348,11 +352,6 @@ fn is_no_object(path: &Path) -> bool {
 /// Whether there is no object because its name, or a folder above it, is not there.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-/// Whether a link could not be made because the file system has none (`EPERM` on FAT and some network shares).
-fn is_unsupported(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied)
 }
 
 fn parent(path: &Path) -> &Path {

@@ -111,18 +111,16 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let runs = store::open(&global, Some(&workspace)).await?;
     let found = compare(&runs, &files).await?;
     let mut changes: Vec<(Key, Change)> = Vec::new();
-    let mut gone = BTreeSet::new();
     for (key, change, version) in found {
         let change = if change == Change::Stale && args.delete { Change::Removed } else { change };
         if !args.dry_run {
             if change == Change::Removed {
-                gone.extend(job_at(&runs, &key).await?);
+                cursor::forget(&runs, &job_at(&runs, &key).await?.into_iter().collect()).await?;
             }
             carry_out(&runs, &key, change, files.get(&key), version).await?;
         }
         changes.push((key, change));
     }
-    cursor::forget(&runs, &gone).await?;
     let mut console = Console::new(global.color);
     if global.output == Format::Text {
         console.out(text(&changes, &args, global.quiet));

@@ -14,7 +14,7 @@ use crate::cli::access::refuse_what_is_not_built;
 use crate::cli::context::Global;
 use crate::cli::exit::Fail;
 use crate::cli::known_hosts::{authority_files, freeze_authorities};
-use crate::cli::project::{PROJECT_FILE, Workspace, refuse, shown};
+use crate::cli::project::{JOBS_FOLDER, PROJECT_FILE, Workspace, refuse, shown};
 use crate::domain::id::JobName;
 use crate::domain::job::resolve::Overrides;
 use crate::domain::job::{Job, Source};
@@ -161,6 +161,11 @@ impl Book {
         &self.jobs
     }
 
+    /// Whether there is a job of this name that has a schedule.
+    pub fn knows(&self, job: &JobName) -> bool {
+        self.names.contains(job)
+    }
+
     /// Whether something is wrong with some job.
     pub fn is_faulty(&self) -> bool {
         self.folder.is_some() || !self.doubles.is_empty() || self.pages.values().any(|page| page.wrong.is_some())
@@ -171,7 +176,7 @@ impl Book {
     pub fn look(&mut self, at_once: bool) -> News {
         let mut news = News::default();
         let anew = self.look_at_project(at_once, &mut news);
-        match self.workspace.job_paths() {
+        match self.paths() {
             Ok(paths) => {
                 self.folder = None;
                 self.pages.retain(|path, page| {
@@ -203,6 +208,16 @@ impl Book {
             self.gather(&mut news);
         }
         news
+    }
+
+    /// The job files. A folder that was there and is not says nothing of its jobs: it may be mounted anew, or replaced.
+    fn paths(&self) -> Result<Vec<PathBuf>, Fail> {
+        let folder = self.workspace.root.join(JOBS_FOLDER);
+        if !self.pages.is_empty() && !folder.exists() {
+            let hint = "the jobs go on as they were; an empty folder means that there are none";
+            return Err(Fail::usage(format!("`{}` is gone", shown(&folder))).hint(hint));
+        }
+        self.workspace.job_paths()
     }
 
     /// Reads the project file again where it has changed; tells whether that changes what jobs are.

@@ -279,13 +279,19 @@ impl Scheduler {
                 self.tick_within(TICK_WHILE_WAITING);
                 self.note_elsewhere(&run).await;
             }
-            Ok(Some(Standing::Waiting(why) | Standing::Unselected(why))) => {
-                self.tick_within(TICK_WHILE_WAITING);
-                self.teller.waiting(&run, &why);
-                self.waiting.insert(run);
+            Ok(Some(Standing::Waiting(why))) => self.wait(run, &why),
+            Ok(Some(Standing::Unselected(why))) => {
+                self.exit = self.exit.min(Exit::Unavailable);
+                self.wait(run, &why);
             }
             Err(why) => self.in_trouble(run.as_str(), &why),
         }
+    }
+
+    fn wait(&mut self, run: RunId, why: &str) {
+        self.tick_within(TICK_WHILE_WAITING);
+        self.teller.waiting(&run, why);
+        self.waiting.insert(run);
     }
 
     fn in_trouble(&mut self, what: &str, why: &str) {
@@ -404,6 +410,7 @@ impl Scheduler {
     fn look_at_files(&mut self) {
         let News { changed, wrong, notes, gone } = self.book.look(false);
         self.gone.extend(gone);
+        self.gone.retain(|job| !self.book.knows(job));
         for text in wrong {
             self.teller.note(&text);
         }
@@ -411,7 +418,8 @@ impl Scheduler {
             self.teller.remark(&text);
         }
         if changed {
-            self.next_due = next_due(self.book.jobs(), Clock::System.now());
+            // What is new begins now, and not when its first firing would be due.
+            self.tick_within(Duration::ZERO);
         }
     }
 

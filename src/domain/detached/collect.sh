@@ -50,10 +50,15 @@ sshjob_hurry() {
   fi
   if [ -z "$sshjob_why" ]; then
     [ "$((${sshjob_now%.*} - ${sshjob_began%.*} - sshjob_limit))" -gt 2 ] || return 0
+  else
+    sshjob_asked=${sshjob_asked:-$sshjob_now}
+    sshjob_asked=$((${sshjob_now%.*} - ${sshjob_asked%.*}))
   fi
   if [ "$sshjob_running" = no ]; then
-    # What it leads may outlive it: as long as there is no process of that number, the group can be no other.
-    [ -n "$sshjob_why" ] && [ ! -d "/proc/$sshjob_leader" ] && kill -0 "-$sshjob_leader" || return 0
+    # What it leads may outlive it. As long as there is no process of that number the group can be no other, unless it died
+    # long ago.
+    [ -n "$sshjob_why" ] && [ "$sshjob_asked" -lt 60 ] && [ ! -d "/proc/$sshjob_leader" ] &&
+      kill -0 "-$sshjob_leader" || return 0
     sshjob_group=$sshjob_leader sshjob_running=yes
   fi
   if [ "$sshjob_group" = "$sshjob_leader" ]; then sshjob_group=-$sshjob_leader; else sshjob_group=$sshjob_leader; fi
@@ -63,7 +68,6 @@ sshjob_hurry() {
       kill -TERM "$sshjob_group"
       ;;
     *)
-      sshjob_asked=$((${sshjob_now%.*} - ${sshjob_asked%.*}))
       [ "$sshjob_asked" -lt 12 ] || kill -KILL "$sshjob_group"
       [ "$sshjob_asked" -lt 22 ] || sshjob_supervised=no sshjob_running=no
       ;;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use jiff::{SignedDuration, Timestamp};
 use sshjob::cli::aws::Aws;
 use sshjob::cli::context::{Color, Format, Global};
 use sshjob::cli::project::Workspace;
@@ -44,6 +45,22 @@ fn job_that_is_removed_and_brought_back_makes_up_for_nothing() {
         scheduler.out().into_iter().filter(|line| line.contains("  fired      hello-")).map(|line| run_of(&line));
     let made_up: Vec<String> = fired.filter(|run| run.as_str() > &*format!("hello-{}", before.1)).collect();
     assert!(made_up.iter().all(|run| run.as_str() > &*format!("hello-{gone_until}")), "{made_up:?}");
+}
+
+/// Cause: a job began when its first firing was due, and that was not to be made up for.
+#[test]
+fn job_that_is_new_misses_not_even_its_only_firing() {
+    let world = World::new(1);
+    let scheduler = start(&world, FastClock::new(1), &[]);
+    eventually("its first tick", || world.path().join("store/state/cursor.json").exists());
+    let at = Timestamp::now() + SignedDuration::from_secs(15);
+    let job = format!(
+        "schedule: 'at({})'\ntargets: {{ tags: {{ Environment: Dev }} }}\nrun: 'true'\n",
+        at.strftime("%Y-%m-%dT%H:%M:%S")
+    );
+    fs::create_dir_all(world.path().join("jobs")).unwrap();
+    fs::write(world.path().join("jobs/once.yaml"), job).unwrap();
+    scheduler.line("its verdict", |line| line.contains("  succeeded  once-"));
 }
 
 #[test]
@@ -143,4 +160,24 @@ fn authority_that_is_taken_out_of_its_file_is_not_believed_any_more() {
     assert_eq!((believed(&book), gone.len()), (None, 0));
     write("ca.pub", &format!("{two}\n"));
     assert_eq!((book.look(true).changed, believed(&book)), (true, Some(1)));
+}
+
+/// Cause: jobs whose folder was mounted anew were taken for removed, and nothing was made up for.
+#[test]
+fn folder_of_the_jobs_that_is_gone_for_a_while_takes_none_away() {
+    let project = tempfile::tempdir().unwrap();
+    let (jobs, elsewhere) = (project.path().join("jobs"), project.path().join("elsewhere"));
+    fs::write(project.path().join("sshjob.yaml"), "inventory: { file: hosts.yaml }\n").unwrap();
+    fs::create_dir(&jobs).unwrap();
+    fs::write(jobs.join("a.yaml"), "schedule: '* * * * *'\ntargets: { tags: { Role: web } }\nrun: x\n").unwrap();
+    let mut book = book(project.path());
+    fs::rename(&jobs, &elsewhere).unwrap();
+    let News { changed, wrong, gone, .. } = book.look(true);
+    assert!(wrong[0].contains("`") && wrong[0].contains("jobs` is gone"), "{wrong:?}");
+    assert_eq!((changed, gone.len(), book.jobs().scheduled.len()), (false, 0, 1));
+    fs::rename(&elsewhere, &jobs).unwrap();
+    assert!(!book.look(true).changed && !book.is_faulty());
+    // An empty one says that there are none.
+    fs::remove_file(jobs.join("a.yaml")).unwrap();
+    assert_eq!((book.look(true).gone.len(), book.jobs().scheduled.len()), (1, 0));
 }
