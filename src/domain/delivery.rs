@@ -26,6 +26,7 @@
 //! `rm`, more. Environment and secrets are never in a file; neither they nor the arguments are in a
 //! process list before the program itself is.
 
+mod quote;
 pub mod reply;
 pub mod sudo;
 
@@ -36,6 +37,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use self::quote::push_word;
+pub(super) use self::quote::{exports_len, push_exports, quote, quoted_len};
 use super::job::Sudo;
 use super::script::{InvalidScript, interpreter, sha256_hex};
 
@@ -337,48 +340,11 @@ pub(super) fn command_line(become_user: &str, token: &Token, reader: Reader, len
     line
 }
 
-/// Adds what gives a program its environment.
-pub(super) fn push_exports(text: &mut Vec<u8>, env: &[(&str, &[u8])]) {
-    for (name, value) in env {
-        text.extend_from_slice(format!("export {name}=").as_bytes());
-        quote(text, value);
-        text.push(b';');
-    }
-}
-
-/// How many bytes [`push_exports`] adds.
-pub(super) fn exports_len(env: &[(&str, &[u8])]) -> usize {
-    env.iter().map(|(name, value)| "export =;".len() + name.len() + quoted_len(value)).sum()
-}
-
 /// Adds a refusal, naming `program`, unless `test` says that `$1` is there.
 fn require(head: &mut Vec<u8>, test: &str, program: &[u8]) {
     head.extend_from_slice(b"set --");
     push_word(head, program);
     head.extend_from_slice(format!(";{test} || sshjob_refuse program \"$1\";").as_bytes());
-}
-
-fn push_word(text: &mut Vec<u8>, word: &[u8]) {
-    text.push(b' ');
-    quote(text, word);
-}
-
-/// Adds `bytes` as one word of `/bin/sh`: in single quotes, each of which within is closed, escaped and opened again.
-pub(super) fn quote(text: &mut Vec<u8>, bytes: &[u8]) {
-    text.push(b'\'');
-    let mut rest = bytes;
-    while let Some((plain, after)) = memchr::memchr(b'\'', rest).and_then(|at| rest.split_at_checked(at)) {
-        text.extend_from_slice(plain);
-        text.extend_from_slice(b"'\\''");
-        rest = after.get(1..).unwrap_or_default();
-    }
-    text.extend_from_slice(rest);
-    text.push(b'\'');
-}
-
-/// How many bytes [`quote`] adds.
-pub(super) fn quoted_len(bytes: &[u8]) -> usize {
-    bytes.iter().map(|byte| if *byte == b'\'' { "'\\''".len() } else { 1 }).sum::<usize>() + "''".len()
 }
 
 /// The program that `/usr/bin/env` is to look for, where its argument is nothing but a name.
