@@ -27,8 +27,7 @@ def of_true(hosts, concurrency=100):
     return Work(f"true-{hosts}", hosts, min(concurrency, hosts))
 
 
-# One word is a line for a shell, which sshjob sends as a script; several are a program and its arguments, for which
-# it makes no file on the host.
+# One word is a line for a shell; several are a program and its arguments.
 PROGRAM = Work("program-100", 100, 100, ("sh", "-c", "true"))
 OUTPUT = Work("output-100", 100, 100, SEQ, lines=LINES)
 SLEEP = Work("sleep-200", 200, 200, ("sleep", "1"))
