@@ -161,7 +161,7 @@ impl Select {
         let selector = &targets.selector;
         if !selector.hosts.is_empty() {
             let mut named = selector.instances_of_hosts();
-            self.look_up(&mut named, workspace, settled).await;
+            self.look_up(&mut named, workspace, settled).await?;
             let place = format!("the {} named", number(named.len(), "host"));
             let chosen = self.choose(selector, named.clone(), settled)?;
             return self.unless_empty(chosen, || {
@@ -210,17 +210,16 @@ impl Select {
 
     /// Puts what the inventory file knows in the place of each of the `named` hosts of `-w` that has the id of one of its
     /// instances, and nothing more said of it.
-    async fn look_up(&self, named: &mut [Instance], workspace: &Workspace, settled: &Settled) {
+    ///
+    /// # Errors
+    /// Where the file cannot be read: what has a name there would else be sought, and trusted, elsewhere.
+    async fn look_up(&self, named: &mut [Instance], workspace: &Workspace, settled: &Settled) -> Result<(), Fail> {
         let is_plain = |instance: &Instance| instance.user.is_none() && instance.port.is_none();
-        let InventorySource::File(path) = self.source(workspace) else { return };
+        let InventorySource::File(path) = self.source(workspace) else { return Ok(()) };
         if self.host.is_empty() || !named.iter().any(is_plain) {
-            return;
+            return Ok(());
         }
-        let found = match HostsFile::new(&path, shown_path(&path)).instances(&[]).await {
-            Ok(found) => found,
-            // Hosts that are named need no inventory.
-            Err(error) => return tracing::info!("{error}"),
-        };
+        let found = HostsFile::new(&path, shown_path(&path)).instances(&[]).await?;
         let mut found: HashMap<InstanceId, Instance> =
             found.into_iter().map(|instance| (instance.id.clone(), instance)).collect();
         for host in named.iter_mut().filter(|host| is_plain(host)) {
@@ -228,6 +227,7 @@ impl Select {
             instance.addresses = instance.addresses.only(settled.address.value);
             *host = instance;
         }
+        Ok(())
     }
 
     /// What `selector` chooses of `all`: before it limits them, those are left out that an exclusion means by the place

@@ -253,7 +253,7 @@ async fn logs_mark_every_line_with_its_host() {
     let fail = type_in(&store, "logs last --host web1").await.end.unwrap_err();
     insta::assert_snapshot!(format!("{}\n{}", fail.message, fail.hint.unwrap()), @r"
     run `hello-20261122T221500Z-1f2e3d` has no host `web1`
-    `web-1` is the most similar; `sshjob status` lists all
+    `web-1` is the most similar; `sshjob status hello-20261122T221500Z-1f2e3d` lists all
     ");
     let fail = type_in(&store, "logs last --host web-* --raw").await.end.unwrap_err();
     assert_eq!(fail.message, "`--raw` shows one host; 2 match");

@@ -83,7 +83,9 @@ fn world(rng: &mut Rng) -> World {
 async fn settle(world: &World, up: &mut [Scheduler]) -> BTreeMap<String, RunView> {
     let knows_all = format!("up with {} scheduled jobs of `.`", KINDS.len());
     eventually("that all are up", || up.iter().all(|scheduler| scheduler.err().contains(&knows_all)));
+    // The folder stays: one that is gone takes no job away.
     fs::remove_dir_all(world.path().join("jobs")).unwrap();
+    fs::create_dir(world.path().join("jobs")).unwrap();
     let runs = Runs::new(Dir::open(world.path().join("store")).unwrap());
     let is_gone =
         |scheduler: &Scheduler| scheduler.err().iter().filter(|line| line.contains("is gone")).count() == KINDS.len();

@@ -263,11 +263,12 @@ fn choose<'a>(view: &'a RunView, hosts: &[String]) -> Result<Vec<&'a Task>, Fail
         if view.tasks.iter().any(|task| matches(mention, &task.target)) {
             continue;
         }
-        let fail = Fail::usage(format!("run `{}` has no host `{}`", view.record.run, clean(host)));
+        let run = &view.record.run;
+        let fail = Fail::usage(format!("run `{run}` has no host `{}`", clean(host)));
         let known = view.tasks.iter().map(|task| task.target.instance.as_str());
         return Err(match nearest(host, known) {
-            Some(near) => fail.hint(format!("`{near}` is the most similar; `sshjob status` lists all")),
-            None => fail.hint("`sshjob status` lists all"),
+            Some(near) => fail.hint(format!("`{near}` is the most similar; `sshjob status {run}` lists all")),
+            None => fail.hint(format!("`sshjob status {run}` lists all")),
         });
     }
     let wanted = |task: &&Task| hosts.is_empty() || mentions.iter().any(|mention| matches(mention, &task.target));

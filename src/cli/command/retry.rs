@@ -23,8 +23,8 @@ use crate::port::Store as _;
 ///
 /// A retry is a new run that names the old one and runs the same bytes, whatever has become of the file since. It goes
 /// where the old run went: to every host, or with --failed to those that did not succeed and are certainly over. A
-/// task that is lost may have run: --lost says that you looked, and want it run again. What the functions on AWS ran they
-/// run again.
+/// task that is lost may have run: without --lost, which says that you looked and want it run again with those that did not
+/// succeed, no host of such a run is retried but by --failed. What the functions on AWS ran they run again.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The run: its id, the beginning of it, or `last`
@@ -62,6 +62,13 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         }
     }
     let view = history::load(&runs, &id).await?.ok_or_else(gone)?;
+    let lost = view.counts().of(TaskState::Lost);
+    if args.again() == Again::All && lost > 0 {
+        let why = format!("run `{id}` has {lost} lost, which may have run, or run still");
+        return Err(Fail::new(Exit::Lost, why).hint(
+            "`--failed` leaves them out; look at the hosts, then `--lost` runs them again, too, with what did not succeed",
+        ));
+    }
     let targets = view.targets(args.again());
     if targets.is_empty() {
         notice(&nothing_to_do(&view));
