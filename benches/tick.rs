@@ -163,7 +163,8 @@ async fn read(runs: &Runs<Memory>) -> Duration {
 
 #[tokio::main]
 async fn main() {
-    let jobs: Vec<Scheduled> = (0..JOBS).map(scheduled).collect();
+    let mut jobs: Vec<Scheduled> = (0..JOBS).map(scheduled).collect();
+    jobs.sort_by(|one, other| one.job.name.cmp(&other.job.name));
     let memory = Runs::new(Memory::default());
     println!("a tick of {JOBS} jobs, {DUE} due, in memory: {:?} of CPU", tick(&memory, &jobs).await);
     let folder = tempfile::tempdir().unwrap();

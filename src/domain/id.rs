@@ -1,4 +1,6 @@
 //! Names that end up in file names, object keys and log lines: checked once, at the door.
+//!
+//! Every record that is read has some: `inline`, the checks are optimized where their callers are, as in the simulation.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,10 +26,12 @@ macro_rules! name {
 
         impl $type {
             /// The name as text.
+            #[inline]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
+            #[inline]
             fn is_allowed(text: &str) -> bool {
                 let check: fn(&str) -> bool = $check;
                 check(text)
@@ -36,6 +40,7 @@ macro_rules! name {
 
         impl FromStr for $type {
             type Err = InvalidName;
+            #[inline]
             fn from_str(text: &str) -> Result<Self, InvalidName> {
                 text.to_owned().try_into()
             }
@@ -43,6 +48,7 @@ macro_rules! name {
 
         impl TryFrom<String> for $type {
             type Error = InvalidName;
+            #[inline]
             fn try_from(text: String) -> Result<Self, InvalidName> {
                 if Self::is_allowed(&text) {
                     Ok(Self(text))
@@ -110,11 +116,13 @@ impl RunId {
     }
 
     /// The job that this run is one of.
+    #[inline]
     pub fn job(&self) -> JobName {
         JobName(self.job_name().to_owned())
     }
 
     /// The name of that job.
+    #[inline]
     pub fn job_name(&self) -> &str {
         self.firing().rsplit_once('-').map_or("", |(job, _)| job)
     }
@@ -125,6 +133,7 @@ impl RunId {
     }
 
     /// The id without its tail.
+    #[inline]
     fn firing(&self) -> &str {
         // A time ends with `Z`, and no tail does.
         if self.0.ends_with('Z') { &self.0 } else { self.0.rsplit_once('-').map_or("", |(firing, _)| firing) }
@@ -132,6 +141,7 @@ impl RunId {
 }
 
 /// Splits `<job>-<YYYYMMDD>T<HHMMSS>Z[-<tail>]` into the job and the rest.
+#[inline]
 fn split_run_id(text: &str) -> Option<(&str, &str)> {
     let is_time = |part: &str| {
         part.len() == 16

@@ -35,6 +35,7 @@ pub struct Key(String);
 
 impl Key {
     /// Reads a key that a store listed; `None` where a segment could leave its folder.
+    #[inline]
     pub fn parse(text: &str) -> Option<Self> {
         let safe = |segment: &str| {
             !segment.is_empty()

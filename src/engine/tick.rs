@@ -170,6 +170,8 @@ impl<S: Store, I: Inventory, C: Scripts> Ticker<S, I, C> {
                 looked.is_decided = false;
             }
         }
+        // Nearly so they were, by the names of their files; the cursor, whose jobs are sorted, takes its short way.
+        looked.sort_by_key(|looked| looked.job);
         cursor::advance(self.runs(), held, now, until, &looked).await?;
         Ok(ticked)
     }

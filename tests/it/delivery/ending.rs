@@ -22,13 +22,23 @@ fn start(host: &Host, delivery: &Delivery) -> Session {
     session
 }
 
+/// The same as a script and as a command.
+fn both(text: &str) -> [Delivery; 2] {
+    [script(text, &[]), command(&[b"sh", b"-c", text.as_bytes()])]
+}
+
 #[track_caller]
 fn assert_family_ends_with_channel(host: &Host) {
-    let mut session = start(host, &script(FAMILY, &[]));
-    session.close();
-    let ended = session.end();
-    assert_eq!((ended.status.code(), ended.out), (Some(3), b"leader ended\n".to_vec()));
-    assert_eq!(std::fs::read(host.dir("home").join("child")).unwrap(), b"child ended\n");
+    for delivery in both(FAMILY) {
+        for file in ["up", "ready", "child"] {
+            let _ = std::fs::remove_file(host.dir("home").join(file));
+        }
+        let mut session = start(host, &delivery);
+        session.close();
+        let ended = session.end();
+        assert_eq!((ended.status.code(), ended.out), (Some(3), b"leader ended\n".to_vec()));
+        assert_eq!(std::fs::read(host.dir("home").join("child")).unwrap(), b"child ended\n");
+    }
 }
 
 #[test]
@@ -62,30 +72,50 @@ fn with_clock(mut host: Host) -> Host {
 
 #[test]
 fn script_beyond_its_limit_is_ended_by_the_host() {
-    let host = with_clock(Host::new());
-    let session = start(&host, &script(": >up; exec tail -f /dev/null", &[]));
-    std::fs::write(host.dir("limit"), "").unwrap();
-    let ended = session.end();
-    assert_eq!((ended.started, ended.status.signal()), (true, Some(15)));
+    for delivery in both(": >up; exec tail -f /dev/null") {
+        let host = with_clock(Host::new());
+        let session = start(&host, &delivery);
+        std::fs::write(host.dir("limit"), "").unwrap();
+        let ended = session.end();
+        assert_eq!((ended.started, ended.status.signal()), (true, Some(15)));
+    }
 }
 
 #[test]
 fn script_that_ignores_the_request_is_killed() {
-    let host = with_clock(Host::new());
-    let mut session = start(&host, &script("trap '' TERM; : >up; tail -f /dev/null; tail -f /dev/null", &[]));
-    session.close();
-    let ended = session.end();
-    assert_eq!((ended.started, ended.status.signal()), (true, Some(9)));
+    for delivery in both("trap '' TERM; : >up; tail -f /dev/null; tail -f /dev/null") {
+        let host = with_clock(Host::new());
+        let mut session = start(&host, &delivery);
+        session.close();
+        let ended = session.end();
+        assert_eq!((ended.started, ended.status.signal()), (true, Some(9)));
+    }
+}
+
+#[test]
+fn signal_to_the_whole_group_does_not_end_its_watchdog() {
+    // `kill 0`, as scripts tidy up; with every signal that a program can ignore.
+    let text = "signals='HUP INT QUIT ABRT USR1 USR2 PIPE ALRM TERM TSTP TTIN TTOU VTALRM PROF XCPU XFSZ'
+trap '' $signals; for signal in $signals; do kill -$signal 0; done; : >up; trap - TERM; exec tail -f /dev/null";
+    for delivery in both(text) {
+        let host = with_clock(Host::new());
+        let session = start(&host, &delivery);
+        std::fs::write(host.dir("limit"), "").unwrap();
+        let ended = session.end();
+        assert_eq!((ended.started, ended.status.signal()), (true, Some(15)));
+    }
 }
 
 #[test]
 fn child_in_the_background_lives_on_after_the_end() {
-    let host = Host::new();
-    let ended = host.run(&script("tail -f /dev/null >/dev/null 2>&1 & echo $!", &[]), &[]);
-    let child: u32 = String::from_utf8(ended.out).unwrap().trim().parse().unwrap();
-    assert!(Path::new(&format!("/proc/{child}")).exists());
-    let killed = Command::new("kill").arg(child.to_string()).status().unwrap();
-    assert!(killed.success());
+    for delivery in both("tail -f /dev/null >/dev/null 2>&1 & echo $!") {
+        let host = Host::new();
+        let ended = host.run(&delivery, &[]);
+        let child: u32 = String::from_utf8(ended.out).unwrap().trim().parse().unwrap();
+        assert!(Path::new(&format!("/proc/{child}")).exists());
+        let killed = Command::new("kill").arg(child.to_string()).status().unwrap();
+        assert!(killed.success());
+    }
 }
 
 #[test]
@@ -94,7 +124,9 @@ fn script_that_kills_its_own_group_leaves_nothing_behind() {
     let hosts = BIN_SHELLS.into_iter().filter_map(|shell| Host::new().sh(shell));
     for host in hosts {
         for _ in 0..20 {
-            assert_eq!(host.run(&script("kill -9 0", &[]), &[]).status.signal(), Some(9));
+            for delivery in both("kill -9 0") {
+                assert_eq!(host.run(&delivery, &[]).status.signal(), Some(9));
+            }
         }
     }
 }
