@@ -1,7 +1,10 @@
 //! The program on real sshd hosts, from its command line to its exit code: what people and machines get to see.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::schema;
@@ -185,6 +188,20 @@ fn demo_succeeds_and_names_nothing_that_is_gone() {
     assert!(said.contains(" failed: 5 succeeded, 1 failed, 1 unreachable of 7 hosts in "), "{said}");
     assert!(!said.contains("hint:") && !said.contains("--store"), "{said}");
     assert!(!world.path().join(".local").exists(), "the person's own store is left alone");
+}
+
+#[test]
+fn fleet_that_a_demo_keeps_is_a_project_until_it_is_interrupted() {
+    let world = World::new(0);
+    let mut demo = world.command(&["demo", "--keep"]).spawn().unwrap();
+    let lines = BufReader::new(demo.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let folder = lines.into_iter().find_map(|line| Some(line.strip_prefix("  cd ")?.to_owned())).unwrap();
+    let output = ends(&world, 0, &["-C", &folder, "run", "-t", "Role=db", "--", "echo here"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.ends_with("| here")).count(), 2);
+    assert!(!world.path().join(".local").exists(), "the person's own store is left alone");
+    kill_process(Pid::from_child(&demo), Signal::TERM).unwrap();
+    assert_eq!(demo.wait().unwrap().code(), Some(0));
+    assert!(!Path::new(&folder).exists());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::Path;
 
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -56,7 +56,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     Ok(Exit::Success)
 }
 
-/// The fleet and the files that commands need to run on it, all in the fleet's folder.
+/// The fleet and the files that commands need to run on it: its folder is a project's.
 struct Stage {
     fleet: Fleet,
 }
@@ -81,35 +81,23 @@ impl Stage {
         std::fs::create_dir(root.join("scripts"))?;
         std::fs::write(root.join("jobs/hello.yaml"), JOB)?;
         std::fs::write(root.join("scripts/hello.sh"), SCRIPT)?;
-        std::fs::write(self.inventory(), self.fleet.inventory_yaml())
+        std::fs::write(root.join("sshjob.yaml"), self.project_yaml())?;
+        std::fs::write(root.join("hosts.yaml"), self.fleet.inventory_yaml())
     }
 
-    fn inventory(&self) -> PathBuf {
-        self.fleet.root().join("hosts.yaml")
-    }
-
-    /// The demo's hosts have new keys every time: pins in the user's own store would reject the next demo's.
-    fn store(&self) -> PathBuf {
-        self.fleet.root().join("store")
-    }
-
-    /// The arguments that lead a command to the fleet.
-    fn run_arguments(&self) -> [String; 4] {
-        let (inventory, key) = (self.inventory(), self.fleet.key_path());
-        ["--inventory".to_owned(), inventory.display().to_string(), "-i".to_owned(), key.display().to_string()]
+    /// The project file, which leads every command in the folder to the fleet.
+    fn project_yaml(&self) -> String {
+        let quoted = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
+        // The demo's hosts have new keys every time: pins in the user's own store would reject the next demo's.
+        let (key, store) = (quoted(&self.fleet.key_path()), quoted(&self.fleet.root().join("store")));
+        format!("inventory: {{ file: hosts.yaml }}\nkey: {key}\nstore: {store}\n")
     }
 
     /// Runs the job by the ordinary path: the command line is read and obeyed as if it had been typed.
     async fn run_hello(&self, global: Global) -> Result<Exit, Fail> {
-        let mut line = vec!["sshjob".to_owned(), "run".to_owned(), "hello".to_owned()];
-        line.extend(self.run_arguments());
-        let cli = Cli::try_parse_from(line)
+        let cli = Cli::try_parse_from(["sshjob", "run", "hello"])
             .map_err(|error| Fail::usage(format!("the demo's own command line is wrong: {error}")))?;
-        let global = Global {
-            project: Some(self.fleet.root().to_owned()),
-            store: Some(self.store().display().to_string()),
-            ..global
-        };
+        let global = Global { project: Some(self.fleet.root().to_owned()), store: None, ..global };
         // Boxed, for this is a command that runs a command.
         Box::pin(cli.command.run(global)).await
     }
@@ -123,7 +111,7 @@ impl Stage {
         }
         let mut text = format!("{} hosts on 127.0.0.1, each with its own SSH server, key and home:\n", instances.len());
         for ((environment, role), hosts) in groups {
-            // Writing to a String cannot fail, here and below.
+            // Writing to a String cannot fail.
             let _ = writeln!(text, "  {environment:<5} {role:<6} {}", hosts.join(" "));
         }
         text + "Running the job `hello` on Environment=Dev. On web-4 it will fail, cache-2 will not be reached,\n\
@@ -131,18 +119,19 @@ impl Stage {
     }
 
     fn more_commands(&self) -> String {
-        let (program, store) = (program(), self.store().display().to_string());
-        let on_fleet = self.run_arguments().join(" ");
-        let inventory = self.inventory().display().to_string();
-        let mut text = "\nThe fleet goes on until you press Ctrl-C here. In a second terminal, try:\n".to_owned();
+        let (program, root) = (program(), self.fleet.root().display());
+        let mut text = format!(
+            "\nThe fleet goes on until you press Ctrl-C here. Its folder is a project; in a second terminal, try:\n  cd {root}\n"
+        );
         for line in [
-            format!("hosts -t Role=web --inventory {inventory}"),
-            format!("run -t Role=web --store {store} {on_fleet} -- hostname"),
-            format!("run -t Environment=Prod --store {store} {on_fleet} --dry-run -- hostname"),
-            format!("run -d -t Role=web --store {store} {on_fleet} -- 'for n in 1 2 3 4 5; do echo $n; sleep 1; done'"),
-            format!("logs last -f --store {store}"),
-            format!("runs --store {store}"),
+            "hosts -t Role=web",
+            "run -t Role=web -- hostname",
+            "run -t Environment=Prod --dry-run -- hostname",
+            "run -d -t Role=web -- 'for n in 1 2 3 4 5; do echo $n; sleep 1; done'",
+            "logs last -f",
+            "runs",
         ] {
+            // Writing to a String cannot fail.
             let _ = writeln!(text, "  {program} {line}");
         }
         text
