@@ -345,6 +345,9 @@ async fn job_whose_script_is_unreadable_holds_up_no_other_and_is_made_up_for() {
     let ticked = rig.tick("12:00:00").await;
     assert_eq!(fired(&ticked), ["b-20261122T120000Z"]);
     assert_eq!(ticked.troubles, [("a".to_owned(), "script: it cannot be read".to_owned())]);
+    let cursor = rig.runs.read::<Cursor>(&layout::cursor()).await.unwrap().unwrap().0;
+    let [a, b] = ["a", "b"].map(|job| cursor.of(&job.parse().unwrap()).unwrap());
+    assert!(a < b, "its firing is not decided: {a}, {b}");
     *rig.around.unreadable.lock().unwrap() = None;
     let all = ["a-20261122T120000Z", "a-20261122T120100Z", "b-20261122T120100Z"];
     assert_eq!(fired(&rig.tick("12:01:00").await), all);
