@@ -137,12 +137,20 @@ sshjob_ooms=-
 
 # Whoever was asked to end, ends with its whole group.
 read -r sshjob_why sshjob_rest <"$sshjob_dir/why"
-if [ "$sshjob_why" = timed_out ]; then
-  wait "$sshjob_watcher"
-  # The watch may have been killed.
-  read -r sshjob_leader sshjob_rest <"$sshjob_dir/leader"
-  ! kill -0 "-$sshjob_leader" || sshjob_stop "-$sshjob_leader"
-fi
+read -r sshjob_leader sshjob_rest <"$sshjob_dir/leader"
+case $sshjob_why in
+  timed_out)
+    wait "$sshjob_watcher"
+    # The watch may have been killed.
+    ! kill -0 "-$sshjob_leader" || sshjob_stop "-$sshjob_leader"
+    ;;
+  cancelled)
+    # Who cancels has asked, and kills after ten seconds, unless that was cut.
+    sshjob_tries=60
+    while [ "$sshjob_tries" -gt 0 ] && kill -0 "-$sshjob_leader"; do sshjob_nap; done
+    [ "$sshjob_tries" -gt 0 ] || kill -KILL "-$sshjob_leader"
+    ;;
+esac
 
 # All that the program wrote is in the files before its end is told. What lives on may hold the pipes for ever: a whole nap
 # of the watch is enough. A timer of our own would cost a program, where hardly anything has to wait.

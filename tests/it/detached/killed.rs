@@ -389,6 +389,31 @@ fn cancel_that_is_cut_is_carried_on_by_whoever_looks() {
 }
 
 #[test]
+fn cancel_that_is_cut_leaves_no_child_behind_that_ignores_the_request() {
+    for (shell, mut host) in Host::of_every_shell() {
+        // Pauses of the grace period pass at once for those that come later.
+        let instant = "#!/bin/sh\n[ \"$1\" = 0.2 ] || exec /bin/sleep \"$1\"\n";
+        std::fs::write(host.dir("bin").join("sleep"), instant).unwrap();
+        std::fs::set_permissions(host.dir("bin").join("sleep"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let mut dirs = host.dir("bin").into_os_string();
+        dirs.push(":");
+        dirs.push(path());
+        host.path = Some(dirs.into());
+        let one = attempt(1);
+        let child = "(trap '' TERM; while :; do sleep 0.1; done) >/dev/null 2>&1 & echo $! >child";
+        up(&host, &format!("#!/bin/sh\n{child}; echo up; trap 'exit 3' TERM; while :; do sleep 0.1; done"), &one);
+        // As one that asked and was cut.
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        let why = format!("cancelled {} \n", uptime.split(' ').next().unwrap());
+        std::fs::write(host.home_of(&one).join("why"), why).unwrap();
+        let child = std::fs::read_to_string(host.dir("home").join("child")).unwrap();
+        kill("-TERM", &record(&host, &one, "leader")[0]);
+        eventually("nobody of it is left", || !Path::new("/proc").join(child.trim()).exists());
+        assert_eq!(how(&host.wait(&one).verdict), (How::Exit(3), Why::Cancelled), "{shell}");
+    }
+}
+
+#[test]
 fn grace_is_ten_seconds_where_sleep_knows_whole_ones_alone() {
     let Some(mut host) = Host::new().sh("dash") else { return };
     let (one, naps) = (attempt(1), host.dir("naps"));
