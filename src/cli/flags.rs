@@ -7,12 +7,13 @@ use clap::Args;
 
 use crate::domain::authority::Authority;
 use crate::domain::job::settings::{Settings, Sourced};
-use crate::domain::job::{Hop, HostKeyPolicy, Mode, Sudo, User, read};
+use crate::domain::job::{Hop, HostKeyPolicy, Job, Mode, Sudo, User, read};
 use crate::domain::location::Location;
 use crate::domain::quantity::{Amount, Span};
+use crate::domain::run::Target;
 
 /// How to log in.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Login")]
 pub struct Login {
     /// Login user, also where the inventory names another; `user@` of `-w` comes first
@@ -77,6 +78,33 @@ impl Login {
             host_ca: (!self.host_ca.is_empty()).then(|| Sourced::flag("--host-ca", self.host_ca.clone())),
             ..Settings::default()
         }
+    }
+}
+
+impl Login {
+    /// Has `job` log in to `targets`, which were found for it before, as these flags say.
+    pub fn change(&self, job: &mut Job, targets: &mut [Target]) {
+        let Settings { user, key, port, jump, connect_timeout, host_key, host_ca, .. } = self.settings();
+        let (was, login) = (job.login.port, &mut job.login);
+        if let Some(User::Name(user)) = user.map(|user| user.value) {
+            targets.iter_mut().for_each(|target| target.user.clone_from(&user));
+            login.user = User::Name(user);
+        }
+        if let Some(keys) = key {
+            targets.iter_mut().for_each(|target| target.keys.clear());
+            login.keys = keys.value;
+        }
+        if let Some(port) = port {
+            targets.iter_mut().filter(|target| target.port == was).for_each(|target| target.port = port.value);
+            login.port = port.value;
+        }
+        if let Some(jump) = jump {
+            targets.iter_mut().for_each(|target| target.jump = None);
+            login.jump = jump.value;
+        }
+        login.connect_timeout = connect_timeout.map_or(login.connect_timeout, |span| span.value);
+        login.host_key = host_key.map_or(login.host_key, |policy| policy.value);
+        login.host_ca = host_ca.map_or_else(|| std::mem::take(&mut login.host_ca), |authorities| authorities.value);
     }
 }
 

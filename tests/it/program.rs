@@ -181,6 +181,19 @@ fn word_that_is_taken_for_something_else_than_was_meant_is_told() {
 }
 
 #[test]
+fn retry_logs_in_as_its_flags_say() {
+    let world = World::new(2);
+    let said = said(&ends(&world, 3, &["run", "-u", "nobody-of-that-name", "-t", "Environment=Dev", "--", "true"]));
+    assert!(said.contains(" --failed` runs it again where it did not succeed; `-u` and `-i` change how"), "{said}");
+    ends(&world, 3, &["retry", "last"]);
+    ends(&world, 0, &["retry", "last", "-u", &sshd::user()]);
+    let run = json(&ends(&world, 0, &["status", "-o", "json"]));
+    assert_eq!(run["counts"], json!({"succeeded": 2}));
+    // It is the new run's own: a retry of the retry needs no flag.
+    ends(&world, 0, &["retry", "last"]);
+}
+
+#[test]
 fn demo_succeeds_and_names_nothing_that_is_gone() {
     let world = World::new(0);
     let output = ends(&world, 0, &["demo"]);

@@ -5,6 +5,7 @@ use crate::cli::access;
 use crate::cli::command::run::follow;
 use crate::cli::context::Global;
 use crate::cli::exit::{Exit, Fail};
+use crate::cli::flags::Login;
 use crate::cli::launch::{Launch, launch, notice};
 use crate::cli::pair::Pair;
 use crate::cli::project::Workspace;
@@ -24,7 +25,8 @@ use crate::port::Store as _;
 /// A retry is a new run that names the old one and runs the same bytes, whatever has become of the file since. It goes
 /// where the old run went: to every host, or with --failed to those that did not succeed and are certainly over. A
 /// task that is lost may have run: without --lost, which says that you looked and want it run again with those that did not
-/// succeed, no host of such a run is retried but by --failed. What the functions on AWS ran they run again.
+/// succeed, no host of such a run is retried but by --failed. It logs in as the old run did, but for what the flags of
+/// `Login` say. What the functions on AWS ran they run again.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The run: its id, the beginning of it, or `last`
@@ -35,6 +37,8 @@ pub struct Args {
     /// The hosts whose outcome is unknown, too
     #[arg(long)]
     lost: bool,
+    #[command(flatten)]
+    login: Login,
     /// Show identical output once, under the list of its hosts
     #[arg(long)]
     group: bool,
@@ -69,7 +73,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
             "`--failed` leaves them out; look at the hosts, then `--lost` runs them again, too, with what did not succeed",
         ));
     }
-    let targets = view.targets(args.again());
+    let mut targets = view.targets(args.again());
     if targets.is_empty() {
         notice(&nothing_to_do(&view));
         let is_unknown = view.counts().of(TaskState::Lost) > 0;
@@ -83,9 +87,11 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     }
     let key = layout::blob(&record.script.sha256);
     let script = runs.store().get(&key).await?.ok_or_else(|| damaged(&key, "it does not exist"))?.bytes;
-    access::refuse_what_is_not_built(&record.job)?;
+    let mut job = record.job;
+    args.login.change(&mut job, &mut targets);
+    access::refuse_what_is_not_built(&job)?;
     let launched = Launch {
-        job: record.job,
+        job,
         script,
         origin: record.script.origin,
         targets,
@@ -114,6 +120,10 @@ impl Args {
         runs: &Runs<AnyStore>,
         global: &Global,
     ) -> Result<Exit, Fail> {
+        if self.login != Login::default() {
+            return Err(Fail::usage(format!("run `{run}` was carried out by the functions, and so is its retry"))
+                .hint("leave out the flags of `Login`: they log in as its job says"));
+        }
         if self.group {
             return Err(Fail::usage(format!("run `{run}` was carried out by the functions, and so is its retry"))
                 .hint("leave out `--group`: output is shown as it comes"));

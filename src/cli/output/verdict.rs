@@ -73,7 +73,8 @@ pub fn hints(run: &RunSummary, host: Option<&str>, program: &str) -> String {
     } else {
         String::new()
     };
-    let retry = format!("hint: `{program} retry {id} --failed` runs it again where it did not succeed\n");
+    let login = if run.counts.of(TaskState::AuthFailed) > 0 { "; `-u` and `-i` change how it logs in" } else { "" };
+    let retry = format!("hint: `{program} retry {id} --failed` runs it again where it did not succeed{login}\n");
     logs.unwrap_or_default() + &check + &retry
 }
 
