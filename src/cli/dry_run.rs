@@ -16,6 +16,7 @@ use crate::domain::document::Schema;
 use crate::domain::instance::AddressKind;
 use crate::domain::job::{Hop, Job};
 use crate::domain::plan::plan;
+use crate::domain::quantity::Span;
 use crate::domain::run::{Carrier, Target};
 use crate::domain::script::sha256_hex;
 use crate::engine::records::Runs;
@@ -102,7 +103,7 @@ pub async fn show(
     let dry = DryRun { schema, job: name, script, sudo, max_concurrency, max_errors, tasks };
     let mut console = Console::new(global.color);
     if global.output == Format::Text {
-        let text = text(&dry, planned.waves.len(), console.out_color());
+        let text = text(&dry, job.timeout, planned.waves.len(), console.out_color());
         console.out(text);
         if !global.quiet {
             console.err("dry run: nothing was connected to, nothing was written\n");
@@ -114,11 +115,11 @@ pub async fn show(
     Ok(if console.has_failed() { Exit::Unavailable } else { Exit::Success })
 }
 
-fn text(dry: &DryRun<'_>, waves: usize, color: bool) -> String {
+fn text(dry: &DryRun<'_>, timeout: Span, waves: usize, color: bool) -> String {
     let Script { origin, sha256, bytes } = &dry.script;
     let errors = dry.max_errors.map(|errors| format!(", stops after more than {}", number(errors as usize, "error")));
     let mut text = format!(
-        "job {}: script {} ({bytes} bytes, sha256 {}){}, {} at a time{}\n",
+        "job {}: script {} ({bytes} bytes, sha256 {}){}, {} at a time, {timeout} each{}\n",
         dry.job,
         clean(origin),
         sha256.get(..12).unwrap_or(sha256),

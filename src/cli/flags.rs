@@ -87,19 +87,27 @@ impl Login {
         let Settings { user, key, port, jump, connect_timeout, host_key, host_ca, .. } = self.settings();
         let (was, login) = (job.login.port, &mut job.login);
         if let Some(User::Name(user)) = user.map(|user| user.value) {
-            targets.iter_mut().for_each(|target| target.user.clone_from(&user));
+            for target in targets.iter_mut() {
+                target.user.clone_from(&user);
+            }
             login.user = User::Name(user);
         }
         if let Some(keys) = key {
-            targets.iter_mut().for_each(|target| target.keys.clear());
+            for target in targets.iter_mut() {
+                target.keys.clear();
+            }
             login.keys = keys.value;
         }
         if let Some(port) = port {
-            targets.iter_mut().filter(|target| target.port == was).for_each(|target| target.port = port.value);
+            for target in targets.iter_mut().filter(|target| target.port == was) {
+                target.port = port.value;
+            }
             login.port = port.value;
         }
         if let Some(jump) = jump {
-            targets.iter_mut().for_each(|target| target.jump = None);
+            for target in targets.iter_mut() {
+                target.jump = None;
+            }
             login.jump = jump.value;
         }
         login.connect_timeout = connect_timeout.map_or(login.connect_timeout, |span| span.value);

@@ -114,11 +114,12 @@ pub async fn launch(
         group: launch.group,
         quiet: global.quiet,
         width,
+        timeout: started.run.job.timeout,
         program: program(global),
         awaited: launch.wait.is_some(),
     };
     let printer = tokio::spawn(print(heard, options, Console::new(global.color), runs.clone()));
-    let interrupts = tokio::spawn(obey_interrupts(gate.clone()));
+    let interrupts = tokio::spawn(obey_interrupts(gate.clone(), started.run.run.clone()));
     let mut posting = None;
     if started.run.job.notify.is_some() {
         enqueue(&runs, &started.run, Notice::started(&started.run), Clock::System.now()).await?;
@@ -186,7 +187,7 @@ async fn wait_for(
 }
 
 /// The first Ctrl-C, or a first SIGTERM, starts no more tasks and ends those that run; the second leaves at once.
-async fn obey_interrupts(gate: Gate) {
+async fn obey_interrupts(gate: Gate, run: RunId) {
     let Ok(mut terminated) = signal(SignalKind::terminate()) else { return };
     tokio::select! {
         pressed = tokio::signal::ctrl_c() => if pressed.is_err() { return },
@@ -200,6 +201,7 @@ async fn obey_interrupts(gate: Gate) {
         () = tokio::time::sleep(END_WITHIN) => {}
     }
     // What still runs is ended by its watchdog when the connections break; the store says what was not confirmed.
+    notice(&format!("left run `{run}`: its hosts end what runs, and `sshjob status {run}` tells what is known of it"));
     std::process::exit(i32::from(Exit::Interrupted.code()));
 }
 

@@ -26,17 +26,19 @@
 //! `rm`, more. Environment and secrets are never in a file; neither they nor the arguments are in a
 //! process list before the program itself is.
 
+mod line;
 mod quote;
 pub mod reply;
 pub mod sudo;
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use self::line::one_line;
+pub(super) use self::line::{Reader, command_line, without_comments};
 use self::quote::push_word;
 pub(super) use self::quote::{exports_len, push_exports, quote, quoted_len};
 use super::job::Sudo;
@@ -51,7 +53,6 @@ pub const MAX_ARGUMENTS: usize = 1024 * 1024;
 /// How much later than `timeout` the host ends the program: our own timer, which can say why, comes first.
 pub const MARGIN: Duration = Duration::from_secs(5);
 
-const COMMAND: &str = include_str!("delivery/command.sh");
 pub(super) const REFUSE: &str = include_str!("delivery/refuse.sh");
 pub(super) const ALIVE: &str = include_str!("delivery/alive.sh");
 pub(super) const STOP: &str = include_str!("delivery/stop.sh");
@@ -64,9 +65,6 @@ const WATCHDOG: &str = include_str!("delivery/watchdog.sh");
 
 /// The longest head that the shell reads by itself: a byte costs it 0.3 µs, `dd` 1.3 ms.
 const MAX_LINE: usize = 2048;
-
-/// The longest word of a command line: old C shells take 1024 characters.
-const MAX_WORD: usize = 1000;
 
 /// The login user's home is often closed to others, and nothing runs well where it cannot look around.
 pub(super) const HOME_OF_ANOTHER: &[u8] = b"cd . 2>/dev/null || cd 2>/dev/null || cd /;";
@@ -310,36 +308,6 @@ pub(super) fn become_user(sudo: &Sudo) -> Result<String, Undeliverable> {
     }
 }
 
-/// Who reads a head on the host.
-#[derive(Clone, Copy)]
-pub(super) enum Reader {
-    /// The shell by itself: one line of printable ASCII, with its end.
-    Shell,
-    /// A program, which takes any bytes.
-    Dd,
-}
-
-/// The command line that, become whom it is to be, reads a head of `length` bytes, evaluates `texts` and then the head.
-pub(super) fn command_line(become_user: &str, token: &Token, reader: Reader, length: usize, texts: &str) -> String {
-    let program = COMMAND.trim_end().replace('\n', " ");
-    // Whoever ends after this word and before ours is sudo, whatever language it speaks.
-    let announced = if become_user.is_empty() { String::new() } else { format!("echo {token} sudo; ") };
-    let reader = match reader {
-        Reader::Shell => "read",
-        Reader::Dd => "dd",
-    };
-    let mut line = format!("{announced}exec {become_user}/bin/sh -c '{program}' sshjob {reader} {length} {token}");
-    let mut rest = texts.trim_end();
-    while !rest.is_empty() {
-        // The shell joins them again, with a blank.
-        let end = rest.get(..MAX_WORD).and_then(|longest| longest.rfind(' '));
-        let (word, others) = end.and_then(|end| rest.split_at_checked(end)).unwrap_or((rest, ""));
-        line.extend([" '", word, "'"]);
-        rest = others.trim_start();
-    }
-    line
-}
-
 /// Adds a refusal, naming `program`, unless `test` says that `$1` is there.
 fn require(head: &mut Vec<u8>, test: &str, program: &[u8]) {
     head.extend_from_slice(b"set --");
@@ -382,27 +350,11 @@ fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
-/// Comments are for readers of the source; a host's process list does without. What is left of each text, of which this
-/// program has a dozen, is found out once.
-pub(super) fn without_comments(script: &'static str) -> &'static str {
-    static BARE: Mutex<BTreeMap<&str, &str>> = Mutex::new(BTreeMap::new());
-    let mut bare = BARE.lock().unwrap_or_else(PoisonError::into_inner);
-    bare.entry(script).or_insert_with(|| {
-        let lines = script.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        lines.flat_map(|line| [line, "\n"]).collect::<String>().leak()
-    })
-}
-
-/// The same in one line: statements end with a semicolon there, or go on in the next line.
-fn one_line(script: &str) -> String {
-    let lines = script.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines.flat_map(|line| [line.trim_end_matches('\\').trim_end(), " "]).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::line::MAX_WORD;
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);

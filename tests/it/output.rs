@@ -9,6 +9,7 @@ use sshjob::cli::exit::Exit;
 use sshjob::cli::output::console::Console;
 use sshjob::cli::output::print::{Options, Shown, print};
 use sshjob::domain::layout::Stream;
+use sshjob::domain::quantity::Span;
 use sshjob::domain::run::RunState;
 use sshjob::domain::task::TaskState;
 use sshjob::engine::event::{Event, HEAD_BYTES, Head};
@@ -23,7 +24,8 @@ use crate::support::tale::{Captured, Tale, console, never, ran, verdict};
 const RUN: &str = "hello-20261122T221500Z-1f2e3d";
 
 fn options(format: Format) -> Options {
-    Options { format, group: false, quiet: false, width: 5, awaited: false, program: Some("sshjob".to_owned()) }
+    let (timeout, program) = (Span(Duration::from_mins(5)), Some("sshjob".to_owned()));
+    Options { format, group: false, quiet: false, width: 5, awaited: false, timeout, program }
 }
 
 /// Shows `events` on `console`.

@@ -16,6 +16,7 @@ use crate::cli::context::Format;
 use crate::cli::exit::{Exit, Fail};
 use crate::domain::document::{EventDocument, RunSummary};
 use crate::domain::id::InstanceId;
+use crate::domain::quantity::Span;
 use crate::domain::run::{RunRecord, RunState, Target, Verdict};
 use crate::domain::task::{Counts, TaskRecord, TaskState};
 use crate::engine::event::{Event, Head};
@@ -46,6 +47,8 @@ pub struct Options {
     pub width: usize,
     /// Whether a run that goes on without us is waited for, and its end shown by others.
     pub awaited: bool,
+    /// How long the script may run on a host.
+    pub timeout: Span,
     /// How hints call this program, as `sshjob --store DIR`; none where there are to be no hints.
     pub program: Option<String>,
 }
@@ -311,7 +314,7 @@ impl<S: Store> Printer<S> {
             (Form::Text | Form::Group(_), Some(summary)) if self.released.is_some() && !self.options.quiet => {
                 console.err(verdict::line(summary, console.err_color()));
                 if let Some(program) = &self.options.program {
-                    console.err(verdict::hints_of_detached(&summary.run, program));
+                    console.err(verdict::hints_of_detached(&summary.run, self.options.timeout, program));
                 }
             }
             (Form::Text | Form::Group(_), Some(summary)) if self.verdict.is_some() && !self.options.quiet => {

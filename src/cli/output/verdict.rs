@@ -3,6 +3,7 @@
 use crate::cli::exit::Exit;
 use crate::domain::document::RunSummary;
 use crate::domain::id::RunId;
+use crate::domain::quantity::Span;
 use crate::domain::run::RunState;
 use crate::domain::task::{Counts, TaskState};
 use crate::engine::event::STOPPED_BY_ERRORS;
@@ -78,11 +79,11 @@ pub fn hints(run: &RunSummary, host: Option<&str>, program: &str) -> String {
     logs.unwrap_or_default() + &check + &retry
 }
 
-/// What to do with a run that goes on without us.
-pub fn hints_of_detached(run: &RunId, program: &str) -> String {
+/// What to do with a run that goes on without us, on each host for `timeout` at most.
+pub fn hints_of_detached(run: &RunId, timeout: Span, program: &str) -> String {
     format!(
         "hint: `{program} status {run}` tells how it goes on, `{program} logs {run} -f` follows its output\n\
-         hint: `{program} cancel {run}` ends it\n"
+         hint: `{program} cancel {run}` ends it; its hosts do after {timeout} (`--timeout`)\n"
     )
 }
 

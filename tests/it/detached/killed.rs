@@ -394,7 +394,8 @@ fn cancel_that_is_cut_leaves_no_child_behind_that_ignores_the_request() {
         // Pauses of the grace period pass at once for those that come later.
         let instant = "#!/bin/sh\n[ \"$1\" = 0.2 ] || exec /bin/sleep \"$1\"\n";
         std::fs::write(host.dir("bin").join("sleep"), instant).unwrap();
-        std::fs::set_permissions(host.dir("bin").join("sleep"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(host.dir("bin").join("sleep"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
         let mut dirs = host.dir("bin").into_os_string();
         dirs.push(":");
         dirs.push(path());
