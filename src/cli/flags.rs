@@ -182,3 +182,53 @@ fn variable(text: &str) -> Result<(String, String), String> {
     read::variable_name(name).map_err(|(why, hint)| format!("{why}; {hint}"))?;
     Ok((name.to_owned(), value.to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::domain::job::file::JobFile;
+    use crate::domain::job::resolve::Layers;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        login: Login,
+    }
+
+    #[test]
+    fn login_is_changed_where_it_is_said_and_nowhere_else() {
+        let text = "targets: { tags: { Role: web } }\nrun: x\nuser: old\nkey: /old\njump: [old-hop]\n";
+        let job = Layers::default().resolve(JobFile::parse(text, "job.yaml", "job").unwrap()).unwrap();
+        let of = |port| Target {
+            instance: "i-1".parse().unwrap(),
+            account: String::new(),
+            region: String::new(),
+            name: None,
+            address: Some("10.0.0.1".to_owned()),
+            address_kind: None,
+            port,
+            user: "old".to_owned(),
+            jump: Some(Vec::new()),
+            keys: vec!["/own".parse().unwrap()],
+        };
+        let changed = |words: &[&str]| {
+            let (mut job, mut targets) = (job.clone(), vec![of(22), of(2222)]);
+            Line::parse_from([&["sshjob"], words].concat()).login.change(&mut job, &mut targets);
+            (job.login, targets)
+        };
+        assert_eq!(changed(&[]), (job.login.clone(), vec![of(22), of(2222)]));
+
+        let (login, targets) = changed(&["-u", "new", "-i", "/new", "-p", "23", "-J", "new-hop"]);
+        assert_eq!((login.user, login.keys), (User::Name("new".to_owned()), vec!["/new".parse().unwrap()]));
+        assert_eq!((login.port, login.jump), (23, vec![hop("new-hop").unwrap()]));
+        // A port of a host's own stays.
+        let new = |port| Target { user: "new".to_owned(), jump: None, keys: Vec::new(), ..of(port) };
+        assert_eq!(targets, [new(23), new(2222)]);
+
+        let (login, targets) = changed(&["--host-key", "off", "--connect-timeout", "7s"]);
+        assert_eq!((login.host_key, login.connect_timeout.to_string()), (HostKeyPolicy::Off, "7s".to_owned()));
+        assert_eq!(targets, [of(22), of(2222)]);
+    }
+}

@@ -119,7 +119,7 @@ pub async fn launch(
         awaited: launch.wait.is_some(),
     };
     let printer = tokio::spawn(print(heard, options, Console::new(global.color), runs.clone()));
-    let interrupts = tokio::spawn(obey_interrupts(gate.clone(), started.run.run.clone()));
+    let interrupts = tokio::spawn(obey_interrupts(gate.clone(), Arc::clone(&started.run), program(global)));
     let mut posting = None;
     if started.run.job.notify.is_some() {
         enqueue(&runs, &started.run, Notice::started(&started.run), Clock::System.now()).await?;
@@ -187,7 +187,7 @@ async fn wait_for(
 }
 
 /// The first Ctrl-C, or a first SIGTERM, starts no more tasks and ends those that run; the second leaves at once.
-async fn obey_interrupts(gate: Gate, run: RunId) {
+async fn obey_interrupts(gate: Gate, run: Arc<RunRecord>, program: Option<String>) {
     let Ok(mut terminated) = signal(SignalKind::terminate()) else { return };
     tokio::select! {
         pressed = tokio::signal::ctrl_c() => if pressed.is_err() { return },
@@ -201,7 +201,9 @@ async fn obey_interrupts(gate: Gate, run: RunId) {
         () = tokio::time::sleep(END_WITHIN) => {}
     }
     // What still runs is ended by its watchdog when the connections break; the store says what was not confirmed.
-    notice(&format!("left run `{run}`: its hosts end what runs, and `sshjob status {run}` tells what is known of it"));
+    let left = if run.job.mode.is_detached() { "what has started goes on" } else { "its hosts end what runs" };
+    let status = program.map(|program| format!("; `{program} status {}` tells what is known", run.run));
+    notice(&format!("left run `{}`: {left}{}", run.run, status.unwrap_or_default()));
     std::process::exit(i32::from(Exit::Interrupted.code()));
 }
 

@@ -103,11 +103,14 @@ fn second_ctrl_c_leaves_at_once() {
     let mut child = world.command(&["run", "-e", &place, "-t", "Environment=Dev", "--", script]).spawn().unwrap();
     wait_for(&world.path().join("begun"));
     interrupt(&child);
-    let mut told = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut told).unwrap();
-    assert_eq!(told, "interrupted: ending what runs; press Ctrl-C again to leave at once\n");
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap(), "interrupted: ending what runs; press Ctrl-C again to leave at once");
     interrupt(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
+    let left = lines.next().unwrap();
+    let id = left.split('`').nth(1).unwrap();
+    assert_eq!(left, format!("left run `{id}`: its hosts end what runs; `sshjob status {id}` tells what is known"));
+    assert_eq!(world.sshjob(&["status", id]).status.code(), Some(6));
     assert!(!has_verdict(&world));
     let status = json(&world.sshjob(&["status", "last", "-o", "json"]));
     assert_eq!((&status["state"], &status["counts"]), (&json!("failed"), &json!({"lost": 1})), "{status:#}");

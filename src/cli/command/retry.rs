@@ -11,6 +11,7 @@ use crate::cli::pair::Pair;
 use crate::cli::project::Workspace;
 use crate::cli::store;
 use crate::domain::id::RunId;
+use crate::domain::job::HostKeyPolicy;
 use crate::domain::layout;
 use crate::domain::run::{Again, Carrier};
 use crate::domain::task::TaskState;
@@ -89,6 +90,10 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let script = runs.store().get(&key).await?.ok_or_else(|| damaged(&key, "it does not exist"))?.bytes;
     let mut job = record.job;
     args.login.change(&mut job, &mut targets);
+    if !args.login.host_ca.is_empty() && job.login.host_key != HostKeyPolicy::Ca {
+        let why = "`--host-ca` names authorities, and this run's `host_key` is not `ca`: nobody would ask them";
+        return Err(Fail::usage(why).hint("add `--host-key ca`"));
+    }
     access::refuse_what_is_not_built(&job)?;
     let launched = Launch {
         job,

@@ -1,5 +1,6 @@
 //! The real texts, run by real shells and fed through a pipe, as an SSH server would.
 
+mod cancelled;
 mod clock;
 mod cost;
 mod killed;

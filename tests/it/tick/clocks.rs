@@ -168,3 +168,29 @@ fn who_was_behind_where_a_wrong_clock_leapt_from_is_behind_again() {
     let right = wrong.for_clock(at("12:02:00"), at("12:02:00")).unwrap();
     assert_eq!((right.of(&a), right.of(&b)), (Some(at("12:01:00")), Some(at("12:00:00"))));
 }
+
+/// Cause: where the clock was set on the leases of this very process looked as if they had lapsed, and what it was running
+/// was `lost`.
+#[tokio::test(start_paused = true)]
+async fn run_that_this_process_drives_is_not_taken_for_dead_when_the_clock_is_set_on() {
+    let mut rig = Rig::new(&[("a", "schedule: '0 * * * *'\noverlap: replace\n")]);
+    rig.tick("12:00:00").await;
+    let run: RunId = "a-20261122T120000Z".parse().unwrap();
+    let driver = driver("2026-11-22T12:00:01Z".parse().unwrap()).unwrap();
+    let begun = TaskRecord { state: TaskState::Running, attempt: 1, ..TaskRecord::pending() };
+    let outcomes = Outcomes { owner: driver.nonce.clone(), tasks: [("i-1".parse().unwrap(), begun)].into() };
+    rig.runs.create(&layout::RunKeys::new(&run).claim(0), &driver).await.unwrap();
+    rig.runs.create(&layout::RunKeys::new(&run).outcomes(0), &outcomes).await.unwrap();
+    let (_, version) = rig.runs.active(&run).await.unwrap().unwrap();
+    let active = Active { driver: Some(driver), wave: None };
+    rig.runs.swap(&layout::active(&run), &version, &active).await.unwrap();
+    rig.driven.insert(run.clone());
+    rig.tick("13:00:00").await;
+    let asked = "a-20261122T120000Z running: cancel asked by run a-20261122T130000Z";
+    assert_eq!(rig.told().await, [asked, "a-20261122T130000Z planning"]);
+    // Once it does no more, because a part of it has failed, the run is dead.
+    rig.driven.clear();
+    rig.tick("14:00:00").await;
+    let verdict = rig.runs.verdict(&run).await.unwrap().unwrap();
+    assert_eq!((verdict.state, verdict.counts), (RunState::Failed, [TaskState::Lost].into_iter().collect()));
+}
