@@ -186,8 +186,8 @@ fn retry_logs_in_as_its_flags_say() {
     let said = said(&ends(&world, 3, &["run", "-u", "nobody-of-that-name", "-t", "Environment=Dev", "--", "true"]));
     assert!(said.contains(" --failed` runs it again where it did not succeed; `-u` and `-i` change how"), "{said}");
     ends(&world, 3, &["retry", "last"]);
-    let authority = fs::read_to_string(world.fleet().login().path().with_extension("pub")).unwrap();
-    let words = ["retry", "last", "--host-ca", authority.trim()];
+    let authority = world.fleet().host_key().to_openssh().unwrap();
+    let words = ["retry", "last", "--host-ca", authority.as_str()];
     assert!(self::said(&ends(&world, 2, &words)).contains("nobody would ask them\nhint: add `--host-key ca`"));
     ends(&world, 0, &["retry", "last", "-u", &sshd::user()]);
     let run = json(&ends(&world, 0, &["status", "-o", "json"]));
