@@ -3,12 +3,13 @@
 //! Our input stays open while the script runs: it is the lifeline that a watchdog on the host holds. Ending it is how
 //! a script is ended, whether it ran too long or somebody cancelled it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
 use super::gate::Gate;
-use crate::adapter::ssh::{Channel, Message};
+use crate::adapter::ssh::{self, Channel, Message};
 use crate::domain::delivery::reply::{DeliveryError, Reader};
 use crate::domain::delivery::{Parcel, Token};
 use crate::domain::job::Job;
@@ -210,10 +211,19 @@ pub(super) async fn listen<S: Sink>(
     let mut deadline = Instant::now() + patience;
     let mut flush_at = Instant::now() + FLUSH_EVERY;
     let mut eof = false;
+    // Whether its last piece may have been handed over: without that nothing of it can run.
+    let is_nearly_sent = AtomicBool::new(false);
     let send = async {
         input.exec(&parcel.command).await?;
-        input.send(&parcel.head).await?;
-        input.send(&parcel.script).await
+        let (first, last) = match &parcel.script[..] {
+            [] => (&[][..], &parcel.head[..]),
+            script => (&parcel.head[..], script),
+        };
+        input.send(first).await?;
+        let (most, last) = last.split_at(ssh::before_the_last_piece(last));
+        input.send(most).await?;
+        is_nearly_sent.store(true, Ordering::Relaxed);
+        input.send(last).await
     };
     tokio::pin!(send);
     let mut sending = true;
@@ -224,9 +234,11 @@ pub(super) async fn listen<S: Sink>(
                 heard.ending = Some(TaskState::Cancelled);
                 phase = Phase::Ending;
                 deadline = Instant::now() + END_WITHIN;
+                // What is to be ended is not sent to its end: after the end of our input it would count as sent.
+                heard.delivered |= is_nearly_sent.load(Ordering::Relaxed);
                 input.end().await;
             }
-            handed_over = &mut send, if sending => {
+            handed_over = &mut send, if sending && !matches!(phase, Phase::Ending) => {
                 // Where it broke the host may still say why; the channel's end tells when it has.
                 sending = false;
                 heard.delivered = handed_over.is_ok();
@@ -241,6 +253,7 @@ pub(super) async fn listen<S: Sink>(
                 Phase::Delivering | Phase::Running => {
                     deadline = Instant::now() + heard.is_late(patience);
                     phase = Phase::Ending;
+                    heard.delivered |= is_nearly_sent.load(Ordering::Relaxed);
                     input.end().await;
                 }
             },
@@ -256,7 +269,7 @@ pub(super) async fn listen<S: Sink>(
                 Some(Message::Closed) => break,
                 Some(Message::Data(stream, bytes)) => {
                     let had_started = heard.started;
-                    let Some(printed) = ears.hear(stream, &bytes, sending, &mut heard) else { break };
+                    let Some(printed) = ears.hear(stream, &bytes, sending && !heard.delivered, &mut heard) else { break };
                     sink.write(stream, printed).await;
                     if heard.started && !had_started {
                         if matches!(phase, Phase::Delivering) {

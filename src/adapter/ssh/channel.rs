@@ -11,6 +11,11 @@ use crate::domain::layout::Stream;
 /// Bytes are handed to the library in pieces of this size, so that a stalled host is noticed between two of them.
 const SEND_BYTES: usize = 32 * 1024;
 
+/// Where the last of the pieces begins that `bytes` are sent in.
+pub fn before_the_last_piece(bytes: &[u8]) -> usize {
+    bytes.len().saturating_sub(1) / SEND_BYTES * SEND_BYTES
+}
+
 /// How long a last word may wait for its turn: behind what a host does not take, it would wait for ever.
 const LAST_WORD: Duration = Duration::from_secs(1);
 

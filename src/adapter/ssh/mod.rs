@@ -57,7 +57,7 @@ use tokio_util::sync::DropGuard;
 
 use algorithms::{CLIENT_ID, group_exchange, preferred};
 use bastion::Bastions;
-pub use channel::{Broken, Channel, Input, Message, Output};
+pub use channel::{Broken, Channel, Input, Message, Output, before_the_last_piece};
 pub use error::{ConnectError, Distrust, Stage};
 use error::{not_forwarded, plain, told};
 use handler::Verifier;
