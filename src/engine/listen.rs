@@ -3,13 +3,14 @@
 //! Our input stays open while the script runs: it is the lifeline that a watchdog on the host holds. Ending it is how
 //! a script is ended, whether it ran too long or somebody cancelled it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
 use super::gate::Gate;
-use crate::adapter::ssh::{self, Channel, Message};
+use crate::adapter::ssh::{self, Broken, Channel, Input, Message};
 use crate::domain::delivery::reply::{DeliveryError, Reader};
 use crate::domain::delivery::{Parcel, Token};
 use crate::domain::job::Job;
@@ -194,6 +195,21 @@ pub(super) const fn patience(connect_timeout: Duration, bytes: u64) -> Duration 
     connect_timeout.saturating_mul(DELIVERY).saturating_add(extra)
 }
 
+/// Sends all of it; says before the last piece that it may be handed over. What is to be ended before that goes no further:
+/// what follows the end of our input the host is not sent, and yet it would count as handed over.
+async fn deliver(input: &Input, parcel: &Parcel, is_nearly_sent: &AtomicBool) -> Result<(), Broken> {
+    input.exec(&parcel.command).await?;
+    let (first, last) = match &parcel.script[..] {
+        [] => (&[][..], &parcel.head[..]),
+        script => (&parcel.head[..], script),
+    };
+    input.send(first).await?;
+    let (most, last) = last.split_at(ssh::before_the_last_piece(last));
+    input.send(most).await?;
+    is_nearly_sent.store(true, Relaxed);
+    input.send(last).await
+}
+
 /// Delivers and listens. Bounded in time by the delivery's size, `timeout`, and the constants above.
 pub(super) async fn listen<S: Sink>(
     channel: Channel,
@@ -211,20 +227,8 @@ pub(super) async fn listen<S: Sink>(
     let mut deadline = Instant::now() + patience;
     let mut flush_at = Instant::now() + FLUSH_EVERY;
     let mut eof = false;
-    // Whether its last piece may have been handed over: without that nothing of it can run.
     let is_nearly_sent = AtomicBool::new(false);
-    let send = async {
-        input.exec(&parcel.command).await?;
-        let (first, last) = match &parcel.script[..] {
-            [] => (&[][..], &parcel.head[..]),
-            script => (&parcel.head[..], script),
-        };
-        input.send(first).await?;
-        let (most, last) = last.split_at(ssh::before_the_last_piece(last));
-        input.send(most).await?;
-        is_nearly_sent.store(true, Ordering::Relaxed);
-        input.send(last).await
-    };
+    let send = deliver(&input, parcel, &is_nearly_sent);
     tokio::pin!(send);
     let mut sending = true;
     loop {
@@ -234,11 +238,9 @@ pub(super) async fn listen<S: Sink>(
                 heard.ending = Some(TaskState::Cancelled);
                 phase = Phase::Ending;
                 deadline = Instant::now() + END_WITHIN;
-                // What is to be ended is not sent to its end: after the end of our input it would count as sent.
-                heard.delivered |= is_nearly_sent.load(Ordering::Relaxed);
                 input.end().await;
             }
-            handed_over = &mut send, if sending && !matches!(phase, Phase::Ending) => {
+            handed_over = &mut send, if sending && (is_nearly_sent.load(Relaxed) || !matches!(phase, Phase::Ending)) => {
                 // Where it broke the host may still say why; the channel's end tells when it has.
                 sending = false;
                 heard.delivered = handed_over.is_ok();
@@ -253,7 +255,6 @@ pub(super) async fn listen<S: Sink>(
                 Phase::Delivering | Phase::Running => {
                     deadline = Instant::now() + heard.is_late(patience);
                     phase = Phase::Ending;
-                    heard.delivered |= is_nearly_sent.load(Ordering::Relaxed);
                     input.end().await;
                 }
             },
@@ -269,7 +270,7 @@ pub(super) async fn listen<S: Sink>(
                 Some(Message::Closed) => break,
                 Some(Message::Data(stream, bytes)) => {
                     let had_started = heard.started;
-                    let Some(printed) = ears.hear(stream, &bytes, sending && !heard.delivered, &mut heard) else { break };
+                    let Some(printed) = ears.hear(stream, &bytes, sending, &mut heard) else { break };
                     sink.write(stream, printed).await;
                     if heard.started && !had_started {
                         if matches!(phase, Phase::Delivering) {
