@@ -61,6 +61,9 @@ pub struct Global {
     /// Whether the store goes with this command: then there is nothing to come back to, and no hint says so.
     #[arg(skip)]
     pub fleeting: bool,
+    /// Whether the settings of the environment are passed over: the demo's hosts can be reached in one way only.
+    #[arg(skip)]
+    pub deaf: bool,
     /// AWS, as the two flags say.
     #[arg(skip)]
     pub aws: Aws,

@@ -30,6 +30,8 @@ struct DryRun<'a> {
     script: Script<'a>,
     /// The user to become on the host by sudo.
     sudo: Option<&'a str>,
+    /// How long the script may run on each host.
+    timeout: Span,
     max_concurrency: u32,
     max_errors: Option<u32>,
     /// In the order in which they would start.
@@ -99,11 +101,11 @@ pub async fn show(
     }
     let script = Script { origin, sha256: sha256_hex(script), bytes: script.len() };
     let (max_concurrency, max_errors) = (planned.max_concurrency, planned.max_errors);
-    let (schema, name, sudo) = (Schema::V1, job.name.as_str(), job.sudo.user());
-    let dry = DryRun { schema, job: name, script, sudo, max_concurrency, max_errors, tasks };
+    let (schema, name, sudo, timeout) = (Schema::V1, job.name.as_str(), job.sudo.user(), job.timeout);
+    let dry = DryRun { schema, job: name, script, sudo, timeout, max_concurrency, max_errors, tasks };
     let mut console = Console::new(global.color);
     if global.output == Format::Text {
-        let text = text(&dry, job.timeout, planned.waves.len(), console.out_color());
+        let text = text(&dry, planned.waves.len(), console.out_color());
         console.out(text);
         if !global.quiet {
             console.err("dry run: nothing was connected to, nothing was written\n");
@@ -115,16 +117,17 @@ pub async fn show(
     Ok(if console.has_failed() { Exit::Unavailable } else { Exit::Success })
 }
 
-fn text(dry: &DryRun<'_>, timeout: Span, waves: usize, color: bool) -> String {
+fn text(dry: &DryRun<'_>, waves: usize, color: bool) -> String {
     let Script { origin, sha256, bytes } = &dry.script;
     let errors = dry.max_errors.map(|errors| format!(", stops after more than {}", number(errors as usize, "error")));
     let mut text = format!(
-        "job {}: script {} ({bytes} bytes, sha256 {}){}, {} at a time, {timeout} each{}\n",
+        "job {}: script {} ({bytes} bytes, sha256 {}){}, {} at a time, {} each{}\n",
         dry.job,
         clean(origin),
         sha256.get(..12).unwrap_or(sha256),
         dry.sudo.map(|user| format!(", as {user} by sudo")).unwrap_or_default(),
         dry.max_concurrency,
+        dry.timeout,
         errors.unwrap_or_default(),
     );
     let rows: Vec<[Cell<'_>; 7]> = dry

@@ -79,13 +79,12 @@ impl Login {
             ..Settings::default()
         }
     }
-}
 
-impl Login {
-    /// Has `job` log in to `targets`, which were found for it before, as these flags say.
+    /// Has `job` log in as these flags say to all of `targets`, which were found for it before: of what is a host's own
+    /// nobody knows that any more.
     pub fn change(&self, job: &mut Job, targets: &mut [Target]) {
         let Settings { user, key, port, jump, connect_timeout, host_key, host_ca, .. } = self.settings();
-        let (was, login) = (job.login.port, &mut job.login);
+        let login = &mut job.login;
         if let Some(User::Name(user)) = user.map(|user| user.value) {
             for target in targets.iter_mut() {
                 target.user.clone_from(&user);
@@ -99,7 +98,7 @@ impl Login {
             login.keys = keys.value;
         }
         if let Some(port) = port {
-            for target in targets.iter_mut().filter(|target| target.port == was) {
+            for target in targets.iter_mut() {
                 target.port = port.value;
             }
             login.port = port.value;
@@ -223,9 +222,9 @@ mod tests {
         let (login, targets) = changed(&["-u", "new", "-i", "/new", "-p", "23", "-J", "new-hop"]);
         assert_eq!((login.user, login.keys), (User::Name("new".to_owned()), vec!["/new".parse().unwrap()]));
         assert_eq!((login.port, login.jump), (23, vec![hop("new-hop").unwrap()]));
-        // A port of a host's own stays.
-        let new = |port| Target { user: "new".to_owned(), jump: None, keys: Vec::new(), ..of(port) };
-        assert_eq!(targets, [new(23), new(2222)]);
+        // Whose port was a host's own nobody knows any more: all are changed, rather than some.
+        let new = Target { user: "new".to_owned(), jump: None, keys: Vec::new(), ..of(23) };
+        assert_eq!(targets, [new.clone(), new]);
 
         let (login, targets) = changed(&["--host-key", "off", "--connect-timeout", "7s"]);
         assert_eq!((login.host_key, login.connect_timeout.to_string()), (HostKeyPolicy::Off, "7s".to_owned()));

@@ -188,20 +188,26 @@ async fn wait_for(
 
 /// The first Ctrl-C, or a first SIGTERM, starts no more tasks and ends those that run; the second leaves at once.
 async fn obey_interrupts(gate: Gate, run: Arc<RunRecord>, program: Option<String>) {
+    // One listener for both times: a second press that comes at once is not lost between two.
+    let Ok(mut interrupted) = signal(SignalKind::interrupt()) else { return };
     let Ok(mut terminated) = signal(SignalKind::terminate()) else { return };
     tokio::select! {
-        pressed = tokio::signal::ctrl_c() => if pressed.is_err() { return },
+        _ = interrupted.recv() => {}
         _ = terminated.recv() => {}
     }
     gate.end(Stop::Cancelled);
-    notice("interrupted: ending what runs; press Ctrl-C again to leave at once");
+    let (ends, left) = if run.job.mode.is_detached() {
+        ("starting no more; what has started goes on", "what has started goes on")
+    } else {
+        // By their watchdogs, when the connections break; the store says what was not confirmed.
+        ("ending what runs", "its hosts end what runs")
+    };
+    notice(&format!("interrupted: {ends}; press Ctrl-C again to leave at once"));
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
+        _ = interrupted.recv() => {}
         _ = terminated.recv() => {}
         () = tokio::time::sleep(END_WITHIN) => {}
     }
-    // What still runs is ended by its watchdog when the connections break; the store says what was not confirmed.
-    let left = if run.job.mode.is_detached() { "what has started goes on" } else { "its hosts end what runs" };
     let status = program.map(|program| format!("; `{program} status {}` tells what is known", run.run));
     notice(&format!("left run `{}`: {left}{}", run.run, status.unwrap_or_default()));
     std::process::exit(i32::from(Exit::Interrupted.code()));

@@ -68,6 +68,7 @@ impl Workspace {
             wrong.extend(found);
             Project::default()
         });
+        let variable = |name: &str| variable(name).filter(|_| !global.deaf);
         let environment = Settings::from_environment(variable).unwrap_or_else(|found| {
             wrong.extend(found);
             Settings::default()

@@ -86,6 +86,12 @@ impl Cursor {
         Some(self.of(job)?.checked_sub(sooner).unwrap_or(Timestamp::MIN))
     }
 
+    /// Whether `jobs` are those that are known, in the order of their names, and nobody is behind or late: as it is with
+    /// nearly every tick. All their firings are to be decided since the cursor's time then.
+    pub fn is_of<'j>(&self, jobs: impl Iterator<Item = &'j JobName>) -> bool {
+        self.behind.is_empty() && self.delays.is_empty() && self.known.iter().eq(jobs)
+    }
+
     /// The cursor as a clock may go on from it that says `now`, where that is another one: its firings up to `latest` are
     /// over.
     ///

@@ -1,6 +1,7 @@
 //! Names that end up in file names, object keys and log lines: checked once, at the door.
 //!
-//! Every record that is read has some: `inline`, the checks are optimized where their callers are, as in the simulation.
+//! Every record that is read has some: they are `#[inline]`, so that a crate that is built with optimization, as the
+//! simulation is, has the checks optimized, too.
 
 use std::fmt;
 use std::str::FromStr;

@@ -195,10 +195,20 @@ pub(super) const fn patience(connect_timeout: Duration, bytes: u64) -> Duration 
     connect_timeout.saturating_mul(DELIVERY).saturating_add(extra)
 }
 
-/// Sends all of it; says before the last piece that it may be handed over. What is to be ended before that goes no further:
-/// what follows the end of our input the host is not sent, and yet it would count as handed over.
-async fn deliver(input: &Input, parcel: &Parcel, is_nearly_sent: &AtomicBool) -> Result<(), Broken> {
+/// How far a delivery is.
+#[derive(Debug, Default)]
+struct Sent {
+    /// The host has been asked to run something.
+    asked: AtomicBool,
+    /// Nothing is left but the last piece, which may have been handed over.
+    nearly: AtomicBool,
+}
+
+/// Sends all of it. After the end of our input it is polled no more unless its last piece was on its way by then: the SSH
+/// library drops what comes later, and says that it was sent.
+async fn deliver(input: &Input, parcel: &Parcel, sent: &Sent) -> Result<(), Broken> {
     input.exec(&parcel.command).await?;
+    sent.asked.store(true, Relaxed);
     let (first, last) = match &parcel.script[..] {
         [] => (&[][..], &parcel.head[..]),
         script => (&parcel.head[..], script),
@@ -206,7 +216,7 @@ async fn deliver(input: &Input, parcel: &Parcel, is_nearly_sent: &AtomicBool) ->
     input.send(first).await?;
     let (most, last) = last.split_at(ssh::before_the_last_piece(last));
     input.send(most).await?;
-    is_nearly_sent.store(true, Relaxed);
+    sent.nearly.store(true, Relaxed);
     input.send(last).await
 }
 
@@ -227,20 +237,21 @@ pub(super) async fn listen<S: Sink>(
     let mut deadline = Instant::now() + patience;
     let mut flush_at = Instant::now() + FLUSH_EVERY;
     let mut eof = false;
-    let is_nearly_sent = AtomicBool::new(false);
-    let send = deliver(&input, parcel, &is_nearly_sent);
-    tokio::pin!(send);
-    let mut sending = true;
+    let sent = Sent::default();
+    let delivery = deliver(&input, parcel, &sent);
+    tokio::pin!(delivery);
+    let (mut sending, mut is_cut) = (true, false);
     loop {
         tokio::select! {
             biased;
             () = gate.ending(), if matches!(phase, Phase::Delivering | Phase::Running) => {
                 heard.ending = Some(TaskState::Cancelled);
-                phase = Phase::Ending;
+                if !sent.asked.load(Relaxed) { break }
+                (phase, is_cut) = (Phase::Ending, !sent.nearly.load(Relaxed));
                 deadline = Instant::now() + END_WITHIN;
                 input.end().await;
             }
-            handed_over = &mut send, if sending && (is_nearly_sent.load(Relaxed) || !matches!(phase, Phase::Ending)) => {
+            handed_over = &mut delivery, if sending && !is_cut => {
                 // Where it broke the host may still say why; the channel's end tells when it has.
                 sending = false;
                 heard.delivered = handed_over.is_ok();
@@ -254,7 +265,7 @@ pub(super) async fn listen<S: Sink>(
                 }
                 Phase::Delivering | Phase::Running => {
                     deadline = Instant::now() + heard.is_late(patience);
-                    phase = Phase::Ending;
+                    (phase, is_cut) = (Phase::Ending, !sent.nearly.load(Relaxed));
                     input.end().await;
                 }
             },

@@ -1,8 +1,24 @@
 //! `sshjob cancel`: a run that another process drives is ended on its hosts.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
+use sshjob::domain::job::Mode;
+use sshjob::domain::quantity::Span;
+use sshjob::domain::run::Outcomes;
+use sshjob::domain::task::TaskState;
+use sshjob::engine::clock::Clock;
+use sshjob::engine::drive::drive;
+use sshjob::engine::event::Event;
+use sshjob::engine::gate::Stop;
+use sshjob::engine::records::Runs;
+use sshjob::engine::start::start;
+use tokio::sync::mpsc;
 
 use crate::support::eventually::wait_for;
+use crate::support::memory::Memory;
+use crate::support::rig;
+use crate::support::sshd::SshdFleet;
 use crate::support::world::{World, json, said};
 
 #[test]
@@ -42,4 +58,44 @@ fn run_whose_driver_is_dead_is_settled_and_shown() {
     assert_eq!((&run["state"], &run["counts"]), (&json!("failed"), &json!({"skipped": 1, "lost": 1})), "{run:#}");
     let told = String::from_utf8_lossy(&cancelled.stderr);
     assert!(told.ends_with("is over already: failed\n"), "{told}");
+}
+
+/// Cause: of a host that had not been asked for anything the end of it was awaited, for 15 seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_after_the_intent_and_before_the_delivery_asks_the_host_for_nothing_and_waits_for_nothing() {
+    for mode in [Mode::Attached, Mode::Detached { unit: false, keep: Span(Duration::from_hours(1)) }] {
+        let (fleet, store, folder) = (SshdFleet::same(1), Memory::default(), tempfile::tempdir().unwrap());
+        let mut job = rig::script(&format!("touch {}/begun", folder.path().display()));
+        job.mode = mode.clone();
+        let runs = Runs::new(store.clone());
+        let request = rig::request(job, &fleet.addresses(), "one");
+        let started = start(&runs, request, Clock::System.now()).await.unwrap();
+        let (mut worker, _) = rig::worker(&store, &started, &fleet.login().path());
+        // There is room for the first event, and none for that of the start, before the delivery.
+        let (events, mut heard) = mpsc::channel(1);
+        worker.events = events;
+        let gate = worker.gate.clone();
+        let (driving, run) = (started.clone(), started.run.run.clone());
+        let driven = tokio::spawn(async move { drive(&worker, &driving).await });
+        loop {
+            let outcomes = runs.outcomes(&run, 0).await.unwrap().map(|(outcomes, _): (Outcomes, _)| outcomes.tasks);
+            if outcomes.is_some_and(|tasks| tasks.values().any(|task| task.state == TaskState::Running)) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        gate.end(Stop::Cancelled);
+        let begun = Instant::now();
+        let mut ended = None;
+        while let Some(event) = heard.recv().await {
+            if let Event::TaskFinished { record, .. } = event {
+                ended = Some((record.state, record.reason));
+            }
+        }
+        let reason = "cancelled before it started".to_owned();
+        assert_eq!(ended, Some((TaskState::Cancelled, Some(reason))), "{mode:?}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{mode:?}: {:?}", begun.elapsed());
+        driven.await.unwrap().unwrap();
+        assert!(!folder.path().join("begun").exists(), "{mode:?}");
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::Output;
+use std::process::{Child, ChildStdout, Output};
 use std::time::{Duration, Instant};
 
 use russh::keys::HashAlg;
@@ -243,28 +243,49 @@ fn host_that_is_another_one_the_next_time_is_rejected_with_both_fingerprints() {
     assert_ne!(first["host_key"], second["host_key"]);
 }
 
-/// Cause: what ends a task waited for its turn behind a delivery that the host never took.
-#[test]
-fn run_on_a_host_that_takes_nothing_can_be_ended() {
-    let (world, _hosts) = beside(&[(Deed::NeverReads, "")]);
+/// A run on a host that takes nothing, in mid-delivery, and what it tells.
+fn run_that_is_stuck(world: &World, words: &[&str]) -> (Child, BufReader<ChildStdout>) {
     // More than both ends of a connection buffer.
     std::fs::write(world.path().join("large.sh"), format!("#!/bin/sh\n{}", "# padding\n".repeat(1_600_000))).unwrap();
-    let words = ["run", "-t", "Kind=hostile", "--script", "large.sh", "-o", "ndjson"];
-    let mut child = world.command(&words).spawn().unwrap();
+    let run = ["run", "-t", "Kind=hostile", "--script", "large.sh", "-o", "ndjson"];
+    let mut child = world.command(&[&run, words].concat()).spawn().unwrap();
     let mut told = BufReader::new(child.stdout.take().unwrap());
     let mut event = String::new();
     while !event.contains("task_started") {
         event.clear();
         assert!(told.read_line(&mut event).unwrap() > 0, "the task starts");
     }
+    (child, told)
+}
+
+/// Cause: what ends a task waited for its turn behind a delivery that the host never took.
+#[test]
+fn run_on_a_host_that_takes_nothing_can_be_ended() {
+    let (world, _hosts) = beside(&[(Deed::NeverReads, "")]);
+    let ((mut child, mut told), mut event) = (run_that_is_stuck(&world, &[]), String::new());
     let begun = Instant::now();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    event.clear();
     told.read_to_string(&mut event).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     // It did not merely leave at last: it has ended the task, and says so.
     assert!(event.contains("run_finished"), "{event}");
     assert!(begun.elapsed() < BEARABLE, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn ctrl_c_starts_no_more_of_a_detached_run_and_the_second_says_what_it_leaves() {
+    let (world, _hosts) = beside(&[(Deed::NeverReads, "")]);
+    let (mut child, _told) = run_that_is_stuck(&world, &["-d"]);
+    let interrupt = |child: &Child| kill_process(Pid::from_child(child), Signal::INT).unwrap();
+    interrupt(&child);
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let first = "interrupted: starting no more; what has started goes on; press Ctrl-C again to leave at once";
+    assert_eq!(lines.next().unwrap(), first);
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let left = lines.next().unwrap();
+    let id = left.split('`').nth(1).unwrap();
+    assert_eq!(left, format!("left run `{id}`: what has started goes on; `sshjob status {id}` tells what is known"));
 }
 
 /// A host whose machine is gone sends no good-bye: only that it no longer answers tells.

@@ -199,7 +199,14 @@ fn retry_logs_in_as_its_flags_say() {
 #[test]
 fn demo_succeeds_and_names_nothing_that_is_gone() {
     let world = World::new(0);
-    let output = ends(&world, 0, &["demo"]);
+    let mut demo = world.command(&["demo"]);
+    // What leads to one's own hosts leads no demo there.
+    let own =
+        [("INVENTORY", "own.yaml"), ("KEY", "/nowhere"), ("USER", "nobody"), ("JUMP", "nowhere"), ("STORE", "own")];
+    demo.envs(own.map(|(name, value)| (format!("SSHJOB_{name}"), value)));
+    let output = demo.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(!world.path().join("own").exists(), "one's own store is left alone");
     let said = said(&output);
     assert!(said.contains(" failed: 5 succeeded, 1 failed, 1 unreachable of 7 hosts in "), "{said}");
     assert!(!said.contains("hint:") && !said.contains("--store"), "{said}");
@@ -209,9 +216,13 @@ fn demo_succeeds_and_names_nothing_that_is_gone() {
 #[test]
 fn fleet_that_a_demo_keeps_is_a_project_until_it_is_interrupted() {
     let world = World::new(0);
-    let mut demo = world.command(&["demo", "--keep"]).spawn().unwrap();
-    let lines = BufReader::new(demo.stderr.take().unwrap()).lines().map(Result::unwrap);
-    let folder = lines.into_iter().find_map(|line| Some(line.strip_prefix("  cd ")?.to_owned())).unwrap();
+    let blank = world.path().join("a blank");
+    fs::create_dir(&blank).unwrap();
+    let mut demo = world.command(&["demo", "--keep"]);
+    let mut demo = demo.env("TMPDIR", &blank).env("SSHJOB_KEY", "/nowhere").spawn().unwrap();
+    let mut lines = BufReader::new(demo.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let folder = lines.find_map(|line| Some(line.strip_prefix("  cd '")?.strip_suffix('\'')?.to_owned())).unwrap();
+    assert_eq!(lines.next().unwrap(), "  unset SSHJOB_KEY");
     let output = ends(&world, 0, &["-C", &folder, "run", "-t", "Role=db", "--", "echo here"]);
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.ends_with("| here")).count(), 2);
     assert!(!world.path().join(".local").exists(), "the person's own store is left alone");

@@ -1,6 +1,7 @@
 //! `sshjob demo`: Show the whole system on an embedded fleet.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -95,9 +96,14 @@ impl Stage {
 
     /// Runs the job by the ordinary path: the command line is read and obeyed as if it had been typed.
     async fn run_hello(&self, global: Global) -> Result<Exit, Fail> {
-        let cli = Cli::try_parse_from(["sshjob", "run", "hello"])
+        let root = self.fleet.root();
+        // Said once more, for a variable of this name comes before the project: nothing may lead to anybody's real hosts.
+        let inventory = root.join("hosts.yaml");
+        let line = ["sshjob", "run", "hello", "--inventory"].map(OsString::from);
+        let cli = Cli::try_parse_from(line.into_iter().chain([inventory.into()]))
             .map_err(|error| Fail::usage(format!("the demo's own command line is wrong: {error}")))?;
-        let global = Global { project: Some(self.fleet.root().to_owned()), store: None, ..global };
+        let store = Some(root.join("store").display().to_string());
+        let global = Global { project: Some(root.to_owned()), store, deaf: true, ..global };
         // Boxed, for this is a command that runs a command.
         Box::pin(cli.command.run(global)).await
     }
@@ -119,10 +125,15 @@ impl Stage {
     }
 
     fn more_commands(&self) -> String {
-        let (program, root) = (program(), self.fleet.root().display());
+        let (program, root) = (program(), word(&self.fleet.root().display().to_string()));
         let mut text = format!(
             "\nThe fleet goes on until you press Ctrl-C here. Its folder is a project; in a second terminal, try:\n  cd {root}\n"
         );
+        let set = variables();
+        if !set.is_empty() {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "  unset {}", set.join(" "));
+        }
         for line in [
             "hosts -t Role=web",
             "run -t Role=web -- hostname",
@@ -148,9 +159,27 @@ fn closing_words() -> String {
     )
 }
 
-/// How this program was called, so that a suggested command can be copied as it is.
+/// How this program was called, so that a suggested command can be copied as it is, into whatever folder.
 fn program() -> String {
-    std::env::args().next().unwrap_or_else(|| "sshjob".to_owned())
+    let called = std::env::args().next().unwrap_or_else(|| "sshjob".to_owned());
+    match std::path::absolute(&called) {
+        Ok(path) if called.contains('/') => word(&path.display().to_string()),
+        _ => word(&called),
+    }
+}
+
+/// `text` as a word of a shell's.
+fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
+    if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// The variables that are set here and would come before what the demo's project says.
+fn variables() -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| name.starts_with("SSHJOB_") && *name == word(name)).collect();
+    names.sort();
+    names
 }
 
 /// Tells the person at the terminal; results alone go to standard output.

@@ -26,8 +26,9 @@ use crate::port::Store as _;
 /// A retry is a new run that names the old one and runs the same bytes, whatever has become of the file since. It goes
 /// where the old run went: to every host, or with --failed to those that did not succeed and are certainly over. A
 /// task that is lost may have run: without --lost, which says that you looked and want it run again with those that did not
-/// succeed, no host of such a run is retried but by --failed. It logs in as the old run did, but for what the flags of
-/// `Login` say. What the functions on AWS ran they run again.
+/// succeed, no host of such a run is retried but by --failed. It logs in as the old run did, but for
+/// what `-u`, `-i` and the others under Login say, which holds for every host, whatever its own user, key, port or way was.
+/// What the functions on AWS ran they run again.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The run: its id, the beginning of it, or `last`
@@ -127,7 +128,7 @@ impl Args {
     ) -> Result<Exit, Fail> {
         if self.login != Login::default() {
             return Err(Fail::usage(format!("run `{run}` was carried out by the functions, and so is its retry"))
-                .hint("leave out the flags of `Login`: they log in as its job says"));
+                .hint("leave out `-u`, `-i` and the others under Login: the functions log in as the job says"));
         }
         if self.group {
             return Err(Fail::usage(format!("run `{run}` was carried out by the functions, and so is its retry"))

@@ -27,6 +27,9 @@ pub enum Dialect {
 pub struct Cron {
     /// What is plain in each field; a day field without a plain part stands there as `*`.
     pub(super) fields: Fields,
+    /// The hours and the minutes among them, a bit each: a tick asks every job's, 10,000 of them.
+    hours: u32,
+    minutes: u64,
     /// Whether every hour, or every n-th, is meant: it then follows elapsed time where clocks are changed.
     every_hour: bool,
     pub(super) days: Days,
@@ -113,8 +116,11 @@ impl Cron {
         let (weekdays, plain_weekdays) = Weekdays::read(weekday, dialect)?;
         let (minutes, hours, months) = (MINUTE.plain(minute)?, HOUR.plain(hour)?, MONTH.plain(month)?);
         let fields = format!("0 {minutes} {hours} {plain_days} {months} {plain_weekdays}");
+        let fields: Fields = fields.parse().map_err(|error| Wrong::new(format_args!("{error}")))?;
         let cron = Self {
-            fields: fields.parse().map_err(|error| Wrong::new(format_args!("{error}")))?,
+            hours: fields.hours().iter().fold(0, |hours, hour| hours | 1 << hour),
+            minutes: fields.minutes().iter().fold(0, |minutes, minute| minutes | 1 << minute),
+            fields,
             every_hour: hour.starts_with('*'),
             days,
             weekdays,
@@ -171,11 +177,12 @@ impl Cron {
         let on_the_minute = from.second() == 0 && from.subsec_nanosecond() == 0;
         let from_minute = number(from.minute()) + u32::from(!on_the_minute);
         let from_hour = number(from.hour());
-        self.fields.hours().range(from_hour..).find_map(|hour| {
-            let from_minute = if hour == from_hour { from_minute } else { 0 };
-            let minute = self.fields.minutes().range(from_minute..).next()?;
-            Time::new(i8::try_from(hour).ok()?, i8::try_from(minute).ok()?, 0, 0).ok()
-        })
+        let this_hour = (self.hours >> from_hour & 1 == 1).then(|| at_or_after(self.minutes, from_minute)).flatten();
+        let (hour, minute) = match this_hour {
+            Some(minute) => (from.hour(), minute),
+            None => (at_or_after(self.hours.into(), from_hour + 1)?, at_or_after(self.minutes, 0)?),
+        };
+        Time::new(hour, minute, 0, 0).ok()
     }
 
     fn matches_year(&self, day: Date) -> bool {
@@ -321,6 +328,12 @@ impl Weekdays {
 /// A field of these items; `*` where there are none.
 fn all_or(items: &[String]) -> String {
     if items.is_empty() { "*".to_owned() } else { items.join(",") }
+}
+
+/// The first number of `set`, which has a bit for each, that is not below `from`.
+fn at_or_after(set: u64, from: u32) -> Option<i8> {
+    let first = set.checked_shr(from).filter(|rest| *rest != 0)?.trailing_zeros();
+    i8::try_from(from + first).ok()
 }
 
 fn number(value: i8) -> u32 {

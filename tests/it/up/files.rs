@@ -123,6 +123,7 @@ fn book(root: &Path) -> Book {
         verbose: 0,
         color: Color::Never,
         fleeting: false,
+        deaf: false,
         aws: Aws::default(),
     };
     let (book, news) = Book::open(&global, Workspace::open(&global).unwrap());
