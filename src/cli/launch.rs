@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
@@ -18,6 +17,7 @@ use super::output::print::{Options, print};
 use super::output::{json, verdict};
 use super::post::Poster;
 use super::project::Workspace;
+use super::signals::Signals;
 use super::{keys, known_hosts};
 use crate::adapter::store::AnyStore;
 use crate::domain::document::EventDocument;
@@ -152,7 +152,9 @@ pub async fn launch(
             if let Some(wait) = launch.wait
                 && (verdict.is_none() || global.output == Format::Json) =>
         {
-            wait_for(&runs, &started.run.run, wait.0, shown.exit, global).await
+            // Whoever has pressed Ctrl-C does not want to wait.
+            let wait = if gate.stopped() == Some(&Stop::Cancelled) { Duration::ZERO } else { wait.0 };
+            wait_for(&runs, &started.run.run, wait, shown.exit, global).await
         }
         Ok(_) => Ok(shown.exit),
         // Interrupted while another process drives the run: it goes on there.
@@ -161,7 +163,8 @@ pub async fn launch(
     }
 }
 
-/// Waits for detached scripts to end, then shows how the run stands; `exit` is what it comes to if they run on.
+/// Waits for detached scripts to end, or for Ctrl-C, then shows how the run stands; `exit` is what it comes to if they
+/// run on.
 async fn wait_for(
     runs: &Runs<AnyStore>,
     run: &RunId,
@@ -169,8 +172,16 @@ async fn wait_for(
     exit: Exit,
     global: &Global,
 ) -> Result<Exit, Fail> {
+    let (mut signals, mut exit) = (Signals::new()?, exit);
     if let Some(care) = Care::of(runs, run, global).await? {
-        care.watch(Some(Instant::now() + wait)).await?;
+        tokio::select! {
+            watched = care.watch(Some(Instant::now() + wait)) => drop(watched?),
+            () = signals.heard() => {
+                let program = program(global).unwrap_or_else(|| "sshjob".to_owned());
+                notice(&format!("interrupted: run `{run}` goes on; `{program} cancel {run}` ends it"));
+                exit = Exit::Interrupted;
+            }
+        }
     }
     let mut console = Console::new(global.color);
     let view = status::current(runs, run, &mut console).await?;
@@ -188,13 +199,8 @@ async fn wait_for(
 
 /// The first Ctrl-C, or a first SIGTERM, starts no more tasks and ends those that run; the second leaves at once.
 async fn obey_interrupts(gate: Gate, run: Arc<RunRecord>, program: Option<String>) {
-    // One listener for both times: a second press that comes at once is not lost between two.
-    let Ok(mut interrupted) = signal(SignalKind::interrupt()) else { return };
-    let Ok(mut terminated) = signal(SignalKind::terminate()) else { return };
-    tokio::select! {
-        _ = interrupted.recv() => {}
-        _ = terminated.recv() => {}
-    }
+    let Ok(mut signals) = Signals::new() else { return };
+    signals.heard().await;
     gate.end(Stop::Cancelled);
     let (ends, left) = if run.job.mode.is_detached() {
         ("starting no more; what has started goes on", "what has started goes on")
@@ -204,8 +210,7 @@ async fn obey_interrupts(gate: Gate, run: Arc<RunRecord>, program: Option<String
     };
     notice(&format!("interrupted: {ends}; press Ctrl-C again to leave at once"));
     tokio::select! {
-        _ = interrupted.recv() => {}
-        _ = terminated.recv() => {}
+        () = signals.heard() => {}
         () = tokio::time::sleep(END_WITHIN) => {}
     }
     let status = program.map(|program| format!("; `{program} status {}` tells what is known", run.run));
@@ -261,8 +266,22 @@ pub fn notice(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// How hints call this program: with the store where it is not the usual one; `None` where there will be none.
+/// How hints call this program: with the project and the store where they are not the usual ones; `None` where there will
+/// be none.
 pub fn program(global: &Global) -> Option<String> {
-    let usual = || "sshjob".to_owned();
-    (!global.fleeting).then(|| global.store.as_ref().map_or_else(usual, |store| format!("sshjob --store {store}")))
+    let mut program = "sshjob".to_owned();
+    if let Some(project) = &global.project {
+        program.extend([" -C ", &word(&project.display().to_string())]);
+    }
+    // The demo's project names its store.
+    if let Some(store) = global.store.as_ref().filter(|_| !global.deaf) {
+        program.extend([" --store ", &word(store)]);
+    }
+    (!global.fleeting).then_some(program)
+}
+
+/// `text` as a word of a shell's.
+pub fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
+    if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }

@@ -20,6 +20,7 @@ pub mod passphrase;
 pub mod post;
 pub mod project;
 pub mod select;
+pub mod signals;
 pub mod ssh_config;
 pub mod store;
 pub mod up;

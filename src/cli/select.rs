@@ -18,7 +18,7 @@ use crate::domain::id::InstanceId;
 use crate::domain::instance::{AddressKind, Instance, InstanceState};
 use crate::domain::job::resolve::Overrides;
 use crate::domain::job::settings::{Origin, Settings, Settled, Sourced};
-use crate::domain::job::{Job, Targets, User};
+use crate::domain::job::{Job, Targets, User, read};
 use crate::domain::plan;
 use crate::domain::project::InventorySource;
 use crate::domain::quantity::Amount;
@@ -42,7 +42,7 @@ pub struct Select {
     #[arg(short = 'x', long, value_name = "HOST[,HOST]")]
     pub exclude: Vec<String>,
     /// At most this many of the matches, or this share of them; always the same ones
-    #[arg(short, long, value_name = "N|N%")]
+    #[arg(short, long, value_name = "N|N%", value_parser = |text: &str| read::word(text, read::positive_amount))]
     pub limit: Option<Amount>,
     /// Where hosts are looked up: `ec2`, or an inventory file [default: the project's]
     #[arg(long, value_name = "ec2|FILE", env = "SSHJOB_INVENTORY")]
@@ -263,6 +263,17 @@ impl Select {
         let typed: BTreeSet<&str> = typed.iter().map(String::as_str).collect();
         let idle: Vec<&str> = exclusions.iter().filter(|(.., means)| !means).map(|(word, ..)| *word).collect();
         let idle: Vec<&str> = idle.into_iter().filter(|word| typed.contains(word)).collect();
+        let names = || candidates.iter().flat_map(|instance| [Some(instance.id.as_str()), instance.name()]).flatten();
+        // Of hosts with numbers any may be absent.
+        let numbers = |word: &str| word.chars().filter(char::is_ascii_digit).collect::<String>();
+        let meant = idle.iter().find_map(|word| {
+            let near = nearest(word, names().filter(|name| numbers(name) == numbers(word)))?;
+            Some((*word, near.to_owned()))
+        });
+        if let Some((word, near)) = meant {
+            let why = format!("`-x {word}` excludes none of the {}", number(total, "host"));
+            return Err(Fail::usage(why).hint(format!("did you mean `{near}`? It would be among those it runs on")));
+        }
         if !idle.is_empty() && total > 0 {
             let words =
                 describe(&Selector { exclude: idle.into_iter().map(str::to_owned).collect(), ..Selector::default() });
@@ -396,6 +407,25 @@ fn describe(selector: &Selector) -> String {
     text + "`"
 }
 
+/// Which values the tag of `filter` has, where none of them is one that it wants.
+fn unknown_value(filter: &TagFilter, all: &[Instance]) -> Option<String> {
+    let wanted = Selector { tags: vec![filter.clone()], ..Selector::default() };
+    let awake = all.iter().map(|instance| Instance { state: InstanceState::Running, ..instance.clone() }).collect();
+    let [value] = filter.any_of.as_slice() else { return None };
+    if !wanted.choose(awake).is_empty() {
+        return None;
+    }
+    let values: BTreeSet<&str> =
+        all.iter().filter_map(|instance| instance.tags.get(&filter.key)).map(String::as_str).collect();
+    let mut why = format!("no instance has that value of `{}`", filter.key);
+    // Writing to a String cannot fail.
+    let _ = match nearest(value, values.iter().copied()) {
+        Some(near) => write!(why, "; did you mean `{near}`?"),
+        None => write!(why, "; its values are {}", listed(values.iter().copied().take(20))),
+    };
+    Some(why)
+}
+
 /// Why nothing of `all` matched, where one cause stands out.
 fn explain(selector: &Selector, all: Vec<Instance>) -> Option<String> {
     if all.is_empty() {
@@ -414,6 +444,9 @@ fn explain(selector: &Selector, all: Vec<Instance>) -> Option<String> {
             None if keys.is_empty() => Ok(()),
             None => write!(why, "; tags are {}", listed(keys.iter().copied().take(20))),
         };
+        return Some(why);
+    }
+    if let Some(why) = selector.tags.iter().find_map(|filter| unknown_value(filter, &all)) {
         return Some(why);
     }
     let asleep: Vec<Instance> = all.into_iter().filter(|instance| instance.state != InstanceState::Running).collect();

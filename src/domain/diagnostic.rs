@@ -206,8 +206,8 @@ pub fn nearest<'w>(found: &str, known: impl IntoIterator<Item = &'w str>) -> Opt
     if found.len() > MAX_SHOWN {
         return None;
     }
-    let folded = found.to_lowercase().replace('-', "_");
-    let near = known.into_iter().map(|word| (strsim::damerau_levenshtein(&folded, &word.replace('-', "_")), word));
+    let fold = |word: &str| word.to_lowercase().replace('-', "_");
+    let near = known.into_iter().map(|word| (strsim::damerau_levenshtein(&fold(found), &fold(word)), word));
     // A third of the letters wrong is a typing mistake; more is another word.
     near.filter(|(distance, word)| *distance <= word.chars().count().max(3) / 3).min().map(|(_, word)| word)
 }

@@ -97,7 +97,6 @@ fn hosts_without_a_match_exit_4_and_say_what_was_asked() {
         &["-t", "Enviroment=Dev"],
         &["-t", "Colour=red"],
         &["-t", "Environment=Old"],
-        &["-t", "Environment=Dev", "-l", "0"],
         &["-w", "node[1-3]", "-x", "node*"],
         &["-t", "Environment=Prod", "--allow-empty"],
         &["-t", "Environment=Prod", "--allow-empty", "-o", "json"],
@@ -191,6 +190,38 @@ fn exclusion_that_leaves_nobody_out_is_a_warning() {
     assert_eq!(told, "warning: `-x 127.0.77.1:22,zzz[1-2]` excludes none of the 2 hosts\n");
     let (ids, told) = left(&project, &["-t", "Environment=Dev", "-x", "db-1"]);
     assert_eq!((ids.len(), told.as_str()), (2, "warning: `-x db-1` excludes none of the 2 hosts\n"));
+    // One of a row may be gone.
+    let (ids, told) = left(&project, &["-t", "Environment=Dev", "-x", "web-[3-4]"]);
+    assert_eq!((ids.len(), told.as_str()), (2, "warning: `-x web-[3-4]` excludes none of the 2 hosts\n"));
+}
+
+#[test]
+fn slip_that_would_run_on_whom_it_was_to_leave_out_is_refused() {
+    let project = Project::new();
+    let output = project.command(&["-t", "Environment=Dev", "-x", "wbe-1"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let expected = "error: `-x wbe-1` excludes none of the 2 hosts\n\
+                    hint: did you mean `web-1`? It would be among those it runs on\n";
+    assert_eq!((output.status.code(), &*said), (Some(2), expected));
+}
+
+#[test]
+fn value_that_no_instance_has_is_told_with_those_that_there_are() {
+    let project = Project::new();
+    for (filter, hint) in [
+        ("Environment=Dve", "no instance has that value of `Environment`; did you mean `Dev`?"),
+        (
+            "Environment=Production",
+            "no instance has that value of `Environment`; its values are `Dev`, `Old`, `Staging`",
+        ),
+    ] {
+        let output = project.command(&["-t", filter]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(4), "{said}");
+        assert!(said.ends_with(&format!("hint: {hint}\n")), "{said}");
+    }
+    let none = project.command(&["-t", "Environment=Dev", "-l", "0"]).output().unwrap();
+    assert_eq!(none.status.code(), Some(2), "{}", String::from_utf8_lossy(&none.stderr));
 }
 
 #[test]

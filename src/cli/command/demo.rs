@@ -7,12 +7,13 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use clap::Parser as _;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::adapter::fleet::{Fleet, FleetError};
 use crate::cli::Cli;
 use crate::cli::context::Global;
 use crate::cli::exit::{Exit, Fail};
+use crate::cli::launch::word;
+use crate::cli::signals::Signals;
 
 /// The job that is shown, and its script: the very files of `jobs/` and `scripts/`.
 const JOB: &str = include_str!("../../../jobs/hello.yaml");
@@ -50,7 +51,8 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     }
     if args.keep {
         say(quiet, &stage.more_commands());
-        interrupted().await?;
+        Signals::new()?.heard().await;
+        say(quiet, "the fleet is gone\n");
     } else {
         say(quiet, &closing_words());
     }
@@ -168,12 +170,6 @@ fn program() -> String {
     }
 }
 
-/// `text` as a word of a shell's.
-fn word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
-    if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
-}
-
 /// The variables that are set here and would come before what the demo's project says.
 fn variables() -> Vec<String> {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
@@ -187,15 +183,5 @@ fn say(quiet: bool, text: &str) {
     if !quiet {
         // A demo without a reader is still a demo.
         let _ = io::stderr().lock().write_all(text.as_bytes());
-    }
-}
-
-/// Waits for Ctrl-C, or for the system to ask for an end, so that the files are removed in both cases.
-async fn interrupted() -> Result<(), Fail> {
-    let cannot = |error: io::Error| Fail::new(Exit::Unavailable, format!("cannot wait for Ctrl-C: {error}"));
-    let mut terminated = signal(SignalKind::terminate()).map_err(cannot)?;
-    tokio::select! {
-        pressed = tokio::signal::ctrl_c() => pressed.map_err(cannot),
-        _ = terminated.recv() => Ok(()),
     }
 }

@@ -26,6 +26,7 @@ use crate::cli::output::words::instant;
 use crate::cli::post::{Poster, Trouble};
 use crate::cli::project::Workspace;
 use crate::cli::select::ProjectInventory;
+use crate::cli::signals::Signals;
 use crate::domain::id::{JobName, RunId};
 use crate::domain::run::{Carrier as CarriedBy, RunRecord, Verdict};
 use crate::engine::clock::Clock;
@@ -37,7 +38,6 @@ use crate::engine::records::Runs;
 use crate::engine::start::Started;
 use crate::engine::tick::{Look, SELECT_WITHIN, Standing, Ticked, Ticker};
 use crate::port::StoreError;
-use leave::Signals;
 
 /// How often the clock is looked at: it may jump, and machines sleep, of which no timer knows.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -1,8 +1,10 @@
 //! Every way in which a detached script ends, and what is said of it.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use super::{directory, kill_group, kill_supervisor, start, task, wait, wait_for};
@@ -228,6 +230,27 @@ fn run_whose_wait_is_over_tells_what_runs_on_and_leaves_it_alone() {
         let cancelled = world.sshjob(&["-o", "json", "cancel", run]);
         assert_eq!(json(&cancelled)["counts"], json!({"cancelled": 1}), "it ran on: {}", said(&cancelled));
     }
+}
+
+/// Cause: while it waited it was deaf to Ctrl-C.
+#[test]
+fn wait_for_what_runs_detached_is_broken_off_by_ctrl_c_and_the_run_goes_on() {
+    let world = World::new(1);
+    let place = format!("WHERE={}", world.path().display());
+    let script = "touch $WHERE/begun; sleep 600";
+    let words = ["run", "-d", "--wait", "1h", "-e", &place, "-t", "Environment=Dev", "--", script];
+    let mut child = world.command(&words).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    wait_for(&world.path().join("begun"));
+    assert!(lines.any(|line| line == "host-0  running"), "all has started");
+    // That it waits shows in nothing; asked a moment earlier it ends as well, with other words.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let told = lines.next().unwrap();
+    assert!(told.starts_with("interrupted: ") && told.contains(" goes on; "), "{told}");
+    let cancelled = world.sshjob(&["-o", "json", "cancel", "last"]);
+    assert_eq!(json(&cancelled)["counts"], json!({"cancelled": 1}), "it went on: {}", said(&cancelled));
 }
 
 #[test]

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use super::Scheduler;
-use crate::cli::exit::{Exit, Fail};
 use crate::cli::output::words::number;
+use crate::cli::signals::Signals;
 use crate::engine::gate::{Gate, Stop};
 
 /// How long what is ended on its hosts may take to end: TERM, 10 s, KILL.
@@ -45,26 +44,5 @@ impl Scheduler {
             }
         }
         self.at.is_empty()
-    }
-}
-
-/// What asks a process to go.
-pub(super) struct Signals {
-    interrupted: Signal,
-    terminated: Signal,
-}
-
-impl Signals {
-    pub(super) fn new() -> Result<Self, Fail> {
-        let listen =
-            |kind| signal(kind).map_err(|error| Fail::new(Exit::Unavailable, format!("cannot hear signals: {error}")));
-        Ok(Self { interrupted: listen(SignalKind::interrupt())?, terminated: listen(SignalKind::terminate())? })
-    }
-
-    pub(super) async fn heard(&mut self) {
-        tokio::select! {
-            _ = self.interrupted.recv() => {}
-            _ = self.terminated.recv() => {}
-        }
     }
 }

@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{Scheduler, Signals};
+use super::Scheduler;
 use crate::adapter::process;
 use crate::cli::exit::{Exit, Fail};
+use crate::cli::signals::Signals;
 use crate::engine::clock::Clock;
 
 impl Scheduler {
