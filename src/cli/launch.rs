@@ -17,7 +17,7 @@ use super::output::print::{Options, print};
 use super::output::{json, verdict};
 use super::post::Poster;
 use super::project::Workspace;
-use super::signals::Signals;
+use super::signals::{Asked, Signals};
 use super::{keys, known_hosts};
 use crate::adapter::store::AnyStore;
 use crate::domain::document::EventDocument;
@@ -119,7 +119,9 @@ pub async fn launch(
         awaited: launch.wait.is_some(),
     };
     let printer = tokio::spawn(print(heard, options, Console::new(global.color), runs.clone()));
-    let interrupts = tokio::spawn(obey_interrupts(gate.clone(), Arc::clone(&started.run), program(global)));
+    let mut asked = Signals::new()?.count();
+    let obeying = obey_interrupts(asked.clone(), gate.clone(), Arc::clone(&started.run), program(global));
+    let interrupts = tokio::spawn(obeying);
     let mut posting = None;
     if started.run.job.notify.is_some() {
         enqueue(&runs, &started.run, Notice::started(&started.run), Clock::System.now()).await?;
@@ -129,10 +131,11 @@ pub async fn launch(
     let driven = drive(&worker, &started).await;
     interrupts.abort();
     if let Some((mut poster, mut troubles)) = posting {
+        let times = asked.times();
         tokio::select! {
             () = poster.finish() => {}
             // Whoever does not want to wait leaves the rest to the next scheduler.
-            _ = tokio::signal::ctrl_c() => {}
+            () = asked.reach(times + 1) => {}
         }
         let mut told = HashSet::new();
         while let Ok(trouble) = troubles.try_recv() {
@@ -152,9 +155,13 @@ pub async fn launch(
             if let Some(wait) = launch.wait
                 && (verdict.is_none() || global.output == Format::Json) =>
         {
-            // Whoever has pressed Ctrl-C does not want to wait.
-            let wait = if gate.stopped() == Some(&Stop::Cancelled) { Duration::ZERO } else { wait.0 };
-            wait_for(&runs, &started.run.run, wait, shown.exit, global).await
+            // Whoever has pressed Ctrl-C does not want to wait; once more, nor to see how it stands.
+            let times = asked.times();
+            let (wait, exit) = if times > 0 { (Duration::ZERO, Exit::Interrupted) } else { (wait.0, shown.exit) };
+            tokio::select! {
+                shown = wait_for(&runs, &started.run.run, wait, exit, asked.clone(), global) => shown,
+                () = asked.reach(times + 2) => Ok(Exit::Interrupted),
+            }
         }
         Ok(_) => Ok(shown.exit),
         // Interrupted while another process drives the run: it goes on there.
@@ -169,14 +176,15 @@ async fn wait_for(
     runs: &Runs<AnyStore>,
     run: &RunId,
     wait: Duration,
-    exit: Exit,
+    mut exit: Exit,
+    mut asked: Asked,
     global: &Global,
 ) -> Result<Exit, Fail> {
-    let (mut signals, mut exit) = (Signals::new()?, exit);
+    let times = asked.times();
     if let Some(care) = Care::of(runs, run, global).await? {
         tokio::select! {
             watched = care.watch(Some(Instant::now() + wait)) => drop(watched?),
-            () = signals.heard() => {
+            () = asked.reach(times + 1) => {
                 let program = program(global).unwrap_or_else(|| "sshjob".to_owned());
                 notice(&format!("interrupted: run `{run}` goes on; `{program} cancel {run}` ends it"));
                 exit = Exit::Interrupted;
@@ -198,9 +206,8 @@ async fn wait_for(
 }
 
 /// The first Ctrl-C, or a first SIGTERM, starts no more tasks and ends those that run; the second leaves at once.
-async fn obey_interrupts(gate: Gate, run: Arc<RunRecord>, program: Option<String>) {
-    let Ok(mut signals) = Signals::new() else { return };
-    signals.heard().await;
+async fn obey_interrupts(mut asked: Asked, gate: Gate, run: Arc<RunRecord>, program: Option<String>) {
+    asked.reach(1).await;
     gate.end(Stop::Cancelled);
     let (ends, left) = if run.job.mode.is_detached() {
         ("starting no more; what has started goes on", "what has started goes on")
@@ -210,7 +217,7 @@ async fn obey_interrupts(gate: Gate, run: Arc<RunRecord>, program: Option<String
     };
     notice(&format!("interrupted: {ends}; press Ctrl-C again to leave at once"));
     tokio::select! {
-        () = signals.heard() => {}
+        () = asked.reach(2) => {}
         () = tokio::time::sleep(END_WITHIN) => {}
     }
     let status = program.map(|program| format!("; `{program} status {}` tells what is known", run.run));
@@ -273,8 +280,7 @@ pub fn program(global: &Global) -> Option<String> {
     if let Some(project) = &global.project {
         program.extend([" -C ", &word(&project.display().to_string())]);
     }
-    // The demo's project names its store.
-    if let Some(store) = global.store.as_ref().filter(|_| !global.deaf) {
+    if let Some(store) = &global.store {
         program.extend([" --store ", &word(store)]);
     }
     (!global.fleeting).then_some(program)
@@ -283,5 +289,9 @@ pub fn program(global: &Global) -> Option<String> {
 /// `text` as a word of a shell's.
 pub fn word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
-    if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }

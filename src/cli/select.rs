@@ -12,7 +12,7 @@ use super::launch::notice;
 use super::project::{Workspace, shown};
 use super::ssh_config::SshConfig;
 use crate::adapter::hosts::HostsFile;
-use crate::domain::diagnostic::{listed, nearest};
+use crate::domain::diagnostic::{is_slip, listed, nearest};
 use crate::domain::hostrange;
 use crate::domain::id::InstanceId;
 use crate::domain::instance::{AddressKind, Instance, InstanceState};
@@ -25,6 +25,12 @@ use crate::domain::quantity::Amount;
 use crate::domain::run::Target;
 use crate::domain::selector::{HOST_SCOPE, Host, Mention, Selector, TagFilter, is_meant};
 use crate::port::{Inventory, InventoryError};
+
+/// The most words of `-x` that are held against every host's name.
+const MOST_SLIPS: usize = 50;
+
+/// How many values of a tag are told.
+const MOST_TOLD: usize = 20;
 
 /// Which hosts.
 #[derive(Debug, Clone, Default, Args)]
@@ -239,6 +245,13 @@ impl Select {
         let config = if self.host.is_empty() { None } else { SshConfig::load()? };
         let mut exclusions: Vec<(&str, Mention, bool)> =
             selector.exclude.iter().map(|word| (word.as_str(), Mention::new(word), false)).collect();
+        let typed = self.exclusions()?;
+        // Who is left out already by something else is no slip; of very many words none is looked at.
+        let is_elsewhere = |word: &&String| {
+            let mention = Mention::new(word);
+            typed.len() > MOST_SLIPS || all.iter().any(|instance| is_meant(instance, &mention))
+        };
+        let elsewhere: BTreeSet<&str> = typed.iter().filter(is_elsewhere).map(String::as_str).collect();
         let everybody = Selector { exclude: Vec::new(), limit: None, ..selector.clone() };
         let mut candidates = everybody.choose(all);
         let total = candidates.len();
@@ -259,20 +272,16 @@ impl Select {
             !is_out
         });
         // What a job leaves out in general may well be absent today; what was typed just now is a slip.
-        let typed = self.exclusions()?;
         let typed: BTreeSet<&str> = typed.iter().map(String::as_str).collect();
         let idle: Vec<&str> = exclusions.iter().filter(|(.., means)| !means).map(|(word, ..)| *word).collect();
         let idle: Vec<&str> = idle.into_iter().filter(|word| typed.contains(word)).collect();
-        let names = || candidates.iter().flat_map(|instance| [Some(instance.id.as_str()), instance.name()]).flatten();
-        // Of hosts with numbers any may be absent.
-        let numbers = |word: &str| word.chars().filter(char::is_ascii_digit).collect::<String>();
-        let meant = idle.iter().find_map(|word| {
-            let near = nearest(word, names().filter(|name| numbers(name) == numbers(word)))?;
-            Some((*word, near.to_owned()))
+        let slip = idle.iter().filter(|word| !elsewhere.contains(*word)).find_map(|word| {
+            let names = candidates.iter().flat_map(|instance| [Some(instance.id.as_str()), instance.name()]);
+            Some((*word, names.flatten().find(|name| is_slip(word, name))?))
         });
-        if let Some((word, near)) = meant {
+        if let Some((word, meant)) = slip {
             let why = format!("`-x {word}` excludes none of the {}", number(total, "host"));
-            return Err(Fail::usage(why).hint(format!("did you mean `{near}`? It would be among those it runs on")));
+            return Err(Fail::usage(why).hint(format!("did you mean `{meant}`? It is still among them")));
         }
         if !idle.is_empty() && total > 0 {
             let words =
@@ -409,20 +418,26 @@ fn describe(selector: &Selector) -> String {
 
 /// Which values the tag of `filter` has, where none of them is one that it wants.
 fn unknown_value(filter: &TagFilter, all: &[Instance]) -> Option<String> {
-    let wanted = Selector { tags: vec![filter.clone()], ..Selector::default() };
-    let awake = all.iter().map(|instance| Instance { state: InstanceState::Running, ..instance.clone() }).collect();
     let [value] = filter.any_of.as_slice() else { return None };
+    let wanted = TagFilter { none_of: Vec::new(), ..filter.clone() };
+    let wanted = Selector { tags: vec![wanted], ..Selector::default() };
+    let awake = all.iter().map(|instance| Instance { state: InstanceState::Running, ..instance.clone() }).collect();
     if !wanted.choose(awake).is_empty() {
         return None;
     }
-    let values: BTreeSet<&str> =
-        all.iter().filter_map(|instance| instance.tags.get(&filter.key)).map(String::as_str).collect();
+    let values = all.iter().filter_map(|instance| instance.tags.get(&filter.key));
+    let values: BTreeSet<&str> = values.map(String::as_str).collect();
+    let near = nearest(value, values.iter().copied()).filter(|_| !value.contains(['*', '?']));
+    let more = values.len().saturating_sub(MOST_TOLD);
     let mut why = format!("no instance has that value of `{}`", filter.key);
     // Writing to a String cannot fail.
-    let _ = match nearest(value, values.iter().copied()) {
+    let _ = match near {
         Some(near) => write!(why, "; did you mean `{near}`?"),
-        None => write!(why, "; its values are {}", listed(values.iter().copied().take(20))),
+        None => write!(why, "; its values are {}", listed(values.iter().copied().take(MOST_TOLD))),
     };
+    if near.is_none() && more > 0 {
+        let _ = write!(why, " and {more} more");
+    }
     Some(why)
 }
 

@@ -212,9 +212,48 @@ pub fn nearest<'w>(found: &str, known: impl IntoIterator<Item = &'w str>) -> Opt
     near.filter(|(distance, word)| *distance <= word.chars().count().max(3) / 3).min().map(|(_, word)| word)
 }
 
+/// Whether `found`, which names no host, is most likely a slip of the keyboard for the host `name`: but for one letter, or
+/// two of a long name, and never for a number, for of hosts in a row any may be gone.
+pub fn is_slip(found: &str, name: &str) -> bool {
+    let (found, name) = (found.to_lowercase(), name.to_lowercase());
+    // Names of hosts differ in their first part.
+    let halves =
+        |name: &str| name.split_once('.').map_or((name.to_owned(), None), |(a, b)| (a.to_owned(), Some(b.to_owned())));
+    let ((found, domain), (name, of)) = (halves(&found), halves(&name));
+    let numbers = |name: &str| -> Vec<String> {
+        let runs = name.split(|c: char| !c.is_ascii_digit());
+        runs.filter(|run| !run.is_empty()).map(str::to_owned).collect()
+    };
+    let most = match found.chars().count() {
+        0..4 => return false,
+        4..8 => 1,
+        8..=MAX_SHOWN => 2,
+        _ => return false,
+    };
+    domain == of && numbers(&found) == numbers(&name) && strsim::damerau_levenshtein(&found, &name) <= most
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slip_is_a_letter_or_two_and_no_number() {
+        for (found, name) in [("wbe-1", "web-1"), ("prod-dbb-1", "prod-db-1"), ("mial.example.com", "mail.example.com")]
+        {
+            assert!(is_slip(found, name), "{found}");
+        }
+        for (found, name) in [
+            ("web-2", "web-1"),
+            ("api", "app"),
+            ("mail.example.com", "www.example.com"),
+            ("prod-eu-mail", "prod-eu-api"),
+            ("rack1-n11", "rack11-n1"),
+            ("10.1.11.1", "10.11.1.1"),
+        ] {
+            assert!(!is_slip(found, name), "{found}");
+        }
+    }
 
     #[test]
     fn diagnostic_is_rendered_as_message_place_and_hint() {

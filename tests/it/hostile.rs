@@ -277,6 +277,8 @@ fn ctrl_c_starts_no_more_of_a_detached_run_and_the_second_says_what_it_leaves() 
     let (world, _hosts) = beside(&[(Deed::NeverReads, "")]);
     let (mut child, _told) = run_that_is_stuck(&world, &["-d"]);
     let interrupt = |child: &Child| kill_process(Pid::from_child(child), Signal::INT).unwrap();
+    // That the host has been asked to run something shows in nothing; before that there is nothing to wait for.
+    std::thread::sleep(Duration::from_millis(500));
     interrupt(&child);
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     let first = "interrupted: starting no more; what has started goes on; press Ctrl-C again to leave at once";

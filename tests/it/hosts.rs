@@ -201,7 +201,7 @@ fn slip_that_would_run_on_whom_it_was_to_leave_out_is_refused() {
     let output = project.command(&["-t", "Environment=Dev", "-x", "wbe-1"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     let expected = "error: `-x wbe-1` excludes none of the 2 hosts\n\
-                    hint: did you mean `web-1`? It would be among those it runs on\n";
+                    hint: did you mean `web-1`? It is still among them\n";
     assert_eq!((output.status.code(), &*said), (Some(2), expected));
 }
 

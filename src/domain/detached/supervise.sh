@@ -145,7 +145,7 @@ case $sshjob_why in
     ! kill -0 "-$sshjob_leader" || sshjob_stop "-$sshjob_leader"
     ;;
   cancelled)
-    # Who cancels has asked, and kills after ten seconds: before this does, in twelve, unless that was cut.
+    # Whoever cancels sends KILL after ten seconds; this does after twelve, for that may have been cut off.
     sshjob_tries=60
     while [ "$sshjob_tries" -gt 0 ] && kill -0 "-$sshjob_leader"; do sshjob_nap; done
     [ "$sshjob_tries" -gt 0 ] || kill -KILL "-$sshjob_leader"
