@@ -77,13 +77,16 @@ async fn cancel_after_the_intent_and_before_the_delivery_asks_the_host_for_nothi
         let gate = worker.gate.clone();
         let (driving, run) = (started.clone(), started.run.run.clone());
         let driven = tokio::spawn(async move { drive(&worker, &driving).await });
-        loop {
-            let outcomes = runs.outcomes(&run, 0).await.unwrap().map(|(outcomes, _): (Outcomes, _)| outcomes.tasks);
-            if outcomes.is_some_and(|tasks| tasks.values().any(|task| task.state == TaskState::Running)) {
-                break;
+        let intent = async {
+            loop {
+                let outcomes = runs.outcomes(&run, 0).await.unwrap().map(|(outcomes, _): (Outcomes, _)| outcomes.tasks);
+                if outcomes.is_some_and(|tasks| tasks.values().any(|task| task.state == TaskState::Running)) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        };
+        tokio::time::timeout(Duration::from_mins(1), intent).await.expect("the intent is written");
         gate.end(Stop::Cancelled);
         let begun = Instant::now();
         let mut ended = None;

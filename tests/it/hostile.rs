@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, ChildStdout, Output};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use sshjob::domain::job::Source;
 use sshjob::domain::quantity::{Amount, Span};
 use sshjob::domain::task::TaskState;
 
+use crate::support::eventually::eventually;
 use crate::support::hostile::{Deed, Hostiles};
 use crate::support::key::Login;
 use crate::support::memory::Memory;
@@ -243,8 +245,18 @@ fn host_that_is_another_one_the_next_time_is_rejected_with_both_fingerprints() {
     assert_ne!(first["host_key"], second["host_key"]);
 }
 
+/// How many bytes wait for the host at `at` to read them (`rx_queue`, `proc_net_tcp(5)`).
+fn unread(at: SocketAddr) -> u64 {
+    let IpAddr::V4(address) = at.ip() else { panic!("{at}") };
+    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(address.octets()), at.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let queues = fields.filter(|fields| fields.get(1) == Some(&&*local)).map(|fields| fields[4].to_owned());
+    queues.map(|queues| u64::from_str_radix(queues.split_once(':').unwrap().1, 16).unwrap()).sum()
+}
+
 /// A run on a host that takes nothing, in mid-delivery, and what it tells.
-fn run_that_is_stuck(world: &World, words: &[&str]) -> (Child, BufReader<ChildStdout>) {
+fn run_that_is_stuck(world: &World, hosts: &Hostiles, words: &[&str]) -> (Child, BufReader<ChildStdout>) {
     // More than both ends of a connection buffer.
     std::fs::write(world.path().join("large.sh"), format!("#!/bin/sh\n{}", "# padding\n".repeat(1_600_000))).unwrap();
     let run = ["run", "-t", "Kind=hostile", "--script", "large.sh", "-o", "ndjson"];
@@ -255,14 +267,15 @@ fn run_that_is_stuck(world: &World, words: &[&str]) -> (Child, BufReader<ChildSt
         event.clear();
         assert!(told.read_line(&mut event).unwrap() > 0, "the task starts");
     }
+    eventually("the delivery is under way", || unread(hosts.addresses()[0]) > 64 * 1024);
     (child, told)
 }
 
 /// Cause: what ends a task waited for its turn behind a delivery that the host never took.
 #[test]
 fn run_on_a_host_that_takes_nothing_can_be_ended() {
-    let (world, _hosts) = beside(&[(Deed::NeverReads, "")]);
-    let ((mut child, mut told), mut event) = (run_that_is_stuck(&world, &[]), String::new());
+    let (world, hosts) = beside(&[(Deed::NeverReads, "")]);
+    let ((mut child, mut told), mut event) = (run_that_is_stuck(&world, &hosts, &[]), String::new());
     let begun = Instant::now();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     told.read_to_string(&mut event).unwrap();
@@ -274,11 +287,9 @@ fn run_on_a_host_that_takes_nothing_can_be_ended() {
 
 #[test]
 fn ctrl_c_starts_no_more_of_a_detached_run_and_the_second_says_what_it_leaves() {
-    let (world, _hosts) = beside(&[(Deed::NeverReads, "")]);
-    let (mut child, _told) = run_that_is_stuck(&world, &["-d"]);
+    let (world, hosts) = beside(&[(Deed::NeverReads, "")]);
+    let (mut child, _told) = run_that_is_stuck(&world, &hosts, &["-d"]);
     let interrupt = |child: &Child| kill_process(Pid::from_child(child), Signal::INT).unwrap();
-    // That the host has been asked to run something shows in nothing; before that there is nothing to wait for.
-    std::thread::sleep(Duration::from_millis(500));
     interrupt(&child);
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     let first = "interrupted: starting no more; what has started goes on; press Ctrl-C again to leave at once";
