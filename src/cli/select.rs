@@ -12,7 +12,7 @@ use super::launch::notice;
 use super::project::{Workspace, shown};
 use super::ssh_config::SshConfig;
 use crate::adapter::hosts::HostsFile;
-use crate::domain::diagnostic::{is_slip, listed, nearest};
+use crate::domain::diagnostic::{is_slip, listed, nearest, quoted};
 use crate::domain::hostrange;
 use crate::domain::id::InstanceId;
 use crate::domain::instance::{AddressKind, Instance, InstanceState};
@@ -281,7 +281,7 @@ impl Select {
         });
         if let Some((word, meant)) = slip {
             let why = format!("`-x {word}` excludes none of the {}", number(total, "host"));
-            return Err(Fail::usage(why).hint(format!("did you mean `{meant}`? It is still among them")));
+            return Err(Fail::usage(why).hint(format!("did you mean {}? It is still among them", quoted(meant))));
         }
         if !idle.is_empty() && total > 0 {
             let words =
@@ -432,7 +432,7 @@ fn unknown_value(filter: &TagFilter, all: &[Instance]) -> Option<String> {
     let mut why = format!("no instance has that value of `{}`", filter.key);
     // Writing to a String cannot fail.
     let _ = match near {
-        Some(near) => write!(why, "; did you mean `{near}`?"),
+        Some(near) => write!(why, "; did you mean {}?", quoted(near)),
         None => write!(why, "; its values are {}", listed(values.iter().copied().take(MOST_TOLD))),
     };
     if near.is_none() && more > 0 {
@@ -455,7 +455,7 @@ fn explain(selector: &Selector, all: Vec<Instance>) -> Option<String> {
         let mut why = format!("no instance has the tag `{}`", filter.key);
         // Writing to a String cannot fail.
         let _ = match nearest(&filter.key, keys.iter().copied()) {
-            Some(near) => write!(why, "; did you mean `{near}`?"),
+            Some(near) => write!(why, "; did you mean {}?", quoted(near)),
             None if keys.is_empty() => Ok(()),
             None => write!(why, "; tags are {}", listed(keys.iter().copied().take(20))),
         };

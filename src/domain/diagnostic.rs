@@ -198,7 +198,7 @@ pub fn quoted(text: &str) -> String {
 
 /// Joins words as a sentence lists them: `a`, `b`.
 pub fn listed<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
-    words.into_iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+    words.into_iter().map(quoted).collect::<Vec<_>>().join(", ")
 }
 
 /// The word of `known` that `found` most likely stands for, if one is near enough.

@@ -220,6 +220,9 @@ fn value_that_no_instance_has_is_told_with_those_that_there_are() {
         assert_eq!(output.status.code(), Some(4), "{said}");
         assert!(said.ends_with(&format!("hint: {hint}\n")), "{said}");
     }
+    // Whoever may tag an instance writes to nobody's terminal.
+    let hostile = project.command(&["-t", "Note=zzzz"]).output().unwrap();
+    assert!(!hostile.stderr.contains(&b'\x1b'), "{}", String::from_utf8_lossy(&hostile.stderr));
     let none = project.command(&["-t", "Environment=Dev", "-l", "0"]).output().unwrap();
     assert_eq!(none.status.code(), Some(2), "{}", String::from_utf8_lossy(&none.stderr));
 }
