@@ -155,7 +155,9 @@ pub struct Delivery {
     texts: String,
     /// What must be there before anything is made; for a script, also what it must turn out to be.
     pub(super) needs: Vec<u8>,
-    /// What must be there once the environment is; then what to run, as `"$@"`.
+    /// What must be there once the environment is.
+    pub(super) seeks: Vec<u8>,
+    /// What to run, as `"$@"`.
     pub(super) words: Vec<u8>,
     pub(super) become_user: String,
     size: usize,
@@ -184,7 +186,7 @@ impl Delivery {
     /// Why it would not run as meant on any host.
     pub fn new(program: Program<'_>, sudo: &Sudo, timeout: Duration) -> Result<Self, Undeliverable> {
         let limit = timeout.saturating_add(MARGIN).as_secs().saturating_add(u64::from(timeout.subsec_nanos() > 0));
-        let (mut needs, mut words) = (Vec::new(), Vec::new());
+        let (mut needs, mut seeks, mut words) = (Vec::new(), Vec::new(), Vec::new());
         let (args, script) = match program {
             Program::Script { bytes, args } => {
                 let interpreter = interpreter(bytes)?;
@@ -192,7 +194,7 @@ impl Delivery {
                 check(path, || "the interpreter".to_owned())?;
                 require(&mut needs, "[ -f \"$1\" ] && [ -x \"$1\" ]", path);
                 if let Some(argument) = sought_by_env(&interpreter.program, interpreter.argument.as_deref()) {
-                    require(&mut words, "command -v \"$1\" >/dev/null", argument.as_bytes());
+                    require(&mut seeks, "command -v \"$1\" >/dev/null", argument.as_bytes());
                 }
                 let bytes_and_hash = format!("sshjob_bytes={} sshjob_sha256={};", bytes.len(), sha256_hex(bytes));
                 needs.extend_from_slice(bytes_and_hash.as_bytes());
@@ -214,7 +216,7 @@ impl Delivery {
                     return Err(Undeliverable::Dash(shown(program)));
                 }
                 check(program, || "the command".to_owned())?;
-                require(&mut words, "command -v \"$1\" >/dev/null", program);
+                require(&mut seeks, "command -v \"$1\" >/dev/null", program);
                 words.extend_from_slice(b"set --");
                 push_word(&mut words, program);
                 (args, Arc::from([]))
@@ -230,7 +232,7 @@ impl Delivery {
         if size > MAX_ARGUMENTS {
             return Err(Undeliverable::TooMuch(size));
         }
-        Ok(Self { script, limit, texts: texts(), needs, words, become_user, size })
+        Ok(Self { script, limit, texts: texts(), needs, seeks, words, become_user, size })
     }
 
     /// Checks an environment before anything is sent anywhere.
@@ -275,7 +277,7 @@ impl Delivery {
         before.extend_from_slice(if self.script.is_empty() { b"" } else { b"sshjob_take;" });
         before.extend_from_slice(b"sshjob_watch;");
         before.extend_from_slice(if becomes { HOME_OF_ANOTHER } else { b"" });
-        let after = [&self.words[..], b"sshjob_start \"$@\";", mark.as_bytes()].concat();
+        let after = [&self.seeks[..], &self.words, b"sshjob_start \"$@\";", mark.as_bytes()].concat();
         // Exactly as large as needed, and a line end: a vector that grows leaves copies of secrets behind.
         let mut head = Zeroizing::new(Vec::with_capacity(before.len() + exports_len(env) + after.len() + 1));
         head.extend_from_slice(&before);

@@ -4,9 +4,10 @@
 //! marker; what follows the marker is our own answer, [`read_start`], [`collect`] or [`cancel`]. The channel is held by
 //! nobody and ends at once.
 //!
-//! To start, the head launches (`launch.sh`, or `unit.sh` by systemd) a *supervisor* in a session of its own. The job
-//! (environment and words, framed by the token as the head is) and the script it is given as variables where they fit into
-//! them; what does not, it receives by itself, so that no end of the channel can come between what has been received and
+//! To start, the head launches (`launch.sh`, or `unit.sh` by systemd) a *supervisor* in a session of its own: the one that
+//! the server has made for this command, if it has, or a new one. It answers by itself, and ends the shell that waits for
+//! it; how that ended says nothing. The job (environment and words, framed by the token as the head is) and the script it
+//! is given as variables where they fit into them; what does not, it receives by itself, so that no end of the channel can come between what has been received and
 //! what is done with it:
 //!
 //! 1. `prepare.sh`: looks for the attempt in both places; else makes a directory with all that will ever be written, its
@@ -24,11 +25,12 @@
 //! limit), `script`, at last `status`, and three pipes where the shell has none to give to itself. Environment, arguments
 //! and secrets are in none of them. Times are seconds since boot: clocks that are set change nothing.
 //!
-//! What it costs the host: the programs that are started, 1.5 ms of CPU time each where a fork takes 0.1 ms. A command, up
-//! to the answer: `dd`, `setsid`, `sh`, `mkdir`, `mv`, where the shell's own texts come by files also `mkfifo`; a script
-//! of more than 64 KiB, or not in ASCII, also `dd`, `sha256sum`; the first of a user another `mkdir`. Then, after the channel has ended, two `dd`, a `sleep` every ten seconds (at first
-//! every two), `setsid` and the job's own,
-//! `mv`; where there is something to sweep, `find` and `ls`.
+//! What it costs the host: the programs that are started, 1 ms of CPU time each where a fork takes 0.2 ms. A command, up
+//! to the answer: `dd`, `mkdir`, `mv`; where the server makes no session, as Dropbear, also `setsid` and `sh`; where the
+//! shell's own texts come by files also `mkfifo`; a script of more than 64 KiB, or not in ASCII, also `dd`, `sha256sum`;
+//! the first of a user another `mkdir`. Then, after the channel has ended, two `dd`, a `sleep` every ten seconds (at first
+//! every two), `setsid` and the job's own, `mv`; where there is something to sweep, `find` and `ls`. A shell reads byte by
+//! byte: a process's state takes as long as a fork, and so does what `##` takes off it, for which dash tries every length.
 //!
 //! A shell tells a child's signal from an exit status above 128 by what it says of it; zsh, and of SIGINT and SIGPIPE any
 //! but ksh93, says nothing: such an end is told as the exit status 128 + signal.
@@ -175,14 +177,18 @@ impl Detached {
     /// As [`Self::accepts`].
     pub fn parcel(&self, token: &Token, attempt: &Attempt, env: &[(&str, &[u8])]) -> Result<Parcel, Undeliverable> {
         self.accepts(env)?;
-        let Delivery { script, needs, words, become_user, .. } = &self.delivery;
+        let Delivery { script, needs, seeks, words, become_user, .. } = &self.delivery;
+        // Variables that are ours change nothing that a shell looks at.
+        let is_own = env.iter().any(|(name, _)| !name.starts_with("SSHJOB_"));
+        let (at_once, later) = if is_own { (&[][..], &seeks[..]) } else { (&seeks[..], &[][..]) };
         let mark = format!("#{token}");
         // Exactly as large as needed: a vector that grows leaves copies of secrets behind.
-        let job = 2 * mark.len() + "\n".len() + exports_len(env) + words.len();
+        let job = 2 * mark.len() + "\n".len() + exports_len(env) + later.len() + words.len();
         let mut job = Zeroizing::new(Vec::with_capacity(job));
         job.extend_from_slice(mark.as_bytes());
         job.push(b'\n');
         push_exports(&mut job, env);
+        job.extend_from_slice(later);
         job.extend_from_slice(words);
         job.extend_from_slice(mark.as_bytes());
         // A unit is given nothing by its caller.
@@ -195,8 +201,10 @@ impl Detached {
         if !become_user.is_empty() {
             before.extend_from_slice(HOME_OF_ANOTHER);
         }
+        before.extend_from_slice(at_once);
         let facts = format!(
-            "sshjob_text=\nsshjob_facts='sshjob_token={token} sshjob_dir= sshjob_at={attempt} sshjob_length={} {}",
+            "sshjob_text=\nsshjob_facts='sshjob_token={token} sshjob_dir= sshjob_at={attempt} sshjob_env={} sshjob_length={} {}",
+            if is_own { "own" } else { "" },
             after_head.len(),
             self.facts
         );
@@ -212,8 +220,8 @@ impl Detached {
             before.push(b'\n');
         }
         before.extend_from_slice(b"sshjob_job=");
-        let launch = if self.unit { UNIT } else { LAUNCH };
-        let after = format!("\n{}{}{ends}", without_comments(HEAR), without_comments(launch));
+        let launch = if self.unit { &[HEAR, UNIT][..] } else { &[LAUNCH] };
+        let after = format!("\n{}{ends}", launch.iter().map(|text| without_comments(text)).collect::<String>());
         let length = before.len() + quoted_len(in_head) + after.len();
         let mut head = Zeroizing::new(Vec::with_capacity(length + after_head.len()));
         head.extend_from_slice(&before);

@@ -5,7 +5,7 @@ sshjob_watch() {
   sshjob_setsid=setsid;
   command -v setsid >/dev/null || sshjob_setsid=;
   read -r sshjob_stat </proc/$$/stat;
-  set -- ${sshjob_stat##*") "};
+  set -- ${sshjob_stat#*") "};
   [ -n "${20}" ] || sshjob_refuse tool /proc;
   exec 3<&0 </dev/null;
   (sshjob_dir=$sshjob_dir sshjob_limit=$sshjob_limit $sshjob_setsid /bin/sh -c "$sshjob_lib sshjob_guard $$ ${20}" \

@@ -1,5 +1,5 @@
 # Nobody is to be told that it started where its program is not there.
-(eval "$sshjob_job") || exit
+[ -z "$sshjob_env" ] || (eval "$sshjob_job") || exit
 
 # The claim: a directory that is complete takes its name, which only one can; `mv` puts those that come later inside.
 sshjob_new=$sshjob_dir sshjob_dir=$sshjob_root/$sshjob_at
@@ -20,5 +20,7 @@ for sshjob_other in "$sshjob_home" "$sshjob_spare"; do
     sshjob_attach
   fi
 done
-echo "$sshjob_token started"
+sshjob_answer started
 exec </dev/null >/dev/null 2>&1
+# The number is still its own: as it waits or, if it was killed, as that of this session, or for the moment.
+[ -z "$sshjob_parent" ] || kill -KILL "$sshjob_parent"

@@ -84,6 +84,8 @@ sshjob_beats() {
 sshjob_stores() {
   sshjob_beats || return 1
   read -r sshjob_out sshjob_out_since sshjob_err sshjob_err_since sshjob_rest <pumps
+  # Its second beat tells.
+  [ -n "$sshjob_out" ] || return 0
   sshjob_alive "$sshjob_out" "$sshjob_out_since" || sshjob_alive "$sshjob_err" "$sshjob_err_since"
 }
 

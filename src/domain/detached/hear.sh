@@ -8,14 +8,9 @@ sshjob_hear() {
         echo "$sshjob_token start" >&2
         echo "$sshjob_token start"
         echo "$sshjob_line"
-        # Who has started lives, and so does the one that waits for it: the number is still its own.
-        [ "$sshjob_line" != "$sshjob_token started" ] || [ -z "$sshjob_parent" ] || kill -KILL "$sshjob_parent"
         exit 0
         ;;
     esac
   done
   sshjob_refuse supervisor
 }
-command -v setsid >/dev/null || sshjob_refuse tool setsid
-sshjob_parent=
-exec 3<&0 </dev/null

@@ -1,14 +1,19 @@
-# The supervisor is nobody's child, leads a session of its own, and receives the rest by itself: whatever becomes of this
-# channel once all has been sent, it goes on. It alone holds what is still to come. With `&` it, and so the program, would
-# ignore SIGINT and SIGQUIT for ever: instead its parent waits for it, and is ended when it has got away.
-{
-  read -r sshjob_parent sshjob_rest </proc/self/stat
-  echo "$sshjob_parent"
-  sshjob_job=$sshjob_job sshjob_text=$sshjob_text setsid /bin/sh -c "$sshjob_facts$sshjob_supervisor" sshjob-supervisor "$sshjob_token" <&3 3<&- 2>&1
-  exit
-} | {
-  exec 3<&-
-  read -r sshjob_parent
-  sshjob_hear
-}
+# The supervisor is a child that leaves: whatever becomes of this channel once all has been sent, it goes on. With `&` it,
+# and so the program, would ignore SIGINT and SIGQUIT for ever: instead its parent waits for it, and is ended by it when it
+# has got away. Its session is to be nobody else's: one that the server has made for this command alone, with no terminal,
+# will do, and costs no program.
+command -v setsid >/dev/null || sshjob_refuse tool setsid
+(
+  read -r sshjob_stat </proc/self/stat
+  # ksh forks only where it must, as to change a limit.
+  # shellcheck disable=SC3045
+  [ "${sshjob_stat%% *}" != $$ ] || { ulimit -S -c "$(ulimit -S -c)"; read -r sshjob_stat </proc/self/stat; }
+  set -- ${sshjob_stat#*") "}
+  if [ "$4 $5" = "$$ 0" ]; then
+    eval "sshjob_parent=$$ $sshjob_facts$sshjob_supervisor"
+    exit
+  fi
+  export sshjob_job sshjob_text
+  exec setsid /bin/sh -c "sshjob_parent=$$ sshjob_stat= $sshjob_facts$sshjob_supervisor" sshjob-supervisor "$sshjob_token"
+)
 exit

@@ -9,7 +9,9 @@ unset sshjob_job sshjob_text
 sshjob_job=$sshjob_rest sshjob_text=$sshjob_line
 [ "$sshjob_length" = 0 ] || sshjob_job=$(dd bs="$sshjob_length" count=1 iflag=fullblock 2>/dev/null)
 case $sshjob_job in "#$sshjob_token"*"#$sshjob_token") ;; *) sshjob_refuse cut ;; esac
-sshjob_setsid=$(command -v setsid)
+# Where the job has variables of its own it may be that they change where programs are looked for.
+sshjob_setsid=setsid
+[ -z "$sshjob_env" ] || sshjob_setsid=$(command -v setsid)
 command -v mv >/dev/null || sshjob_refuse tool mv
 
 # A text that a shell gives itself comes by a pipe, in most of them, and costs no program to make. The other end of it is
@@ -37,15 +39,20 @@ fi
 read -r sshjob_boot </proc/sys/kernel/random/boot_id
 read -r sshjob_host </proc/sys/kernel/hostname
 read -r sshjob_up sshjob_rest </proc/uptime
-read -r sshjob_stat </proc/self/stat
+[ -n "$sshjob_stat" ] || read -r sshjob_stat </proc/self/stat
 sshjob_pid=${sshjob_stat%% *}
-set -- ${sshjob_stat##*") "}
+set -- ${sshjob_stat#*") "}
 if [ -z "${20}" ] || [ -z "$sshjob_up" ] || [ -z "$sshjob_boot" ]; then sshjob_refuse tool /proc; fi
 sshjob_self="$sshjob_token $sshjob_pid ${20} $sshjob_boot $sshjob_up $sshjob_limit $sshjob_max $sshjob_keep $sshjob_host"
 
+# Where somebody waits for the answer, as for that of a unit, who waits says the rest.
+sshjob_answer() {
+  [ -z "$sshjob_parent" ] || { echo "$sshjob_token start" >&2; echo "$sshjob_token start"; }
+  echo "$sshjob_token $1"
+}
 sshjob_attach() {
-  echo "$sshjob_token attached"
-  exit
+  sshjob_answer attached
+  exit 0
 }
 ! sshjob_find "$sshjob_at" || sshjob_attach
 

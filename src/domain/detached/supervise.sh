@@ -29,8 +29,8 @@ sshjob_leads() {
 
 # Beats, and ends what takes too long. Outlives a supervisor that is killed for as long as there is something to watch; one
 # that waits for the end of the output is told of every nap, the first of which may have begun before. From the second beat
-# on it tells what had run out of memory before: whoever finds the end has something to compare with. Most have ended before
-# that, and counting takes as long as starting two programs.
+# on it tells what had run out of memory before, for whoever finds the end to compare with, and who the pumps are. Most have
+# ended before that, and the two take as long as starting three programs.
 sshjob_watch() {
   sshjob_sleep=
   trap 'kill "$sshjob_sleep"; exit' TERM
@@ -42,7 +42,8 @@ sshjob_watch() {
     echo "$sshjob_now $sshjob_ooms " 1<>"$sshjob_dir/beat"
     sshjob_left=$((sshjob_end - ${sshjob_now%.*}${sshjob_now#*.}))
     sshjob_nap=2
-    if sshjob_leads; then
+    # Before the first nap there is nothing to watch yet, or hardly.
+    if [ -n "$sshjob_ooms" ] && sshjob_leads; then
       [ "$sshjob_left" -gt 0 ] || break
       # What ends does so soon, mostly.
       [ $((sshjob_end - sshjob_left - sshjob_up)) -lt 1000 ] || sshjob_nap=10
@@ -53,7 +54,7 @@ sshjob_watch() {
     sshjob_sleep=$!
     wait "$sshjob_sleep"
     sshjob_sleep=
-    [ -n "$sshjob_ooms" ] || sshjob_count_ooms
+    [ -n "$sshjob_ooms" ] || { sshjob_count_ooms; sshjob_record_pumps; }
     if ! sshjob_leads; then
       sshjob_alive "$1" "$2" || exit
       kill -USR1 "$1"
@@ -73,10 +74,19 @@ sshjob_over() {
   [ "${sshjob_size:-0}" = 0 ]
 }
 
+# As long as they live, not all that the program wrote is stored.
+sshjob_record_pumps() {
+  sshjob_pumps=
+  for sshjob_pid in "$sshjob_out" "$sshjob_err"; do
+    sshjob_stat=
+    [ ! -r "/proc/$sshjob_pid/stat" ] || read -r sshjob_stat <"/proc/$sshjob_pid/stat"
+    set -- ${sshjob_stat#*") "}
+    sshjob_pumps="$sshjob_pumps$sshjob_pid ${20:-0} "
+  done
+  echo "$sshjob_pumps" 1<>"$sshjob_dir/pumps"
+}
+
 trap 'sshjob_naps=$((sshjob_naps + 1))' USR1
-set -- $sshjob_self
-sshjob_watch "$2" "$3" &
-sshjob_watcher=$!
 if [ -n "$sshjob_fifos" ]; then
   # shellcheck disable=SC2094 # pipes, all
   exec 3<>"$sshjob_dir/stdout" 4>"$sshjob_dir/stdout" 5<"$sshjob_dir/stdout" 3>&-
@@ -91,14 +101,10 @@ fi
 sshjob_out=$!
 { exec <&7 4>&- 5<&- 6>&- 7<&- 8>&-; sshjob_pump err; } &
 sshjob_err=$!
+set -- $sshjob_self
+{ exec 4>&- 5<&- 6>&- 7<&- 8>&-; sshjob_watch "$2" "$3"; } &
+sshjob_watcher=$!
 exec 5<&- 7<&-
-# As long as they live, not all that the program wrote is stored.
-read -r sshjob_stat <"/proc/$sshjob_out/stat"
-set -- ${sshjob_stat##*") "}
-sshjob_pumps="$sshjob_out ${20}"
-read -r sshjob_stat <"/proc/$sshjob_err/stat"
-set -- ${sshjob_stat##*") "}
-echo "$sshjob_pumps $sshjob_err ${20} " 1<>"$sshjob_dir/pumps"
 
 # Of a child that was ended by a signal a shell says so, in its own words; its status alone could be the child's own.
 # As /bin/sh, bash would keep quiet.
@@ -112,7 +118,7 @@ echo "$sshjob_pumps $sshjob_err ${20} " 1<>"$sshjob_dir/pumps"
     # ksh forks only where it must, as to change a limit.
     # shellcheck disable=SC3045
     [ "${sshjob_stat%% *}" != "$sshjob_pid" ] || { ulimit -S -c "$(ulimit -S -c)"; read -r sshjob_stat </proc/self/stat; }
-    set -- "${sshjob_stat%% *}" ${sshjob_stat##*") "}
+    set -- "${sshjob_stat%% *}" ${sshjob_stat#*") "}
     echo "$1 ${21} recorded" 1<>"$sshjob_dir/leader" || exit 126
     umask "$sshjob_mask"
     eval "$sshjob_job"
@@ -157,7 +163,7 @@ esac
 sshjob_naps=0
 until { sshjob_over "$sshjob_out" && sshjob_over "$sshjob_err"; } || [ "$sshjob_naps" -gt 1 ]; do
   if sshjob_over "$sshjob_watcher"; then
-    (while sleep 2; do kill -USR1 $$; done) &
+    (while sleep 2; do kill -USR1 "$sshjob_pid"; done) &
     sshjob_watcher=$!
   fi
   wait "$sshjob_out" "$sshjob_err"

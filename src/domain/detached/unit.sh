@@ -4,6 +4,7 @@ for sshjob_tool in systemd-run mkdir mkfifo cat rm; do
   command -v "$sshjob_tool" >/dev/null || sshjob_refuse tool "$sshjob_tool"
 done
 sshjob_dir=/run/sshjob-$sshjob_token
+exec 3<&0 </dev/null
 mkdir -m 700 "$sshjob_dir" 2>/dev/null || sshjob_refuse space
 mkfifo "$sshjob_dir/in" "$sshjob_dir/answer" 2>/dev/null || sshjob_refuse space
 sshjob_mask=$(umask)
@@ -13,7 +14,7 @@ sshjob_mask=$(umask)
   echo "cd \"\$PWD\"; umask $sshjob_mask"
   # shellcheck disable=SC2016 # for later
   echo 'exec <"$sshjob_unit/in" >"$sshjob_unit/answer" 2>&1; rm -rf "$sshjob_unit"'
-  echo "$sshjob_facts$sshjob_supervisor"
+  echo "sshjob_parent= sshjob_stat= $sshjob_facts$sshjob_supervisor"
 } >"$sshjob_dir/supervisor" 2>/dev/null || sshjob_refuse space
 
 # Its end is the supervisor's, and nobody else's: what a script leaves behind lives on, whoever runs out of memory.

@@ -11,6 +11,12 @@ pub(super) fn up(host: &Host, script: &str, attempt: &Attempt) {
     eventually("the script is up", || host.look(attempt, 0, 0, 9).out.bytes == b"up\n");
 }
 
+/// The same of the pumps, which their watch tells after its first nap.
+pub(super) fn pumps(host: &Host, attempt: &Attempt) -> Vec<String> {
+    eventually("the pumps are known", || !record(host, attempt, "pumps").is_empty());
+    record(host, attempt, "pumps")
+}
+
 /// The words of a record in the attempt's directory.
 pub(super) fn record(host: &Host, attempt: &Attempt, name: &str) -> Vec<String> {
     let text = std::fs::read_to_string(host.home_of(attempt).join(name)).unwrap();
@@ -45,11 +51,14 @@ fn supervisor_that_is_killed_leaves_the_program_running_and_its_end_unknown() {
 
 /// Those that copy the output of an attempt: of its supervisor's session, and not of the program's.
 fn copiers(host: &Host, attempt: &Attempt) -> Vec<String> {
-    let supervisor = record(host, attempt, "self")[1].clone();
+    let session = |process: &Path| {
+        let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
+        Some(stat.rsplit_once(") ")?.1.split(' ').nth(3)?.to_owned() + if stat.contains("(dd)") { " dd" } else { "" })
+    };
+    let supervisor = Path::new("/proc").join(&record(host, attempt, "self")[1]);
+    let copies = session(&supervisor).unwrap() + " dd";
     let copies = |process: std::fs::DirEntry| {
-        let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
-        let session = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(3)).unwrap_or_default();
-        (session == supervisor && stat.contains("(dd)")).then(|| process.file_name().into_string().unwrap())
+        (session(&process.path())? == copies).then(|| process.file_name().into_string().unwrap())
     };
     std::fs::read_dir("/proc").unwrap().flatten().filter_map(copies).collect()
 }
@@ -134,6 +143,7 @@ fn host_that_was_restarted_is_told_from_one_where_the_program_was_killed() {
 fn process_that_has_the_number_of_ours_is_not_ours() {
     let (host, one) = (Host::new(), attempt(1));
     up(&host, WAITING, &one);
+    pumps(&host, &one);
     for (name, word) in [("leader", 1), ("self", 2), ("pumps", 1), ("pumps", 3)] {
         forge(&host, &one, name, word, "1");
     }
@@ -221,7 +231,7 @@ fn unsupervise(shell: &str, host: &Host) {
 
 /// The watch of an attempt: of its supervisor's children the one that is neither the program nor a pump.
 pub(super) fn watch(host: &Host, attempt: &Attempt) -> String {
-    let (supervisor, pumps) = (record(host, attempt, "self")[1].clone(), record(host, attempt, "pumps"));
+    let (supervisor, pumps) = (record(host, attempt, "self")[1].clone(), pumps(host, attempt));
     let known = [&record(host, attempt, "leader")[0], &pumps[0], &pumps[2]];
     let is_it = |process: &std::fs::DirEntry| {
         let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();

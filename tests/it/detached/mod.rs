@@ -49,6 +49,8 @@ struct Host {
     mounts: Option<Child>,
     /// Where to write what each process does that starts another.
     traces: Option<PathBuf>,
+    /// Whether every command leads a session of its own, as OpenSSH has it; else it leads a process group of ours.
+    makes_sessions: bool,
 }
 
 impl Host {
@@ -58,7 +60,16 @@ impl Host {
             std::fs::create_dir(root.path().join(dir)).unwrap();
         }
         let (variables, stand_ins) = (Vec::new(), Vec::new());
-        Self { root, sh: "/bin/sh".into(), path: None, variables, stand_ins, mounts: None, traces: None }
+        Self {
+            root,
+            sh: "/bin/sh".into(),
+            path: None,
+            variables,
+            stand_ins,
+            mounts: None,
+            traces: None,
+            makes_sessions: true,
+        }
     }
 
     /// The same with `shell` in the place of `/bin/sh`; `None`, said aloud, where it is not installed.
@@ -154,13 +165,18 @@ impl Host {
         let head = self.stand_ins.iter().fold(head, replaced);
         let line = format!("{} {} {token}", rest.replace("/bin/sh", sh).replace("sudo -n -- ", ""), head.len());
         parcel.head = [&head, job].concat().into();
-        let mut command = self.command("/bin/sh");
+        let mut command = self.command(if self.makes_sessions { "setsid" } else { "/bin/sh" });
+        if self.makes_sessions {
+            command.arg("/bin/sh");
+        } else {
+            command.process_group(0);
+        }
         command.arg("-c").arg(line);
         // No variable of the test runner's reaches the host.
         command.env_clear().env("PATH", self.path.clone().map_or_else(path, PathBuf::into_os_string));
         command.env("HOME", self.dir("home")).current_dir(self.dir("home"));
         command.envs(self.variables.iter().cloned());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let byte = |n: usize| u8::from_str_radix(&token[2 * n..2 * n + 2], 16).unwrap();
         let token = Token::new(std::array::from_fn(byte));
         Session { child: command.spawn().unwrap(), parcel, token }

@@ -10,7 +10,6 @@ fn send(sshd: &Sshd, login: &Login, parcel: &Parcel, token: &Token) -> Vec<u8> {
     let input = [&parcel.head[..], &parcel.script[..]].concat();
     let output = ssh(sshd.address(), &login.path(), &parcel.command, &input);
     let answer = Reader::new(token).feed(&output.stdout).unwrap().to_vec();
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     answer
 }
 

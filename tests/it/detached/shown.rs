@@ -57,7 +57,8 @@ fn process_list_shows_no_variable_of_the_program_s() {
             let words = ["tail", "-f", "/dev/null"].map(|word| word.as_bytes().to_vec());
             let detached = Detached::new(Program::Command(&words), &Sudo::No, &TERMS).unwrap();
             let env: [(&str, &[u8]); 2] = [("SECRET", SECRET), ("FILLER", &filler)];
-            host.ask(detached.parcel(&token(), &one, &env).unwrap()).unwrap();
+            host.ask(detached.parcel(&token(), &one, &env).unwrap())
+                .unwrap_or_else(|e| panic!("{shell}: {number}: {e}"));
             let leads = || std::fs::read(host.home_of(&one).join("leader")).is_ok_and(|text| holds(&text, b"recorded"));
             eventually("it runs", leads);
             for process in session(&host, &one) {
