@@ -11,22 +11,24 @@
 //! what is done with it:
 //!
 //! 1. `prepare.sh`: looks for the attempt in both places; else makes a directory with all that will ever be written, its
-//!    room reserved, its owner recorded: boot id, process id and start time;
-//! 2. `claim.sh`: gives it the attempt's name by one `rename`. Either there is no attempt, or a complete one with an
-//!    owner; of two that start it, one is told `started`, the other `attached`;
+//!    room reserved, its supervisor recorded: boot id, process id and start time. It lies in the attempt's and has the name
+//!    of the token: whoever else starts the same has another;
+//! 2. `claim.sh`: makes the file `owner` in the attempt's, which only one can, and writes the token into it. Either there
+//!    is no attempt, or a complete one; of two that start it, one is told `started`, the other `attached`. Who is killed
+//!    between the two calls of the system leaves an attempt that is nobody's: it never runs, and has vanished;
 //! 3. `supervise.sh`: the program in a session and group of its own, recorded before its first instruction;
 //!    two pumps that store its output up to a limit and count the rest; a watch that beats and ends it at its time. The
 //!    end is written by `rename` when all output is in its files;
 //! 4. `sweep.sh`: removes what nobody collected, of this attempt and of others, in both places, once a minute at most.
 //!
-//! A directory holds `self` (token, supervisor's pid and start time, boot id, uptime at the start, limit, output limit,
+//! The owner's directory holds `self` (token, supervisor's pid and start time, boot id, uptime at the start, limit, output limit,
 //! minutes to keep it, hostname), `leader` (pid, start time), `pumps` (the same of both), `beat` (uptime, OOM kills on the
 //! host before), `why` (`timed_out` or `cancelled`, and when), `out`, `err`, `out.rest`, `err.rest` (bytes beyond the
 //! limit), `script`, at last `status`, and three pipes where the shell has none to give to itself. Environment, arguments
 //! and secrets are in none of them. Times are seconds since boot: clocks that are set change nothing.
 //!
 //! What it costs the host: the programs that are started, 1 ms of CPU time each where a fork takes 0.2 ms. A command, up
-//! to the answer: `dd`, `mkdir`, `mv`; where the server makes no session, as Dropbear, also `setsid` and `sh`; where the
+//! to the answer: `dd`, `mkdir`; where the server makes no session, as Dropbear, also `setsid` and `sh`; where the
 //! shell's own texts come by files also `mkfifo`; a script of more than 64 KiB, or not in ASCII, also `dd`, `sha256sum`;
 //! the first of a user another `mkdir`. Then, after the channel has ended, two `dd`, a `sleep` every ten seconds (at first
 //! every two), `setsid` and the job's own, `mv`; where there is something to sweep, `find` and `ls`. A shell reads byte by
@@ -58,6 +60,7 @@ use super::id::{InstanceId, RunId};
 use super::job::Sudo;
 
 const ROOTS: &str = include_str!("detached/roots.sh");
+const ENTER: &str = include_str!("detached/enter.sh");
 const OOMS: &str = include_str!("detached/ooms.sh");
 const HEAR: &str = include_str!("detached/hear.sh");
 const LAUNCH: &str = include_str!("detached/launch.sh");

@@ -10,7 +10,7 @@ use crate::adapter::process;
 /// Kills what runs for the attempts below `home`.
 pub(super) fn kill_all(home: &Path) {
     let runs = below(vec![home.join(".sshjob")]);
-    for attempt in below(below(runs)) {
+    for attempt in below(below(below(runs))) {
         // There may be nobody left to kill. The supervisor goes first: it would write about the end of the other.
         if let Some(supervisor) = alive(&attempt.join("self"), 1) {
             let _ = kill_process(supervisor, Signal::KILL);

@@ -1,6 +1,6 @@
 //! Ending a detached attempt: what was asked to end, and who is still there.
 
-use super::{ALIVE, Attempt, Lines, ROOTS, STOP, Unreadable, Words, question};
+use super::{ALIVE, Attempt, ENTER, Lines, ROOTS, STOP, Unreadable, Words, question};
 use crate::domain::delivery::{Parcel, Token, Undeliverable};
 use crate::domain::job::Sudo;
 
@@ -49,7 +49,7 @@ pub struct Cancelled {
 pub fn parcel(sudo: &Sudo, token: &Token, attempt: &Attempt) -> Result<Parcel, Undeliverable> {
     let Attempt { run, instance, number } = attempt;
     let call = format!("sshjob_cancel {attempt} {run} {instance} {number}\n");
-    question(sudo, token, &[ALIVE, STOP, ROOTS, CANCEL], &call)
+    question(sudo, token, &[ALIVE, STOP, ROOTS, ENTER, CANCEL], &call)
 }
 
 /// The most bytes that an answer has.

@@ -1,8 +1,7 @@
 # Ends attempt $1, of run $2 on instance $3, number $4; then tells who of it is still there.
 sshjob_cancel() {
   echo "$sshjob_token look $1"
-  if ! sshjob_find "$1" || ! cd "$sshjob_dir" || [ ! -r self ]; then
-    if sshjob_sees; then echo "$sshjob_token vanished"; else echo "$sshjob_token unseen"; fi
+  if ! sshjob_enter "$1"; then
     sshjob_leader=
   else
     read -r sshjob_rest sshjob_pid sshjob_since sshjob_at_boot sshjob_rest <self

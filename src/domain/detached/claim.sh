@@ -1,22 +1,26 @@
 # Nobody is to be told that it started where its program is not there.
 [ -z "$sshjob_env" ] || (eval "$sshjob_job") || exit
 
-# The claim: a directory that is complete takes its name, which only one can; `mv` puts those that come later inside.
-sshjob_new=$sshjob_dir sshjob_dir=$sshjob_root/$sshjob_at
-mv "$sshjob_new" "$sshjob_dir" 2>/dev/null
+# The claim: a file that only one can make, when all is there that its owner is to have, and a builtin does.
+sshjob_claim=$sshjob_root/$sshjob_at/owner sshjob_made=
+set -C
+{ sshjob_made=yes && echo "$sshjob_token"; } 2>/dev/null >"$sshjob_claim"
+set +C
 trap - EXIT
 sshjob_owner=
-[ ! -r "$sshjob_dir/self" ] || read -r sshjob_owner sshjob_rest <"$sshjob_dir/self"
+[ ! -r "$sshjob_claim" ] || read -r sshjob_owner <"$sshjob_claim"
 if [ "$sshjob_owner" != "$sshjob_token" ]; then
-  rm -rf "$sshjob_new" "$sshjob_dir/.$sshjob_token"
-  [ -z "$sshjob_owner" ] || sshjob_attach
+  # A full disk takes the file and not its text.
+  [ -z "$sshjob_made" ] || rm -f "$sshjob_claim"
+  sshjob_clear "$sshjob_dir"
+  [ -n "$sshjob_made" ] || [ ! -e "$sshjob_claim" ] || sshjob_attach
   sshjob_dir=
   sshjob_refuse space
 fi
 # Where the home could be written for one and not for the other, each finds the other and gives way.
 for sshjob_other in "$sshjob_home" "$sshjob_spare"; do
-  if [ "$sshjob_other" != "$sshjob_root" ] && [ -d "$sshjob_other/$sshjob_at" ] && sshjob_sound "$sshjob_other"; then
-    sshjob_clear "$sshjob_dir"
+  if [ "$sshjob_other" != "$sshjob_root" ] && sshjob_has "$sshjob_other" "$sshjob_at"; then
+    sshjob_clear "$sshjob_claim" "$sshjob_dir"
     sshjob_attach
   fi
 done

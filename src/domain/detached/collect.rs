@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ALIVE, Attempt, Lines, OOMS, ROOTS, Unreadable, Words, question};
+use super::{ALIVE, Attempt, ENTER, Lines, OOMS, ROOTS, Unreadable, Words, question};
 use crate::domain::delivery::{Parcel, Token, Undeliverable};
 use crate::domain::job::Sudo;
 
@@ -124,7 +124,7 @@ pub fn parcel(sudo: &Sudo, token: &Token, asks: &[Ask]) -> Result<Parcel, Undeli
         }
         Ask::Forget(attempt) => format!("sshjob_forget {attempt}\n"),
     };
-    question(sudo, token, &[ALIVE, OOMS, ROOTS, COLLECT], &asks.iter().map(call).collect::<String>())
+    question(sudo, token, &[ALIVE, OOMS, ROOTS, ENTER, COLLECT], &asks.iter().map(call).collect::<String>())
 }
 
 /// The most bytes that the answer to `asks` has: what is beyond need not be read.

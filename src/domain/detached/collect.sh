@@ -1,10 +1,7 @@
 # Tells where attempt $1 stands, and of its outputs at most $4 bytes each, from $2 and $3 on.
 sshjob_look() {
   echo "$sshjob_token look $1"
-  if ! sshjob_find "$1" || ! cd "$sshjob_dir" || [ ! -r self ]; then
-    if sshjob_sees; then echo "$sshjob_token vanished"; else echo "$sshjob_token unseen"; fi
-    return
-  fi
+  sshjob_enter "$1" || return
   sshjob_from_out=$2 sshjob_from_err=$3 sshjob_most=$4
   read -r sshjob_rest sshjob_pid sshjob_since sshjob_at_boot sshjob_began sshjob_limit sshjob_rest <self
   read -r sshjob_leader sshjob_led sshjob_rest <leader
@@ -108,8 +105,8 @@ sshjob_piece() {
 sshjob_forget() {
   echo "$sshjob_token look $1"
   if sshjob_find "$1"; then
-    rm -rf "$sshjob_dir/self" "$sshjob_dir"
-    rmdir "${sshjob_dir%/*}" "${sshjob_dir%/*/*}"
+    rm -rf "$sshjob_dir/self" "$sshjob_root/$1/owner" "$sshjob_root/$1"
+    rmdir "$sshjob_root/${1%/*}" "$sshjob_root/${1%%/*}"
   fi
   echo "$sshjob_token vanished"
 }

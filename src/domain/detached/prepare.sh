@@ -72,11 +72,11 @@ sshjob_prepare() {
 }
 sshjob_clear() {
   rm -rf "$@"
-  rmdir "$sshjob_root/${sshjob_at%/*}" "$sshjob_root/${sshjob_at%%/*}"
+  rmdir "$sshjob_root/$sshjob_at" "$sshjob_root/${sshjob_at%/*}" "$sshjob_root/${sshjob_at%%/*}"
 } 2>/dev/null
 for sshjob_root in "$sshjob_home" "$sshjob_spare"; do
   [ -n "$sshjob_root" ] || continue
-  sshjob_dir=$sshjob_root/${sshjob_at%/*}/.$sshjob_token
+  sshjob_dir=$sshjob_root/$sshjob_at/$sshjob_token
   if sshjob_prepare 2>/dev/null; then break; fi
   [ ! -d "$sshjob_dir" ] || sshjob_clear "$sshjob_dir"
   sshjob_dir=

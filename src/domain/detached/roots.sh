@@ -14,20 +14,21 @@ sshjob_sound() {
   case $(ls -ld "$1") in drwx------*) ;; *) return 1 ;; esac
 }
 
+# Whether root $1 has attempt $2: somebody has claimed it.
+sshjob_has() {
+  [ -n "$1" ] && [ -e "$1/$2/owner" ] && sshjob_sound "$1"
+}
+
 # Finds attempt $1, wherever it lives.
 sshjob_find() {
   for sshjob_root in "$sshjob_home" "$sshjob_spare"; do
-    sshjob_dir=$sshjob_root/$1
-    if [ -n "$sshjob_root" ] && [ -d "$sshjob_dir" ] && sshjob_sound "$sshjob_root"; then return 0; fi
+    if sshjob_has "$sshjob_root" "$1"; then
+      sshjob_owner=
+      read -r sshjob_owner <"$sshjob_root/$1/owner"
+      sshjob_dir=$sshjob_root/$1/$sshjob_owner
+      return 0
+    fi
   done
   sshjob_dir=
   return 1
-}
-
-# Whether what was not found is not there: a home that is not mounted, or closed, hides what it holds.
-sshjob_sees() {
-  [ -z "$sshjob_home" ] || [ -x "$HOME/." ] || return 1
-  for sshjob_root in "$sshjob_home" "$sshjob_spare"; do
-    [ ! -d "$sshjob_root" ] || [ -x "$sshjob_root" ] || return 1
-  done
 }

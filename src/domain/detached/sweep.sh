@@ -2,7 +2,7 @@
 # host; beyond five hundred, however young, for where nothing can be made any more nobody starts. What runs stays. How old
 # that is which this boot has begun is known; of the rest, which may be another host's where a home is shared, and may run
 # there, a clock tells: by when it last beat. What does not say for how long, as it never came to begin, stays a week.
-sshjob_ours=$sshjob_at sshjob_mine=$sshjob_dir/self
+sshjob_ours=$sshjob_at/$sshjob_token sshjob_mine=$sshjob_dir/self
 sshjob_sweep() {
   cd "$sshjob_root" || return
   # Looking through them all takes longer than most jobs: once a minute is enough and, where many share a home, one of those
@@ -14,14 +14,13 @@ sshjob_sweep() {
   [ ! -r .swept ] || read -r sshjob_last sshjob_at_boot <.swept
   if [ -n "$sshjob_last" ] && [ "$sshjob_at_boot" = "$sshjob_boot" ] &&
     [ $((${sshjob_now%.*} - ${sshjob_last%.*})) -lt 60 ]; then return; fi
-  set -- */*/[0-9]* */*/.[0-9a-f]*
-  case "$*" in "$sshjob_ours */*/.[0-9a-f]*" | "*/*/[0-9]* */*/.[0-9a-f]*") return ;; esac
+  set -- */*/*/[0-9a-f]*
+  case "$*" in "$sshjob_ours" | "*/*/*/[0-9a-f]*") return ;; esac
   # A few are no work, and where there is nothing any more, nothing of ours is left.
   [ $# -le 8 ] || echo "$sshjob_now $sshjob_boot" >.swept
   sshjob_own=0
-  find . -mindepth 3 -maxdepth 3 -type d -exec ls -td {} + | while read -r sshjob_at; do
-    sshjob_at=${sshjob_at#./}
-    sshjob_dir=$sshjob_root/$sshjob_at
+  find . -mindepth 4 -maxdepth 4 -type d -exec ls -td {} + | while read -r sshjob_dir; do
+    sshjob_dir=$sshjob_root/${sshjob_dir#./}
     sshjob_self='' sshjob_born='' sshjob_at_boot='' sshjob_last='' sshjob_least='' sshjob_at_host=''
     [ ! -r "$sshjob_dir/self" ] || read -r sshjob_rest sshjob_self sshjob_born sshjob_at_boot sshjob_last \
       sshjob_rest sshjob_rest sshjob_least sshjob_at_host <"$sshjob_dir/self"
@@ -40,6 +39,10 @@ sshjob_sweep() {
     else
       [ -z "$(find "$sshjob_dir" "$sshjob_dir/beat" -prune ! -mmin "+$sshjob_least")" ] || continue
     fi
+    sshjob_at=${sshjob_dir#"$sshjob_root/"}
+    sshjob_at=${sshjob_at%/*} sshjob_owner=
+    [ ! -r "$sshjob_at/owner" ] || read -r sshjob_owner <"$sshjob_at/owner"
+    if [ "$sshjob_owner" = "${sshjob_dir##*/}" ]; then rm -f "$sshjob_dir/self" "$sshjob_at/owner"; fi
     sshjob_clear "$sshjob_dir/self" "$sshjob_dir"
   done
 }

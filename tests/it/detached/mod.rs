@@ -145,9 +145,19 @@ impl Host {
         self.root.path().join(name)
     }
 
-    /// The directory of `attempt` in the home.
+    /// The directory of `attempt`'s owner in the home; where it has none, the one of a start that was cut.
     fn home_of(&self, attempt: &Attempt) -> PathBuf {
-        self.dir("home").join(".sshjob").join(attempt.to_string())
+        let attempt = self.dir("home").join(".sshjob").join(attempt.to_string());
+        let owner = std::fs::read_to_string(attempt.join("owner")).unwrap_or_else(|_| "0".repeat(32));
+        attempt.join(owner.trim_end())
+    }
+
+    /// The same, as if the attempt had one.
+    fn owned(&self, attempt: &Attempt) -> PathBuf {
+        let dir = self.home_of(attempt);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.with_file_name("owner"), dir.file_name().unwrap().to_str().unwrap()).unwrap();
+        dir
     }
 
     /// Starts what a parcel is for; nothing of its standard input is sent yet.

@@ -29,8 +29,14 @@ fn attempt_that_is_started_from_everywhere_at_once_runs_once() {
             assert_eq!(how(&host.wait(&one).verdict), (How::Exit(0), Why::Itself), "{shell}");
             assert_eq!(traces(&host), usize::try_from(number).unwrap(), "{shell}");
         }
-        let left = std::fs::read_dir(host.home_of(&attempt(1)).parent().unwrap()).unwrap().count();
-        assert_eq!(left, 4, "{shell}: nothing but the attempts is left");
+        let left = |dir: &Path| std::fs::read_dir(dir).unwrap().count();
+        let one = host.home_of(&attempt(1));
+        let (attempt, instance) = (one.parent().unwrap(), one.ancestors().nth(2).unwrap());
+        assert_eq!(
+            (left(instance), left(attempt)),
+            (4, 2),
+            "{shell}: nothing but the attempts and their owners is left"
+        );
     }
 }
 
@@ -158,5 +164,25 @@ fn channel_that_is_killed_at_any_moment_leaves_an_attempt_that_runs_once() {
             ((How::Exit(0), Why::Itself), whole(b"out\n"), whole(b"err\n"))
         );
         assert_eq!(traces(&host), 1);
+    }
+}
+
+#[test]
+fn claim_that_says_not_whose_it_is_runs_nothing_and_is_gone_when_nobody_can_be_its_owner() {
+    for (shell, host) in Host::of_every_shell() {
+        let one = attempt(1);
+        let dir = host.owned(&one);
+        std::fs::write(dir.with_file_name("owner"), "").unwrap();
+        let record = |pid: u32, born: &str| format!("t {pid} {born} b 1.00 1 1 1 host\n");
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let born = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap();
+        std::fs::write(dir.join("self"), record(std::process::id(), born)).unwrap();
+        assert_eq!(host.start(TRACE, &one), Ok(Started::Before), "{shell}");
+        let asks = [Ask::Look { attempt: one.clone(), out: 0, err: 0, most: 0 }];
+        assert!(host.asked(&asks).is_err(), "{shell}");
+        std::fs::write(dir.join("self"), record(std::process::id(), "1")).unwrap();
+        assert_eq!(host.verdict(&one), Verdict::Vanished, "{shell}");
+        assert_eq!(host.start(TRACE, &one), Ok(Started::Before), "{shell}");
+        assert_eq!(traces(&host), 0, "{shell}");
     }
 }

@@ -9,7 +9,7 @@ fn what_nobody_collects_goes_after_its_time_and_beyond_fifty() {
     let host = Host::new();
     let dir = |number| host.home_of(&attempt(number));
     for number in 1..=60 {
-        std::fs::create_dir_all(dir(number)).unwrap();
+        host.owned(&attempt(number));
         std::fs::write(dir(number).join("self"), format!("t 999999999 1 b 1.00 1 1 - {}\n", hostname())).unwrap();
         // The last ten are the oldest: of two hours, of eight days.
         let age = ["now", "2 hours ago", "8 days ago"][usize::from(number > 50) + usize::from(number > 55)];
@@ -20,7 +20,7 @@ fn what_nobody_collects_goes_after_its_time_and_beyond_fifty() {
     std::fs::write(dir(60).join("leader"), "\n").unwrap();
     assert!(Command::new("touch").args(["-d", "8 days ago"]).arg(dir(60)).status().unwrap().success());
     assert_eq!(host.start("#!/bin/sh", &attempt(61)), Ok(Started::Now));
-    let kept = |number: &u32| dir(*number).exists();
+    let kept = |number: &u32| dir(*number).parent().unwrap().exists();
     eventually("it is swept", || (51..=59).filter(kept).count() == 0);
     host.wait(&attempt(61));
     assert_eq!((1..=61).filter(kept).count(), 52);
@@ -59,7 +59,7 @@ fn attempt_stays_for_as_long_as_its_own_job_says_whoever_sweeps() {
 fn both_places_are_swept_where_they_are_ours() {
     for (shell, host) in Host::of_every_shell() {
         let spare = host.dir("spare").join(format!("sshjob-{}", rustix::process::geteuid().as_raw()));
-        let old = spare.join(attempt(1).to_string());
+        let old = spare.join(attempt(1).to_string()).join("0".repeat(32));
         let age = || {
             std::fs::create_dir_all(&old).unwrap();
             std::fs::write(old.join("self"), "t 999999999 1 b 1.00 1 1 60 elsewhere\n").unwrap();

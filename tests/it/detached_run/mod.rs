@@ -60,7 +60,14 @@ fn task<'a>(run: &'a Value, host: &str) -> &'a Value {
 
 /// The directory of the first attempt of `run` on `host`.
 fn directory(world: &World, run: &Value, host: &str) -> PathBuf {
-    world.fleet().home_of_first().join(".sshjob").join(run["run"].as_str().unwrap()).join(host).join("1")
+    owned(&world.fleet().home_of_first(), run, host)
+}
+
+/// The same below any home.
+fn owned(home: &Path, run: &Value, host: &str) -> PathBuf {
+    let attempt = home.join(".sshjob").join(run["run"].as_str().unwrap()).join(host).join("1");
+    let owner = std::fs::read_to_string(attempt.join("owner")).unwrap();
+    attempt.join(owner.trim_end())
 }
 
 /// The number in the `n`-th word of a file.

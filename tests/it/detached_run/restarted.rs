@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::task;
+use super::{owned, task};
 use crate::support::eventually::wait_for;
 use crate::support::machine::{Machine, Plan};
 use crate::support::world::{World, json, said};
@@ -54,7 +54,7 @@ fn what_ran_on_a_host_that_was_restarted_is_lost_and_what_had_ended_is_not() {
     let run = start(&world, &machine, "runs", stays, "up");
     start(&world, &machine, "cancelled", "echo begun; touch up-too; exec sleep 1000", "up-too");
     let ended = start(&world, &machine, "ends", "echo all of it; touch done; exit 3", "done");
-    let place = machine.disk().join(".sshjob").join(ended["run"].as_str().unwrap()).join("host/1");
+    let place = owned(&machine.disk(), &ended, "host");
     wait_for(&place.join("status"));
     let stands = json(&world.sshjob(&["--store", "runs", "-o", "json", "status", "last"]));
     assert_eq!(stands["counts"], json!({"running": 1}), "{stands:#}");

@@ -152,7 +152,7 @@ impl Scene {
             assert_eq!(starts(), 0, "{case}: started without a run");
             return (false, "no run".to_owned());
         };
-        let claimed = self.host.home().join(".sshjob").join(run.run.as_str()).join("host/1/self").exists();
+        let claimed = self.host.home().join(".sshjob").join(run.run.as_str()).join("host/1/owner").exists();
         runtime.block_on(age(&store, &run));
         let status = self.world.sshjob(&["--store", "store", "-o", "json", "status", "last", "--wait"]);
         runtime.block_on(assert_over(&store, &run, case));
