@@ -105,7 +105,7 @@ sshjob_piece() {
 sshjob_forget() {
   echo "$sshjob_token look $1"
   if sshjob_find "$1"; then
-    rm -rf "$sshjob_dir/self" "$sshjob_root/$1/owner" "$sshjob_root/$1"
+    rm -rf "$sshjob_dir/self" "${sshjob_dir%/*}/owner" "${sshjob_dir%/*}"
     rmdir "$sshjob_root/${1%/*}" "$sshjob_root/${1%%/*}"
   fi
   echo "$sshjob_token vanished"
