@@ -199,7 +199,8 @@ async fn wait_for(
         json::line(&mut console, &event(summary));
     } else {
         let shown = status::Args { run: run.to_string(), wait: false };
-        status::show(&shown, global.output, runs, &mut console).await?;
+        let program = status::hinting(global);
+        status::show(&shown, global.output, program.as_deref(), runs, &mut console).await?;
     }
     let verdict = view.verdict.as_ref();
     Ok(verdict.map_or(exit, |it| verdict::exit(it.state, it.reason.as_deref(), &it.counts)))

@@ -51,7 +51,7 @@ async fn command(
     let (format, now) = (cli.global.output, start() + SignedDuration::from_hours(1));
     match &cli.command {
         Command::Runs(args) => runs::show(args, format, store, console, now).await,
-        Command::Status(args) => status::show(args, format, store, console).await,
+        Command::Status(args) => status::show(args, format, None, store, console).await,
         Command::Logs(args) => logs::show(args, format, store, console).await,
         Command::Prune(args) => prune::show(args, &cli.global, store, console, now).await,
         other => panic!("{other:?} does not look back"),

@@ -54,7 +54,7 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
         hasten(record, &global, wait_for_end(&runs, &view.record, &global, &mut console)).await?;
     }
     let shown = status::Args { run: run.to_string(), wait: false };
-    status::show(&shown, global.output, &runs, &mut console).await?;
+    status::show(&shown, global.output, None, &runs, &mut console).await?;
     Ok(Exit::Success)
 }
 

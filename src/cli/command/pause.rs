@@ -52,6 +52,6 @@ pub(super) async fn unfinished(runs: &Runs<AnyStore>, name: &str, done: &str, gl
 /// Where it cannot be read.
 pub(super) async fn show(runs: &Runs<AnyStore>, run: &RunId, global: &Global) -> Result<Exit, Fail> {
     let shown = status::Args { run: run.to_string(), wait: false };
-    status::show(&shown, global.output, runs, &mut Console::new(global.color)).await?;
+    status::show(&shown, global.output, None, runs, &mut Console::new(global.color)).await?;
     Ok(Exit::Success)
 }

@@ -258,6 +258,7 @@ pub async fn follow(run: &RunId, wait: Option<Span>, runs: &Runs<AnyStore>, glob
     let record = runs.run(run).await?;
     let detached = record.as_ref().is_some_and(|record| record.job.mode.is_detached());
     let mut console = Console::new(global.color);
+    let program = status::hinting(global);
     let mut status = status::Args { run: run.to_string(), wait: !detached || wait.is_some() };
     let shown = async {
         if global.output == Format::Text && !detached {
@@ -273,7 +274,7 @@ pub async fn follow(run: &RunId, wait: Option<Span>, runs: &Runs<AnyStore>, glob
             console.err(verdict::line(&summary, console.err_color()));
             return Ok(Exit::Success);
         }
-        status::show(&status, global.output, runs, &mut console).await
+        status::show(&status, global.output, program.as_deref(), runs, &mut console).await
     };
     let shown = hasten(record.as_ref(), global, shown);
     let Some(wait) = wait else { return shown.await };
@@ -281,7 +282,7 @@ pub async fn follow(run: &RunId, wait: Option<Span>, runs: &Runs<AnyStore>, glob
         return shown;
     }
     status.wait = false;
-    status::show(&status, global.output, runs, &mut console).await
+    status::show(&status, global.output, program.as_deref(), runs, &mut console).await
 }
 
 /// The filters as an event says them: the values of each tag, joined by commas, those that must not match after a `!`.

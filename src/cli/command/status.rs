@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::cli::context::{Format, Global};
 use crate::cli::detached::Care;
 use crate::cli::exit::{Exit, Fail};
+use crate::cli::launch::program;
 use crate::cli::output::console::Console;
 use crate::cli::output::json::{self, Listing};
 use crate::cli::output::lines::clean;
@@ -63,14 +64,27 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     // The same run, be `last` another one meanwhile.
     let args = Args { run: run.to_string(), wait: args.wait };
     let record = record.as_ref().filter(|_| args.wait);
-    hasten(record, &global, show(&args, global.output, &runs, &mut console)).await
+    let program = hinting(&global);
+    hasten(record, &global, show(&args, global.output, program.as_deref(), &runs, &mut console)).await
 }
 
-/// Shows a run that is in `runs`. Returns what the run itself would have returned, where it is finished.
+/// How hints call this program, where somebody wants them.
+pub fn hinting(global: &Global) -> Option<String> {
+    if global.quiet { None } else { program(global) }
+}
+
+/// Shows a run that is in `runs`, with hints for what to do about one that has ended badly, where they know what to call
+/// this `program`. Returns what the run itself would have returned, where it is finished.
 ///
 /// # Errors
 /// What kept it from being done.
-pub async fn show<S: Store>(args: &Args, format: Format, runs: &Runs<S>, console: &mut Console) -> Result<Exit, Fail> {
+pub async fn show<S: Store>(
+    args: &Args,
+    format: Format,
+    program: Option<&str>,
+    runs: &Runs<S>,
+    console: &mut Console,
+) -> Result<Exit, Fail> {
     let run = store::find(runs, &args.run).await?;
     let view = loop {
         let view = current(runs, &run, console).await?;
@@ -81,7 +95,15 @@ pub async fn show<S: Store>(args: &Args, format: Format, runs: &Runs<S>, console
     };
     let summary = view.summary();
     match format {
-        Format::Text => text(console, &view, &summary),
+        Format::Text => {
+            text(console, &view, &summary);
+            // What was ended on purpose is nothing to be mended.
+            if let Some(program) = program.filter(|_| view.verdict.is_some() && summary.counts.failures() > 0) {
+                let tells = |task: &&Task| matches!(task.record.state, TaskState::Failed | TaskState::TimedOut);
+                let telling = view.tasks.iter().find(tells).map(|task| task.target.instance.as_str());
+                console.err(verdict::hints(&summary, telling, program));
+            }
+        }
         Format::Json => {
             let mut writer = Listing::of("tasks");
             for task in &view.tasks {

@@ -63,10 +63,8 @@ pub fn line(run: &RunSummary, color: bool) -> String {
 
 /// What to do next after a run in which not everything succeeded; `host` is one whose output tells most.
 pub fn hints(run: &RunSummary, host: Option<&str>, program: &str) -> String {
-    if run.counts.errors() == 0 {
-        return String::new();
-    }
     let id = &run.run;
+    let lost = run.counts.of(TaskState::Lost);
     let logs = host.map(|host| format!("hint: `{program} logs {id} --host {host}` shows all of its output\n"));
     let barred = [TaskState::Unreachable, TaskState::AuthFailed, TaskState::HostKeyRejected];
     let check = if barred.iter().any(|state| run.counts.of(*state) > 0) {
@@ -75,8 +73,20 @@ pub fn hints(run: &RunSummary, host: Option<&str>, program: &str) -> String {
         String::new()
     };
     let login = if run.counts.of(TaskState::AuthFailed) > 0 { "; `-u` and `-i` change how it logs in" } else { "" };
-    let retry = format!("hint: `{program} retry {id} --failed` runs it again where it did not succeed{login}\n");
-    logs.unwrap_or_default() + &check + &retry
+    let retry = if run.counts.errors() > lost {
+        format!("hint: `{program} retry {id} --failed` runs it again where it did not succeed{login}\n")
+    } else {
+        String::new()
+    };
+    let again = if lost > 0 {
+        let hosts = number(lost as usize, "host");
+        format!(
+            "hint: whether it ran on {hosts} is not known: look there, then `{program} retry {id} --lost` runs it again\n"
+        )
+    } else {
+        String::new()
+    };
+    logs.unwrap_or_default() + &check + &retry + &again
 }
 
 /// What to do with a run that goes on without us, on each host for `timeout` at most.

@@ -74,6 +74,12 @@ host-5) trap '' TERM; (setsid sleep 7 &); exit 0 ;; host-6) echo $$ >&2; exec sh
         assert_eq!((&task["state"], &task["exit_code"], &task["signal"]), (&json!(state), &code, &signal), "{task:#}");
     }
     assert_eq!(task(&run, "host-4")["reason"], "ran longer than 2s");
+    let (run, status) = (run["run"].as_str().unwrap(), world.sshjob(&["status"]));
+    let hints = format!(
+        "hint: `sshjob logs {run} --host host-1` shows all of its output\n\
+         hint: `sshjob retry {run} --failed` runs it again where it did not succeed\n"
+    );
+    assert_eq!(String::from_utf8(status.stderr).unwrap(), hints);
 }
 
 #[test]
@@ -107,6 +113,12 @@ fn what_becomes_of_hosts_and_supervisors_is_lost_and_says_why() {
         let task = task(&ended, host);
         assert_eq!((&task["state"], &task["reason"]), (&json!("lost"), &json!(reason)), "{ended:#}");
     }
+    let run = run["run"].as_str().unwrap();
+    let hints = |words: &[&str]| String::from_utf8(world.sshjob(words).stderr).unwrap();
+    let again = format!(
+        "hint: whether it ran on 4 hosts is not known: look there, then `sshjob retry {run} --lost` runs it again\n"
+    );
+    assert_eq!((hints(&["status"]), hints(&["-q", "status"])), (again, String::new()));
 }
 
 #[test]
