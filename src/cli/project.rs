@@ -110,6 +110,14 @@ impl Workspace {
         Ok(paths)
     }
 
+    /// What to say where a command about jobs finds none at all: most likely it stands elsewhere.
+    pub fn emptiness(&self) -> String {
+        let folder = self.root.join(JOBS_FOLDER);
+        let folder = std::path::absolute(&folder).unwrap_or(folder);
+        let hint = "`sshjob init` creates a project with a first job; `-C DIR` names the folder of another";
+        format!("there is no job in `{}`\nhint: {hint}", folder.display())
+    }
+
     /// Reads the job files at `paths` and checks their scripts: the good ones, and everything that is wrong.
     pub fn read_jobs(&self, paths: &[PathBuf]) -> (Vec<JobFile>, Vec<Diagnostic>) {
         let mut jobs: BTreeMap<JobName, JobFile> = BTreeMap::new();

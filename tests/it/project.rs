@@ -136,6 +136,24 @@ fn jobs_beside_a_broken_one_are_still_listed() {
 }
 
 #[test]
+fn folder_without_jobs_is_told_by_whoever_looks_for_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let jobs = folder.path().canonicalize().unwrap().join("jobs");
+    let expected = format!(
+        "there is no job in `{}`\nhint: `sshjob init` creates a project with a first job; `-C DIR` names the folder of another\n",
+        jobs.display()
+    );
+    for command in ["jobs", "next", "up --once --store store"] {
+        let words: Vec<_> = command.split(' ').collect();
+        let output = sshjob(folder.path(), &words);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len(), told), (Some(0), 0, expected.clone()), "{command}");
+        let quiet = sshjob(folder.path(), &[&words[..], &["-q"]].concat());
+        assert_eq!((quiet.status.code(), quiet.stderr.len()), (Some(0), 0), "{command}");
+    }
+}
+
+#[test]
 fn config_does_not_tell_the_secret_in_an_address() {
     let project = tempfile::tempdir().unwrap();
     let text = "notify: { on: failure, slack: \"https://hooks.slack.com/services/T0/B0/token\", ping: \"env:PING\" }\n";

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::next::Scheduled;
 use crate::cli::context::{Format, Global};
 use crate::cli::exit::{Exit, Fail};
+use crate::cli::launch::notice;
 use crate::cli::output::lines::clean;
 use crate::cli::output::report::report;
 use crate::cli::output::table::{Cell, table};
@@ -28,7 +29,11 @@ pub struct Args {}
 #[expect(clippy::unused_async, reason = "every command is awaited")]
 pub async fn run(_args: Args, global: Global) -> Result<Exit, Fail> {
     let workspace = Workspace::open(&global)?;
-    let (jobs, wrong) = workspace.read_jobs(&workspace.job_paths()?);
+    let paths = workspace.job_paths()?;
+    if paths.is_empty() && !global.quiet {
+        notice(&workspace.emptiness());
+    }
+    let (jobs, wrong) = workspace.read_jobs(&paths);
     let layers = workspace.layers(Overrides::default());
     let settled = |job: &JobFile| layers.settle(&job.settings);
     let now = Clock::System.now();

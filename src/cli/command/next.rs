@@ -213,17 +213,21 @@ struct FiringLine {
 /// What kept it from being done.
 pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let workspace = Workspace::open(&global)?;
-    let (jobs, wrong) = if workspace.job_paths()?.is_empty() && store::is_named(&global, &workspace) {
+    let paths = workspace.job_paths()?;
+    let (jobs, wrong) = if paths.is_empty() && store::is_named(&global, &workspace) {
         (pushed(&args, &global, &workspace).await?, None)
     } else {
         let (files, wrong) = match &args.job {
             Some(job) => (vec![workspace.job(job)?], Vec::new()),
-            None => workspace.read_jobs(&workspace.job_paths()?),
+            None => workspace.read_jobs(&paths),
         };
         let layers = workspace.layers(Overrides::default());
         let jobs = files.iter().map(|job| Scheduled::read(job, &layers)).collect::<Result<Vec<_>, _>>()?;
         (jobs, (!wrong.is_empty()).then(|| refuse(wrong)))
     };
+    if jobs.is_empty() && wrong.is_none() && !global.quiet {
+        notice(&workspace.emptiness());
+    }
     let from = args.from.unwrap_or_else(|| Start::Instant(Clock::System.now()));
     let firings = merge(&jobs, from, args.number.into());
     let mut console = Console::new(global.color);

@@ -49,6 +49,9 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     for wrong in &news.wrong {
         teller.note(wrong);
     }
+    if book.workspace().job_paths()?.is_empty() {
+        teller.remark(&book.workspace().emptiness());
+    }
     if !args.once {
         let jobs = number(book.jobs().scheduled.len(), "scheduled job");
         teller.remark(&format!("up with {jobs} of `{}`", shown(&book.workspace().root)));
