@@ -15,7 +15,7 @@ use super::launch::notice;
 use super::output::lines::clean;
 use super::project::Workspace;
 use crate::adapter::store::AnyStore;
-use crate::domain::id::RunId;
+use crate::domain::id::{InstanceId, RunId};
 use crate::domain::run::{Carrier, RunRecord, Target};
 use crate::engine::clock::Clock;
 use crate::engine::collect::{Collector, Round};
@@ -32,6 +32,8 @@ pub struct Care {
     run: RunRecord,
     /// What was said of hosts: once is enough.
     told: Mutex<HashSet<String>>,
+    /// Who was not asked at least once.
+    missed: Mutex<HashSet<InstanceId>>,
 }
 
 impl Care {
@@ -53,7 +55,7 @@ impl Care {
         let keyring = keys::load_keys(job, &targets, &workspace).await?;
         let access = access::access(job, keyring, &workspace.root, runs)?;
         let collector = Collector { runs: runs.clone(), access, clock: Clock::System };
-        Ok(Some(Self { collector, run: view.record, told: Mutex::default() }))
+        Ok(Some(Self { collector, run: view.record, told: Mutex::default(), missed: Mutex::default() }))
     }
 
     /// Asks every host until all that it has to tell is stored, or for a minute at most: some never stop talking.
@@ -91,7 +93,13 @@ impl Care {
         over.map_err(refuse)
     }
 
+    /// Whether `instance` was not asked, at least once: the store may not have all that it has to tell.
+    pub fn has_missed(&self, instance: &InstanceId) -> bool {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner).contains(instance)
+    }
+
     fn tell(&self, target: &Target, why: &str) {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner).insert(target.instance.clone());
         self.warn(format!("{} was not asked: {}", target.instance, clean(why)));
     }
 

@@ -14,12 +14,14 @@ use super::detached::Care;
 use super::exit::{Exit, Fail};
 use super::output::console::Console;
 use super::output::print::{Options, print};
+use super::output::words::instant;
 use super::output::{json, verdict};
 use super::post::Poster;
 use super::project::Workspace;
 use super::signals::{Asked, Signals};
 use super::{keys, known_hosts};
 use crate::adapter::store::AnyStore;
+use crate::domain::diagnostic::quoted;
 use crate::domain::document::EventDocument;
 use crate::domain::id::RunId;
 use crate::domain::job::{HostKeyPolicy, Job, Overlap};
@@ -94,9 +96,13 @@ pub async fn launch(
         retry_of: launch.retry_of,
         targets: launch.targets,
     };
-    let started = start(&runs, request, Clock::System.now()).await.map_err(not_started)?;
-    if !global.quiet {
+    let (id, now) = (request.id.clone(), Clock::System.now());
+    let started = start(&runs, request, now).await.map_err(not_started)?;
+    if !global.quiet && started.run.started_at == now {
         tell_of_others(&runs, &started.run).await?;
+    } else if !global.quiet {
+        let (id, run, at) = (quoted(&id), &started.run.run, instant(started.run.started_at));
+        notice(&format!("request {id} is run `{run}`, started {at}: what has started does not start again"));
     }
     let gate = Gate::new(started.plan.max_concurrency, started.plan.max_errors);
     let (events, heard) = mpsc::channel(EVENTS);
@@ -201,6 +207,13 @@ async fn wait_for(
         let shown = status::Args { run: run.to_string(), wait: false };
         let program = status::hinting(global);
         status::show(&shown, global.output, program.as_deref(), runs, &mut console).await?;
+        if global.output == Format::Text
+            && view.verdict.is_none()
+            && exit != Exit::Interrupted
+            && let Some(program) = program
+        {
+            console.err(verdict::hints_of_detached(run, view.record.job.timeout, &program));
+        }
     }
     let verdict = view.verdict.as_ref();
     Ok(verdict.map_or(exit, |it| verdict::exit(it.state, it.reason.as_deref(), &it.counts)))

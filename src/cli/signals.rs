@@ -1,4 +1,4 @@
-//! What asks a process to go: Ctrl-C, and SIGTERM.
+//! What asks a process to go: Ctrl-C, SIGTERM, and the end of its terminal.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -10,6 +10,8 @@ use super::exit::{Exit, Fail};
 pub struct Signals {
     interrupted: Signal,
     terminated: Signal,
+    /// None where it is to outlive its terminal, as below `nohup`.
+    hung_up: Option<Signal>,
 }
 
 impl Signals {
@@ -20,7 +22,12 @@ impl Signals {
     pub fn new() -> Result<Self, Fail> {
         let listen =
             |kind| signal(kind).map_err(|error| Fail::new(Exit::Unavailable, format!("cannot hear signals: {error}")));
-        Ok(Self { interrupted: listen(SignalKind::interrupt())?, terminated: listen(SignalKind::terminate())? })
+        let hung_up = (!ignores_hangups()).then(|| listen(SignalKind::hangup())).transpose()?;
+        Ok(Self {
+            interrupted: listen(SignalKind::interrupt())?,
+            terminated: listen(SignalKind::terminate())?,
+            hung_up,
+        })
     }
 
     /// Listens for as long as the process lives, for several to hear.
@@ -40,8 +47,16 @@ impl Signals {
         tokio::select! {
             _ = self.interrupted.recv() => {}
             _ = self.terminated.recv() => {}
+            Some(()) = async { self.hung_up.as_mut()?.recv().await } => {}
         }
     }
+}
+
+/// Whether this process was started such that the end of its terminal means nothing to it.
+fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
 }
 
 /// How often the process was asked to go.

@@ -288,7 +288,7 @@ impl Delivery {
             head.push(b'\n');
         }
         let reader = if is_line { Reader::Shell } else { Reader::Dd };
-        let command = command_line(&self.become_user, token, reader, head.len(), texts);
+        let command = command_line("sshjob", &self.become_user, token, reader, head.len(), texts);
         Ok(Parcel { command, head, script: Arc::clone(&self.script) })
     }
 }

@@ -7,8 +7,8 @@
 //! To start, the head launches (`launch.sh`, or `unit.sh` by systemd) a *supervisor* in a session of its own: the one that
 //! the server has made for this command, if it has, or a new one. It answers by itself, and ends the shell that waits for
 //! it; how that ended says nothing. The job (environment and words, framed by the token as the head is) and the script it
-//! is given as variables where they fit into them; what does not, it receives by itself, so that no end of the channel can come between what has been received and
-//! what is done with it:
+//! is given as variables where they fit into them; what does not, it receives by itself, so that no end of the channel can
+//! come between what has been received and what is done with it:
 //!
 //! 1. `prepare.sh`: looks for the attempt in both places; else makes a directory with all that will ever be written, its
 //!    room reserved, its supervisor recorded: boot id, process id and start time. It lies in the attempt's and has the name
@@ -21,11 +21,12 @@
 //!    end is written by `rename` when all output is in its files;
 //! 4. `sweep.sh`: removes what nobody collected, of this attempt and of others, in both places, once a minute at most.
 //!
-//! The owner's directory holds `self` (token, supervisor's pid and start time, boot id, uptime at the start, limit, output limit,
-//! minutes to keep it, hostname), `leader` (pid, start time), `pumps` (the same of both), `beat` (uptime, OOM kills on the
-//! host before), `why` (`timed_out` or `cancelled`, and when), `out`, `err`, `out.rest`, `err.rest` (bytes beyond the
-//! limit), `script`, at last `status`, and three pipes where the shell has none to give to itself. Environment, arguments
-//! and secrets are in none of them. Times are seconds since boot: clocks that are set change nothing.
+//! The owner's directory holds `self` (token, supervisor's pid and start time, boot id, uptime at the start, limit, output
+//! limit, minutes to keep it, hostname), `leader` (pid, start time), `pumps` (the same of both, from the second beat on),
+//! `beat` (uptime, OOM kills on the host before), `why` (`timed_out` or `cancelled`, and when), `out`, `err`, `out.rest`,
+//! `err.rest` (bytes beyond the limit), `script`, at last `status`, and three pipes where the shell has none to give to
+//! itself. Environment, arguments and secrets are in none of them. Times are seconds since boot: clocks that are set change
+//! nothing.
 //!
 //! What it costs the host: the programs that are started, 1 ms of CPU time each where a fork takes 0.2 ms. A command, up
 //! to the answer: `dd`, `mkdir`; where the server makes no session, as Dropbear, also `setsid` and `sh`; where the
@@ -80,6 +81,9 @@ const MAX_BYTES: u64 = 1 << 60;
 /// The same of a shell that calculates with 32 bits, as mksh does, and counts hundredths of a second: 248 days, 2 GiB.
 const MAX_SECONDS_OF_32_BITS: u64 = 21_474_836;
 const MAX_BYTES_OF_32_BITS: u64 = i32::MAX as u64;
+
+/// Refuses a program that is not there, by a function of the supervisor's.
+const SEEK: &[u8] = b"sshjob_seek;";
 
 /// Refuses what such a shell cannot watch.
 const NEEDS_64_BITS: &[u8] = b"[ $((2147483647 + 1)) -gt 0 ] || sshjob_refuse bits\n";
@@ -156,7 +160,10 @@ impl Detached {
         };
         let before = [&[REFUSE, ALIVE, STOP, OOMS, ROOTS], store, &[PREPARE, receive, CLAIM]].concat();
         let before = before.into_iter().map(without_comments);
-        let mut text = before.collect::<String>().into_bytes();
+        let mut text = b"sshjob_seek() {\n:;".to_vec();
+        text.extend_from_slice(&delivery.seeks);
+        text.extend_from_slice(b"\n}\n");
+        text.extend_from_slice(before.collect::<String>().as_bytes());
         text.extend_from_slice([SUPERVISE, SWEEP].map(without_comments).concat().as_bytes());
         let mut supervisor = b"sshjob_supervisor=".to_vec();
         quote(&mut supervisor, &text);
@@ -180,18 +187,17 @@ impl Detached {
     /// As [`Self::accepts`].
     pub fn parcel(&self, token: &Token, attempt: &Attempt, env: &[(&str, &[u8])]) -> Result<Parcel, Undeliverable> {
         self.accepts(env)?;
-        let Delivery { script, needs, seeks, words, become_user, .. } = &self.delivery;
+        let Delivery { script, needs, words, become_user, .. } = &self.delivery;
         // Variables that are ours change nothing that a shell looks at.
         let is_own = env.iter().any(|(name, _)| !name.starts_with("SSHJOB_"));
-        let (at_once, later) = if is_own { (&[][..], &seeks[..]) } else { (&seeks[..], &[][..]) };
         let mark = format!("#{token}");
         // Exactly as large as needed: a vector that grows leaves copies of secrets behind.
-        let job = 2 * mark.len() + "\n".len() + exports_len(env) + later.len() + words.len();
+        let job = 2 * mark.len() + "\n".len() + exports_len(env) + SEEK.len() + words.len();
         let mut job = Zeroizing::new(Vec::with_capacity(job));
         job.extend_from_slice(mark.as_bytes());
         job.push(b'\n');
         push_exports(&mut job, env);
-        job.extend_from_slice(later);
+        job.extend_from_slice(SEEK);
         job.extend_from_slice(words);
         job.extend_from_slice(mark.as_bytes());
         // A unit is given nothing by its caller.
@@ -204,7 +210,6 @@ impl Detached {
         if !become_user.is_empty() {
             before.extend_from_slice(HOME_OF_ANOTHER);
         }
-        before.extend_from_slice(at_once);
         let facts = format!(
             "sshjob_text=\nsshjob_facts='sshjob_token={token} sshjob_dir= sshjob_at={attempt} sshjob_env={} sshjob_length={} {}",
             if is_own { "own" } else { "" },
@@ -232,7 +237,11 @@ impl Detached {
         head.extend_from_slice(after.as_bytes());
         head.extend_from_slice(after_head);
         let script = if self.script_in_head { Arc::default() } else { Arc::clone(script) };
-        Ok(Parcel { command: command_line(become_user, token, Reader::Dd, length, ""), head, script })
+        Ok(Parcel {
+            command: command_line(&format!("sshjob:{attempt}"), become_user, token, Reader::Dd, length, ""),
+            head,
+            script,
+        })
     }
 }
 
@@ -268,7 +277,7 @@ pub fn read_start(token: &Token, answer: &[u8]) -> Result<Started, Unreadable> {
 fn question(sudo: &Sudo, token: &Token, texts: &[&'static str], calls: &str) -> Result<Parcel, Undeliverable> {
     let texts: String = texts.iter().map(|text| without_comments(text)).collect();
     let head = format!(": {token};\n{texts}{calls}echo \"$sshjob_token end\"\nexit\n: {token}");
-    let command = command_line(&become_user(sudo)?, token, Reader::Dd, head.len(), "");
+    let command = command_line("sshjob", &become_user(sudo)?, token, Reader::Dd, head.len(), "");
     Ok(Parcel { command, head: Zeroizing::new(head.into_bytes()), script: [].into() })
 }
 

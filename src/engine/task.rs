@@ -276,8 +276,8 @@ impl<S: Store> Task<'_, S, Access<S>> {
     }
 }
 
-/// Whether a supervisor may have begun although nobody said so: its answer comes through shells of ours and, where one of
-/// those is killed, never. That they were is their status.
+/// Whether a supervisor may have begun although nobody said so: where it, or a shell of ours that passes its answer on, is
+/// killed, that never comes. That it was is the status.
 fn may_have_begun(heard: &Heard) -> bool {
     let killed = match &heard.status {
         Some(Status::Code(code)) => (129..=192).contains(code),

@@ -9,7 +9,7 @@ use crate::cli::output::console::Console;
 use crate::cli::output::copy::{copy, is_silent, marked, warn_if_cut};
 use crate::cli::output::json::{self, Listing};
 use crate::cli::output::lines::{Lines, clean};
-use crate::cli::output::words::Style;
+use crate::cli::output::words::{Style, number};
 use crate::cli::pair::hasten;
 use crate::cli::store;
 use crate::domain::diagnostic::nearest;
@@ -87,7 +87,16 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     };
     if !args.follow {
         care.catch_up().await?;
-        return show(&args, global.output, &runs, &mut console).await;
+        let exit = show(&args, global.output, &runs, &mut console).await?;
+        let missed = choose(&view, &args.hosts)?.iter().filter(|task| care.has_missed(&task.target.instance)).count();
+        if missed == 0 {
+            return Ok(exit);
+        }
+        let hosts = number(missed, "host");
+        return Err(Fail::new(
+            Exit::Unavailable,
+            format!("{hosts} could not be asked: this may not be all of the output"),
+        ));
     }
     // One fetches what the other shows.
     let mut fetching = tokio::spawn(async move { care.watch(None).await });

@@ -93,7 +93,7 @@ pub fn hints(run: &RunSummary, host: Option<&str>, program: &str) -> String {
 pub fn hints_of_detached(run: &RunId, timeout: Span, program: &str) -> String {
     format!(
         "hint: `{program} status {run}` tells how it goes on, `{program} logs {run} -f` follows its output\n\
-         hint: `{program} cancel {run}` ends it; its hosts do after {timeout} (`--timeout`)\n"
+         hint: `{program} cancel {run}` ends it; its hosts end it after {timeout} (`--timeout`)\n"
     )
 }
 

@@ -374,7 +374,10 @@ impl Scheduler {
 
     fn finished(&mut self, run: &RunRecord, verdict: &Verdict) {
         self.poster.wake();
-        self.exit = self.exit.min(verdict::exit(verdict.state, verdict.reason.as_deref(), &verdict.counts));
+        // What somebody has started by hand is carried, and answered for there.
+        if run.scheduled_for.is_some() {
+            self.exit = self.exit.min(verdict::exit(verdict.state, verdict.reason.as_deref(), &verdict.counts));
+        }
         self.teller.well(run.run.as_str());
         self.teller.finished(run, verdict);
     }

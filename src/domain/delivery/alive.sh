@@ -1,5 +1,5 @@
 # Succeeds while process $1 is the one that started at $2; `sshjob_group` is then its process group. A number alone says
-# nothing: it may be another process's by now.
+# nothing: it may be another process's by now. Its name may hold anything, and so is taken off to its last end.
 sshjob_alive() {
   sshjob_stat=;
   [ -n "$1" ] && while read -r sshjob_line; do sshjob_stat=$sshjob_stat$sshjob_line; done <"/proc/$1/stat" || return 1;

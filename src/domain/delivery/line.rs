@@ -19,8 +19,9 @@ pub(in super::super) enum Reader {
     Dd,
 }
 
-/// The command line that, become whom it is to be, reads a head of `length` bytes, evaluates `texts` and then the head.
+/// The command line of a process that calls itself `name`, words that need no quoting, which, become whom it is to be, reads a head of `length` bytes, evaluates `texts` and then the head.
 pub(in super::super) fn command_line(
+    name: &str,
     become_user: &str,
     token: &Token,
     reader: Reader,
@@ -34,7 +35,7 @@ pub(in super::super) fn command_line(
         Reader::Shell => "read",
         Reader::Dd => "dd",
     };
-    let mut line = format!("{announced}exec {become_user}/bin/sh -c '{program}' sshjob {reader} {length} {token}");
+    let mut line = format!("{announced}exec {become_user}/bin/sh -c '{program}' {name} {reader} {length} {token}");
     let mut rest = texts.trim_end();
     while !rest.is_empty() {
         // The shell joins them again, with a blank.

@@ -1,5 +1,5 @@
 # Nobody is to be told that it started where its program is not there.
-[ -z "$sshjob_env" ] || (eval "$sshjob_job") || exit
+if [ -z "$sshjob_env" ]; then sshjob_seek; else (eval "$sshjob_job") || exit; fi
 
 # The claim: a file that only one can make, when all is there that its owner is to have, and a builtin does.
 sshjob_claim=$sshjob_root/$sshjob_at/owner sshjob_made=
@@ -26,5 +26,11 @@ for sshjob_other in "$sshjob_home" "$sshjob_spare"; do
 done
 sshjob_answer started
 exec </dev/null >/dev/null 2>&1
-# The number is still its own: as it waits or, if it was killed, as that of this session, or for the moment.
+# Whatever became of it, the number is still its own: that of a session for as long as anybody is in it, another one for as
+# long as it is our parent's.
+if [ "$sshjob_parent" != "$sshjob_session" ]; then
+  read -r sshjob_stat <"/proc/$sshjob_pid/stat"
+  set -- ${sshjob_stat#*") "}
+  [ "$2" = "$sshjob_parent" ] || sshjob_parent=
+fi
 [ -z "$sshjob_parent" ] || kill -KILL "$sshjob_parent"

@@ -81,7 +81,7 @@ sshjob_beats() {
 sshjob_stores() {
   sshjob_beats || return 1
   read -r sshjob_out sshjob_out_since sshjob_err sshjob_err_since sshjob_rest <pumps
-  # Its second beat tells.
+  # The watch tells at its second beat. Where it was killed before, that is waited for as long as it might be late.
   [ -n "$sshjob_out" ] || return 0
   sshjob_alive "$sshjob_out" "$sshjob_out_since" || sshjob_alive "$sshjob_err" "$sshjob_err_since"
 }

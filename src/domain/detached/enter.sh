@@ -6,15 +6,22 @@ sshjob_enter() {
   return 1
 }
 
-# Whether attempt $1, which was found, says whose it is. One that does not is about to, or its owner was killed right then
-# and never ran: as long as anybody lives who may be it, nothing is known.
+# Finds whose attempt $1 is, which was found, where it does not say so: it is about to, or its owner was killed right then
+# and never ran, or a power cut has taken the word. Only an owner gets as far as a program or a status, and nobody survives
+# a restart; else, as long as anybody lives who may be it, nothing is known.
 sshjob_owned() {
   [ -z "$sshjob_owner" ] || return 0
   sleep 1
-  if sshjob_find "$1" && [ -n "$sshjob_owner" ]; then return 0; fi
-  for sshjob_self in "$sshjob_dir"*/self; do
-    sshjob_pid=
-    [ ! -r "$sshjob_self" ] || read -r sshjob_rest sshjob_pid sshjob_since sshjob_rest <"$sshjob_self"
+  sshjob_find "$1" || return 1
+  [ -z "$sshjob_owner" ] || return 0
+  read -r sshjob_boot </proc/sys/kernel/random/boot_id
+  for sshjob_dir in "$sshjob_dir"[0-9a-f]*; do
+    sshjob_pid='' sshjob_state=''
+    [ ! -f "$sshjob_dir/self" ] ||
+      read -r sshjob_rest sshjob_pid sshjob_since sshjob_at_boot sshjob_rest <"$sshjob_dir/self"
+    [ -n "$sshjob_pid" ] || continue
+    [ ! -f "$sshjob_dir/leader" ] || read -r sshjob_rest sshjob_rest sshjob_state <"$sshjob_dir/leader"
+    [ -z "$sshjob_state" ] && [ ! -r "$sshjob_dir/status" ] && [ "$sshjob_at_boot" = "$sshjob_boot" ] || return 0
     ! sshjob_alive "$sshjob_pid" "$sshjob_since" || sshjob_unowned=yes
   done
   return 1

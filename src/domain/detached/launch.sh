@@ -1,7 +1,8 @@
 # The supervisor is a child that leaves: whatever becomes of this channel once all has been sent, it goes on. With `&` it,
 # and so the program, would ignore SIGINT and SIGQUIT for ever: instead its parent waits for it, and is ended by it when it
 # has got away. Its session is to be nobody else's: one that the server has made for this command alone, with no terminal,
-# will do, and costs no program.
+# will do, and costs no program. So does OpenSSH, which leaves that session alone when the channel ends; from a server that
+# kills what is in it, the program would still get away, with its end unknown.
 command -v setsid >/dev/null || sshjob_refuse tool setsid
 (
   read -r sshjob_stat </proc/self/stat
@@ -10,10 +11,11 @@ command -v setsid >/dev/null || sshjob_refuse tool setsid
   [ "${sshjob_stat%% *}" != $$ ] || { ulimit -S -c "$(ulimit -S -c)"; read -r sshjob_stat </proc/self/stat; }
   set -- ${sshjob_stat#*") "}
   if [ "$4 $5" = "$$ 0" ]; then
-    eval "sshjob_parent=$$ $sshjob_facts$sshjob_supervisor"
+    eval "sshjob_parent=$$ sshjob_session=$$ $sshjob_facts$sshjob_supervisor"
     exit
   fi
   export sshjob_job sshjob_text
-  exec setsid /bin/sh -c "sshjob_parent=$$ sshjob_stat= $sshjob_facts$sshjob_supervisor" sshjob-supervisor "$sshjob_token"
+  exec setsid /bin/sh -c "sshjob_parent=$$ sshjob_session='' sshjob_stat='' $sshjob_facts$sshjob_supervisor" \
+    "$0" "$sshjob_token"
 )
 exit

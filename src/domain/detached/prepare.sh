@@ -56,7 +56,7 @@ sshjob_attach() {
 }
 ! sshjob_find "$sshjob_at" || sshjob_attach
 
-# All that will ever have to be written although the disk may be full by then has its room from the beginning.
+# All that will ever have to be written once it is claimed has its room from the beginning: the disk may be full by then.
 sshjob_blank='                                                                               '
 sshjob_prepare() {
   # Of two that share a home and are the first in it, one makes it.

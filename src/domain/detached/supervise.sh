@@ -163,7 +163,10 @@ esac
 sshjob_naps=0
 until { sshjob_over "$sshjob_out" && sshjob_over "$sshjob_err"; } || [ "$sshjob_naps" -gt 1 ]; do
   if sshjob_over "$sshjob_watcher"; then
-    (while sleep 2; do kill -USR1 "$sshjob_pid"; done) &
+    (
+      set -- $sshjob_self
+      while sleep 2 && sshjob_alive "$2" "$3"; do kill -USR1 "$2"; done
+    ) &
     sshjob_watcher=$!
   fi
   wait "$sshjob_out" "$sshjob_err"

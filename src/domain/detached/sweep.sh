@@ -42,7 +42,10 @@ sshjob_sweep() {
     sshjob_at=${sshjob_dir#"$sshjob_root/"}
     sshjob_at=${sshjob_at%/*} sshjob_owner=
     [ ! -r "$sshjob_at/owner" ] || read -r sshjob_owner <"$sshjob_at/owner"
-    if [ "$sshjob_owner" = "${sshjob_dir##*/}" ]; then rm -f "$sshjob_dir/self" "$sshjob_at/owner"; fi
+    # One that says nothing is nobody's any more.
+    if [ -z "$sshjob_owner" ] || [ "$sshjob_owner" = "${sshjob_dir##*/}" ]; then
+      rm -f "$sshjob_dir/self" "$sshjob_at/owner"
+    fi
     sshjob_clear "$sshjob_dir/self" "$sshjob_dir"
   done
 }

@@ -1,6 +1,6 @@
 # The supervisor is a transient unit of systemd's, so that no end of a login ends it. What a unit is given by its manager
 # is everybody's to read: all that it needs comes by pipes and files in a place of root's, which it removes at once.
-for sshjob_tool in systemd-run mkdir mkfifo cat rm; do
+for sshjob_tool in systemd-run setsid mkdir mkfifo cat rm; do
   command -v "$sshjob_tool" >/dev/null || sshjob_refuse tool "$sshjob_tool"
 done
 sshjob_dir=/run/sshjob-$sshjob_token
@@ -14,7 +14,7 @@ sshjob_mask=$(umask)
   echo "cd \"\$PWD\"; umask $sshjob_mask"
   # shellcheck disable=SC2016 # for later
   echo 'exec <"$sshjob_unit/in" >"$sshjob_unit/answer" 2>&1; rm -rf "$sshjob_unit"'
-  echo "sshjob_parent= sshjob_stat= $sshjob_facts$sshjob_supervisor"
+  echo "sshjob_parent= sshjob_session= sshjob_stat= $sshjob_facts$sshjob_supervisor"
 } >"$sshjob_dir/supervisor" 2>/dev/null || sshjob_refuse space
 
 # Its end is the supervisor's, and nobody else's: what a script leaves behind lives on, whoever runs out of memory.

@@ -173,7 +173,8 @@ fn claim_that_says_not_whose_it_is_runs_nothing_and_is_gone_when_nobody_can_be_i
         let one = attempt(1);
         let dir = host.owned(&one);
         std::fs::write(dir.with_file_name("owner"), "").unwrap();
-        let record = |pid: u32, born: &str| format!("t {pid} {born} b 1.00 1 1 1 host\n");
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let record = |pid: u32, born: &str| format!("t {pid} {born} {} 1.00 1 1 1 host\n", boot.trim_end());
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
         let born = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap();
         std::fs::write(dir.join("self"), record(std::process::id(), born)).unwrap();
@@ -184,5 +185,50 @@ fn claim_that_says_not_whose_it_is_runs_nothing_and_is_gone_when_nobody_can_be_i
         assert_eq!(host.verdict(&one), Verdict::Vanished, "{shell}");
         assert_eq!(host.start(TRACE, &one), Ok(Started::Before), "{shell}");
         assert_eq!(traces(&host), 0, "{shell}");
+    }
+}
+
+#[test]
+fn owner_that_a_power_cut_has_taken_is_found_by_what_only_an_owner_leaves() {
+    for (shell, host) in Host::of_every_shell() {
+        for (number, exits) in [(1, true), (2, false)] {
+            let one = attempt(number);
+            let script = if exits { "#!/bin/sh\nexit 3" } else { "#!/bin/sh\nwhile [ ! -e go ]; do sleep 0.01; done" };
+            assert_eq!(host.start(script, &one), Ok(Started::Now), "{shell}");
+            let dir = host.home_of(&one);
+            let reached = if exits { dir.join("status") } else { dir.join("leader") };
+            let said = |path: &Path| std::fs::read_to_string(path).is_ok_and(|text| !text.trim().is_empty());
+            eventually("it has got so far", || said(&reached));
+            std::fs::write(dir.with_file_name("owner"), "").unwrap();
+            let verdict = host.verdict(&one);
+            if exits {
+                assert_eq!(how(&verdict), (How::Exit(3), Why::Itself), "{shell}");
+            } else {
+                assert!(matches!(verdict, Verdict::Running { .. }), "{shell}: {verdict:?}");
+                let own = std::fs::read_to_string(dir.join("self")).unwrap();
+                let boot = own.split(' ').nth(3).unwrap();
+                std::fs::write(dir.join("self"), own.replace(boot, "11111111-2222-3333-4444-555555555555")).unwrap();
+                assert_eq!(host.verdict(&one), Verdict::Rebooted, "{shell}");
+                std::fs::write(host.dir("home").join("go"), "").unwrap();
+                eventually("it has ended", || dir.join("status").exists());
+            }
+        }
+    }
+}
+
+#[test]
+fn program_that_is_gone_by_the_second_start_has_started_all_the_same() {
+    for (shell, host) in Host::of_every_shell() {
+        let program = host.dir("bin").join("installer");
+        std::fs::write(&program, "#!/bin/sh\nrm \"$0\"\n").unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let words = [program.to_str().unwrap().as_bytes().to_vec()];
+        let detached = Detached::new(Program::Command(&words), &Sudo::No, &TERMS).unwrap();
+        for expected in [Started::Now, Started::Before] {
+            let token = token();
+            let answer = host.ask(detached.parcel(&token, &attempt(1), &[]).unwrap()).unwrap();
+            assert_eq!(read_start(&token, &answer), Ok(expected), "{shell}");
+            eventually("it is gone", || !program.exists());
+        }
     }
 }

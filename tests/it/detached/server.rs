@@ -9,8 +9,7 @@ use crate::support::sshd::{Spec, Sshd};
 fn send(sshd: &Sshd, login: &Login, parcel: &Parcel, token: &Token) -> Vec<u8> {
     let input = [&parcel.head[..], &parcel.script[..]].concat();
     let output = ssh(sshd.address(), &login.path(), &parcel.command, &input);
-    let answer = Reader::new(token).feed(&output.stdout).unwrap().to_vec();
-    answer
+    Reader::new(token).feed(&output.stdout).unwrap().to_vec()
 }
 
 fn look(sshd: &Sshd, login: &Login, attempt: &Attempt) -> Found {

@@ -297,7 +297,7 @@ fn people_read_what_to_do_next() {
     lines.sort();
     let expected = [
         "RUN running: 2 running of 2 hosts",
-        "hint: `sshjob cancel RUN` ends it; its hosts do after 5m (`--timeout`)",
+        "hint: `sshjob cancel RUN` ends it; its hosts end it after 5m (`--timeout`)",
         "hint: `sshjob status RUN` tells how it goes on, `sshjob logs RUN -f` follows its output",
         "host-0  running",
         "host-1  running",
