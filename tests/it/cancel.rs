@@ -1,7 +1,9 @@
 //! `sshjob cancel`: a run that another process drives is ended on its hosts.
 
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use sshjob::domain::job::Mode;
 use sshjob::domain::quantity::Span;
@@ -40,6 +42,38 @@ fn run_that_another_process_drives_is_ended_and_shown() {
     assert_eq!(again.status.code(), Some(0));
     let told = String::from_utf8_lossy(&again.stderr);
     assert!(told.starts_with("run `adhoc-") && told.ends_with("is over already: cancelled\n"), "{told}");
+}
+
+/// Cause: whoever closed their terminal left a run of which nobody knew what became.
+#[test]
+fn run_whose_terminal_is_closed_is_cancelled_unless_it_is_to_outlive_it() {
+    for is_immune in [false, true] {
+        let world = World::new(1);
+        let place = format!("WHERE={}", world.path().display());
+        let script = "cd $WHERE; touch begun; while [ ! -e go ]; do sleep 0.1; done";
+        let words = ["run", "-e", &place, "-t", "Environment=Dev", "--", script];
+        let mut command = world.command(&words);
+        let mut driver = if is_immune { below("nohup", &command) } else { command.spawn().unwrap() };
+        wait_for(&world.path().join("begun"));
+        kill_process(Pid::from_child(&driver), Signal::HUP).unwrap();
+        if is_immune {
+            assert!(driver.try_wait().unwrap().is_none());
+            std::fs::write(world.path().join("go"), "").unwrap();
+        }
+        let code = driver.wait().unwrap().code();
+        let state = json(&world.sshjob(&["-o", "json", "status"]))["state"].clone();
+        let expected = if is_immune { (Some(0), json!("succeeded")) } else { (Some(130), json!("cancelled")) };
+        assert_eq!((code, state), expected);
+    }
+}
+
+/// Starts `command` by another program, which takes its place.
+fn below(program: &str, command: &Command) -> Child {
+    let mut other = Command::new(program);
+    other.arg(command.get_program()).args(command.get_args()).env_clear();
+    other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    other.current_dir(command.get_current_dir().unwrap());
+    other.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 #[test]

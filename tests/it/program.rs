@@ -342,6 +342,9 @@ fn prune_removes_finished_runs_and_says_which() {
     for id in ["one", "two"] {
         ends(&world, 0, &["run", "--id", id, "-t", "Environment=Dev", "--", "echo out"]);
     }
+    let again = ends(&world, 0, &["run", "--id", "two", "-t", "Environment=Dev", "--", "echo out"]);
+    let told = String::from_utf8_lossy(&again.stderr);
+    assert!(told.starts_with("request `two` is run `adhoc-") && told.contains("does not start again\n"), "{told}");
     let names = |list: &Value| -> Vec<String> {
         list["runs"].as_array().unwrap().iter().map(|run| run["run"].as_str().unwrap().to_owned()).collect()
     };

@@ -404,3 +404,35 @@ fn program_of_another_user_is_started_seen_and_ended_as_that_user() {
     assert_eq!(cancel::read(&second, &one, &answer).unwrap().deed, cancel::Deed::Signalled);
     assert_eq!(how(&look().verdict), (signal(15), Why::Cancelled));
 }
+
+/// Cause: it ran for ever, and sent its signals to whoever had the number next.
+#[test]
+fn timer_that_stands_in_for_a_watch_ends_with_its_supervisor() {
+    // Others sleep by themselves, and so without a process that shows.
+    for (shell, host) in Host::of_every_shell().into_iter().filter(|(shell, _)| ["dash", "bash"].contains(shell)) {
+        let one = attempt(1);
+        // Who holds the output open has it waited for.
+        up(&host, "#!/bin/sh\nsetsid sleep 60 &\necho up; while [ ! -e go ]; do sleep 0.01; done", &one);
+        let (first, supervisor) = (watch(&host, &one), record(&host, &one, "self")[1].clone());
+        kill("-KILL", &first);
+        std::fs::write(host.dir("home").join("go"), "").unwrap();
+        let parent = |process: &str| {
+            let stat = std::fs::read_to_string(Path::new("/proc").join(process).join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)).unwrap_or_default().to_owned()
+        };
+        let timers = || {
+            let naps = std::fs::read_dir("/proc").unwrap().flatten().filter(|process| {
+                std::fs::read(process.path().join("cmdline")).is_ok_and(|line| line == b"sleep\x002\0")
+            });
+            naps.map(|nap| parent(&nap.file_name().into_string().unwrap())).collect::<Vec<_>>()
+        };
+        let mut timer = None;
+        eventually("its supervisor has a timer", || {
+            timer = timers().into_iter().find(|timer| *timer != first && parent(timer) == supervisor);
+            timer.is_some()
+        });
+        kill("-KILL", &supervisor);
+        let timer = Path::new("/proc").join(timer.unwrap());
+        eventually(&format!("the timer has ended: {shell}"), || !timer.exists());
+    }
+}

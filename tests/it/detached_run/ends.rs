@@ -193,6 +193,11 @@ fn host_that_does_not_answer_or_answers_anything_changes_nothing() {
     }
     world.fleet_mut().restart(|spec| spec.lines = vec!["DenyUsers *".to_owned()]);
     stands(&world, "was not asked");
+    for words in [&["logs"][..], &["logs", "--host", "host-1", "-o", "json"]] {
+        let logs = world.sshjob(words);
+        assert_eq!(logs.status.code(), Some(7), "{}", said(&logs));
+        assert!(said(&logs).contains(" could not be asked: this may not be all of the output"), "{}", said(&logs));
+    }
     world.fleet_mut().restart(|spec| spec.lines.clear());
     fs::write(world.path().join("go"), "").unwrap();
     let output = wait(&world);
@@ -238,6 +243,7 @@ fn run_whose_wait_is_over_tells_what_runs_on_and_leaves_it_alone() {
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert!(out.contains(" running: 1 running of 1 host\n") && out.contains("host-0  127."), "{}", said(&output));
     assert!(err.starts_with("host-0  running\n"), "{}", said(&output));
+    assert!(err.contains("hint: `sshjob cancel adhoc-"), "{}", said(&output));
     for run in [told["run"].as_str().unwrap(), "last"] {
         let cancelled = world.sshjob(&["-o", "json", "cancel", run]);
         assert_eq!(json(&cancelled)["counts"], json!({"cancelled": 1}), "it ran on: {}", said(&cancelled));
