@@ -225,6 +225,19 @@ fn job_whose_key_is_missing_fails_with_the_cause_and_holds_up_no_other() {
     assert!(fails.contains("missing.pem"), "{fails}");
 }
 
+/// Cause: a line of cron's failed for what somebody had tried by hand.
+#[test]
+fn what_was_started_by_hand_is_told_and_answered_for_elsewhere() {
+    let world = World::new(1);
+    let words = ["--store", "store", "run", "-q", "-d", "-t", "Environment=Dev", "--", "exit 3"];
+    assert_eq!(world.sshjob(&words).status.code(), Some(0));
+    eventually("its end is told", || {
+        let once = up(&world, &["--once"]).output().unwrap();
+        assert_eq!(once.status.code(), Some(0), "{}", said(&once));
+        String::from_utf8_lossy(&once.stdout).contains("  failed     adhoc-")
+    });
+}
+
 #[test]
 fn run_that_is_paused_starts_nothing_until_it_is_resumed() {
     let world = World::new(3);
