@@ -74,30 +74,35 @@ pub async fn run(args: Args, global: Global) -> Result<Exit, Fail> {
     let mut console = Console::new(global.color);
     let view = current(&runs, &run, &mut console).await?;
     let care = match Care::of(&runs, &run, &global).await {
-        Ok(care) => care,
+        Ok(care) => Ok(care),
         Err(fail) => {
             console.err(format!("warning: the hosts are not asked: {}\n", fail.message));
-            None
+            Err(())
         }
-    };
-    // Whoever follows waits for the end.
-    let waits_for = Some(&view.record).filter(|_| args.follow);
-    let Some(care) = care else {
-        return hasten(waits_for, &global, show(&args, global.output, &runs, &mut console)).await;
     };
     if !args.follow {
-        care.catch_up().await?;
-        let exit = show(&args, global.output, &runs, &mut console).await?;
-        let missed = choose(&view, &args.hosts)?.iter().filter(|task| care.has_missed(&task.target.instance)).count();
-        if missed == 0 {
-            return Ok(exit);
+        if let Ok(Some(care)) = &care {
+            care.catch_up().await?;
         }
-        let hosts = number(missed, "host");
-        return Err(Fail::new(
-            Exit::Unavailable,
-            format!("{hosts} could not be asked: this may not be all of the output"),
-        ));
+        let exit = show(&args, global.output, &runs, &mut console).await?;
+        let is_missed = |task: &&&Task| match &care {
+            Ok(care) => care.as_ref().is_some_and(|care| care.has_missed(&task.target.instance)),
+            Err(()) => !task.record.state.is_final(),
+        };
+        return match choose(&view, &args.hosts)?.iter().filter(is_missed).count() {
+            0 => Ok(exit),
+            missed => {
+                let hosts = number(missed, "host");
+                let why = format!("{hosts} could not be asked: this may not be all of the output");
+                Err(Fail::new(Exit::Unavailable, why))
+            }
+        };
     }
+    // Whoever follows waits for the end.
+    let waits_for = Some(&view.record);
+    let Ok(Some(care)) = care else {
+        return hasten(waits_for, &global, show(&args, global.output, &runs, &mut console)).await;
+    };
     // One fetches what the other shows.
     let mut fetching = tokio::spawn(async move { care.watch(None).await });
     let failed = async {

@@ -19,7 +19,8 @@ pub(in super::super) enum Reader {
     Dd,
 }
 
-/// The command line of a process that calls itself `name`, words that need no quoting, which, become whom it is to be, reads a head of `length` bytes, evaluates `texts` and then the head.
+/// The command line that, become whom it is to be, reads a head of `length` bytes, evaluates `texts` and then the head. Its
+/// process calls itself `name`, which needs no quoting.
 pub(in super::super) fn command_line(
     name: &str,
     become_user: &str,
