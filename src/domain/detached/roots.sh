@@ -25,6 +25,8 @@ sshjob_find() {
     if sshjob_has "$sshjob_root" "$1"; then
       sshjob_owner=
       read -r sshjob_owner <"$sshjob_root/$1/owner"
+      # It names what is removed one day: nothing but a token does.
+      case $sshjob_owner in *[!0-9a-f]*) sshjob_owner= ;; esac
       sshjob_dir=$sshjob_root/$1/$sshjob_owner
       return 0
     fi

@@ -183,6 +183,13 @@ fn claim_that_says_not_whose_it_is_runs_nothing_and_is_gone_when_nobody_can_be_i
         assert!(host.asked(&asks).is_err(), "{shell}");
         std::fs::write(dir.join("self"), record(std::process::id(), "1")).unwrap();
         assert_eq!(host.verdict(&one), Verdict::Vanished, "{shell}");
+        // What is no token leads nowhere, and takes nothing with it.
+        std::fs::write(dir.with_file_name("owner"), "../../../../kept/x").unwrap();
+        std::fs::create_dir_all(host.dir("home").join("kept/x")).unwrap();
+        host.asked(&[Ask::Forget(one.clone())]).unwrap();
+        assert!(host.dir("home").join("kept/x").exists() && !dir.exists(), "{shell}");
+        assert_eq!(host.verdict(&one), Verdict::Vanished, "{shell}");
+        host.owned(&one);
         assert_eq!(host.start(TRACE, &one), Ok(Started::Before), "{shell}");
         assert_eq!(traces(&host), 0, "{shell}");
     }
