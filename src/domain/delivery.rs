@@ -37,8 +37,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use self::line::one_line;
-pub(super) use self::line::{Reader, command_line, without_comments};
+pub(super) use self::line::{Reader, command_line, one_line, shell_line, without_comments};
 use self::quote::push_word;
 pub(super) use self::quote::{exports_len, push_exports, quote, quoted_len};
 use super::job::Sudo;

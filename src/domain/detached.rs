@@ -55,7 +55,7 @@ pub use self::answer::Unreadable;
 use self::answer::{Lines, Words};
 use super::delivery::{
     ALIVE, Delivery, HOME_OF_ANOTHER, Parcel, Program, RECEIVE, REFUSE, ROOM, Reader, STOP, Token, Undeliverable,
-    become_user, command_line, exports_len, push_exports, quote, quoted_len, without_comments,
+    become_user, command_line, exports_len, one_line, push_exports, quote, quoted_len, shell_line, without_comments,
 };
 use super::id::{InstanceId, RunId};
 use super::job::Sudo;
@@ -65,6 +65,7 @@ const ENTER: &str = include_str!("detached/enter.sh");
 const OOMS: &str = include_str!("detached/ooms.sh");
 const HEAR: &str = include_str!("detached/hear.sh");
 const LAUNCH: &str = include_str!("detached/launch.sh");
+const LOAD: &str = include_str!("detached/load.sh");
 const UNIT: &str = include_str!("detached/unit.sh");
 const PREPARE: &str = include_str!("detached/prepare.sh");
 const CLAIM: &str = include_str!("detached/claim.sh");
@@ -165,10 +166,7 @@ impl Detached {
         text.extend_from_slice(b"\n}\n");
         text.extend_from_slice(before.collect::<String>().as_bytes());
         text.extend_from_slice([SUPERVISE, SWEEP].map(without_comments).concat().as_bytes());
-        let mut supervisor = b"sshjob_supervisor=".to_vec();
-        quote(&mut supervisor, &text);
-        supervisor.push(b'\n');
-        Ok(Self { delivery, facts, supervisor, unit: terms.unit, script_in_head })
+        Ok(Self { delivery, facts, supervisor: text, unit: terms.unit, script_in_head })
     }
 
     /// Checks an environment before anything is sent anywhere.
@@ -187,7 +185,7 @@ impl Detached {
     /// As [`Self::accepts`].
     pub fn parcel(&self, token: &Token, attempt: &Attempt, env: &[(&str, &[u8])]) -> Result<Parcel, Undeliverable> {
         self.accepts(env)?;
-        let Delivery { script, needs, words, become_user, .. } = &self.delivery;
+        let words = &self.delivery.words;
         // Variables that are ours change nothing that a shell looks at.
         let is_own = env.iter().any(|(name, _)| !name.starts_with("SSHJOB_"));
         let mark = format!("#{token}");
@@ -203,45 +201,68 @@ impl Detached {
         // A unit is given nothing by its caller.
         let (in_head, after_head) =
             if !self.unit && job.len() <= MAX_IN_HEAD { (&job[..], &[][..]) } else { (&[][..], &job[..]) };
-        let ends = format!(": {token}");
-        let mut before = format!("{ends};sshjob_dir=\n").into_bytes();
-        before.extend_from_slice(without_comments(REFUSE).as_bytes());
-        before.extend_from_slice(needs);
-        if !become_user.is_empty() {
-            before.extend_from_slice(HOME_OF_ANOTHER);
-        }
         let facts = format!(
-            "sshjob_text=\nsshjob_facts='sshjob_token={token} sshjob_dir= sshjob_at={attempt} sshjob_env={} sshjob_length={} {}",
+            "sshjob_token={token} sshjob_dir= sshjob_at={attempt} sshjob_env={} sshjob_length={} {}",
             if is_own { "own" } else { "" },
             after_head.len(),
             self.facts
         );
-        before.extend_from_slice(facts.as_bytes());
-        if !script.is_empty() {
-            before.extend_from_slice(b" '\"sshjob_bytes=$sshjob_bytes sshjob_sha256=$sshjob_sha256\"'");
-        }
-        before.extend_from_slice(b"\n'\n");
-        before.extend_from_slice(&self.supervisor);
+        let (before, after) = if self.unit { self.unit_head(&facts) } else { self.head(&facts) };
+        let (begins, ends) = (format!(": {token};\n"), format!(": {token}"));
+        let length = begins.len() + before.len() + quoted_len(in_head) + after.len() + ends.len();
+        let mut head = Zeroizing::new(Vec::with_capacity(length + after_head.len()));
+        head.extend_from_slice(begins.as_bytes());
+        head.extend_from_slice(&before);
+        quote(&mut head, in_head);
+        head.extend_from_slice(&after);
+        head.extend_from_slice(ends.as_bytes());
+        head.extend_from_slice(after_head);
+        let (name, become_user) = (format!("sshjob:{attempt}"), &self.delivery.become_user);
+        let script = if self.script_in_head { Arc::default() } else { Arc::clone(&self.delivery.script) };
+        let command = if self.unit {
+            command_line(&name, become_user, token, Reader::Dd, length, "")
+        } else {
+            let how = if after_head.is_empty() && script.is_empty() { "all" } else { "some" };
+            let line = shell_line(LAUNCH, &name, become_user, token, how, length);
+            format!("{line} '{}'", one_line(LOAD).trim_end())
+        };
+        Ok(Parcel { command, head, script })
+    }
+
+    /// What is before and after the job, for the supervisor to read.
+    fn head(&self, facts: &str) -> (Vec<u8>, Vec<u8>) {
+        let mut before = format!("sshjob_supervise() {{\n{facts}\n").into_bytes();
+        self.begin(&mut before);
         if self.script_in_head {
             before.extend_from_slice(b"sshjob_text=");
-            quote(&mut before, script);
+            quote(&mut before, &self.delivery.script);
             before.push(b'\n');
         }
         before.extend_from_slice(b"sshjob_job=");
-        let launch = if self.unit { &[HEAR, UNIT][..] } else { &[LAUNCH] };
-        let after = format!("\n{}{ends}", launch.iter().map(|text| without_comments(text)).collect::<String>());
-        let length = before.len() + quoted_len(in_head) + after.len();
-        let mut head = Zeroizing::new(Vec::with_capacity(length + after_head.len()));
-        head.extend_from_slice(&before);
-        quote(&mut head, in_head);
-        head.extend_from_slice(after.as_bytes());
-        head.extend_from_slice(after_head);
-        let script = if self.script_in_head { Arc::default() } else { Arc::clone(script) };
-        Ok(Parcel {
-            command: command_line(&format!("sshjob:{attempt}"), become_user, token, Reader::Dd, length, ""),
-            head,
-            script,
-        })
+        (before, [b"\n", &self.supervisor[..], b"}\nreturn\n"].concat())
+    }
+
+    /// The same for who hands it on to a unit.
+    fn unit_head(&self, facts: &str) -> (Vec<u8>, Vec<u8>) {
+        let mut before = b"sshjob_dir=\n".to_vec();
+        self.begin(&mut before);
+        before.extend_from_slice(b"sshjob_facts='");
+        before.extend_from_slice(facts.as_bytes());
+        if !self.delivery.script.is_empty() {
+            before.extend_from_slice(b" '\"sshjob_bytes=$sshjob_bytes sshjob_sha256=$sshjob_sha256\"'");
+        }
+        before.extend_from_slice(b"\n'\nsshjob_supervisor=");
+        quote(&mut before, &self.supervisor);
+        before.extend_from_slice(b"\nsshjob_job=");
+        let after = [HEAR, UNIT].map(without_comments).concat();
+        (before, format!("\n{after}").into_bytes())
+    }
+
+    /// What comes first: it refuses what it must, and finds the home of who it has become.
+    fn begin(&self, text: &mut Vec<u8>) {
+        text.extend_from_slice(without_comments(REFUSE).as_bytes());
+        text.extend_from_slice(&self.delivery.needs);
+        text.extend_from_slice(if self.delivery.become_user.is_empty() { b"" } else { HOME_OF_ANOTHER });
     }
 }
 

@@ -29,14 +29,11 @@ pub(in super::super) fn command_line(
     length: usize,
     texts: &str,
 ) -> String {
-    let program = COMMAND.trim_end().replace('\n', " ");
-    // Whoever ends after this word and before ours is sudo, whatever language it speaks.
-    let announced = if become_user.is_empty() { String::new() } else { format!("echo {token} sudo; ") };
     let reader = match reader {
         Reader::Shell => "read",
         Reader::Dd => "dd",
     };
-    let mut line = format!("{announced}exec {become_user}/bin/sh -c '{program}' {name} {reader} {length} {token}");
+    let mut line = shell_line(COMMAND, name, become_user, token, reader, length);
     let mut rest = texts.trim_end();
     while !rest.is_empty() {
         // The shell joins them again, with a blank.
@@ -46,6 +43,22 @@ pub(in super::super) fn command_line(
         rest = others.trim_start();
     }
     line
+}
+
+/// The command line that, become whom it is to be, runs `program`, given `how` a head of `length` bytes is to be read, and
+/// the token. Its process calls itself `name`, which needs no quoting.
+pub(in super::super) fn shell_line(
+    program: &str,
+    name: &str,
+    become_user: &str,
+    token: &Token,
+    how: &str,
+    length: usize,
+) -> String {
+    let program = one_line(program);
+    // Whoever ends after this word and before ours is sudo, whatever language it speaks.
+    let announced = if become_user.is_empty() { String::new() } else { format!("echo {token} sudo; ") };
+    format!("{announced}exec {become_user}/bin/sh -c '{}' {name} {how} {length} {token}", program.trim_end())
 }
 
 /// Comments are for readers of the source; a host's process list does without. What is left of each text, of which this
@@ -60,7 +73,7 @@ pub(in super::super) fn without_comments(script: &'static str) -> &'static str {
 }
 
 /// The same in one line: statements end with a semicolon there, or go on in the next line.
-pub(super) fn one_line(script: &str) -> String {
+pub(in super::super) fn one_line(script: &str) -> String {
     let lines = script.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.flat_map(|line| [line.trim_end_matches('\\').trim_end(), " "]).collect()
 }

@@ -2,20 +2,16 @@
 # and so the program, would ignore SIGINT and SIGQUIT for ever: instead its parent waits for it, and is ended by it when it
 # has got away. Its session is to be nobody else's: one that the server has made for this command alone, with no terminal,
 # will do, and costs no program. So does OpenSSH, which leaves that session alone when the channel ends; from a server that
-# kills what is in it, the program would still get away, with its end unknown.
-command -v setsid >/dev/null || sshjob_refuse tool setsid
+# kills what is in it, the program would still get away, with its end unknown. ksh forks only where it must, as to change a
+# limit.
 (
-  read -r sshjob_stat </proc/self/stat
-  # ksh forks only where it must, as to change a limit.
-  # shellcheck disable=SC3045
-  [ "${sshjob_stat%% *}" != $$ ] || { ulimit -S -c "$(ulimit -S -c)"; read -r sshjob_stat </proc/self/stat; }
-  set -- ${sshjob_stat#*") "}
-  if [ "$4 $5" = "$$ 0" ]; then
-    eval "sshjob_parent=$$ sshjob_session=$$ $sshjob_facts$sshjob_supervisor"
-    exit
-  fi
-  export sshjob_job sshjob_text
-  exec setsid /bin/sh -c "sshjob_parent=$$ sshjob_session='' sshjob_stat='' $sshjob_facts$sshjob_supervisor" \
-    "$0" "$sshjob_token"
-)
+read -r sshjob_stat </proc/self/stat;
+case ${sshjob_stat%% *} in $$) ulimit -S -c "$(ulimit -S -c)"; read -r sshjob_stat </proc/self/stat;; esac;
+sshjob_alone() { [ "$4 $5" = "$$ 0" ]; };
+if sshjob_alone ${sshjob_stat#*") "}; then
+sshjob_parent=$$ sshjob_session=$$; eval "$4";
+elif command -v setsid >/dev/null; then
+exec setsid /bin/sh -c "sshjob_parent=$$ sshjob_session= sshjob_stat=; $4" "$0" "$@";
+else echo "$3 error tool setsid" >&2; exit 126; fi
+);
 exit

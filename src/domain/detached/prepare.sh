@@ -3,10 +3,6 @@ trap : HUP INT TERM PIPE
 # Old kernels do not tell.
 [ -n "$sshjob_mask" ] || sshjob_mask=$(umask)
 umask 077
-# Nobody else is to be given the variables.
-sshjob_rest=$sshjob_job sshjob_line=$sshjob_text
-unset sshjob_job sshjob_text
-sshjob_job=$sshjob_rest sshjob_text=$sshjob_line
 [ "$sshjob_length" = 0 ] || sshjob_job=$(dd bs="$sshjob_length" count=1 iflag=fullblock 2>/dev/null)
 case $sshjob_job in "#$sshjob_token"*"#$sshjob_token") ;; *) sshjob_refuse cut ;; esac
 # Where the job has variables of its own it may be that they change where programs are looked for.
@@ -63,7 +59,7 @@ sshjob_prepare() {
   [ -d "$sshjob_root" ] || mkdir "$sshjob_root" || [ -d "$sshjob_root" ] || return 1
   sshjob_sound "$sshjob_root" && mkdir -p "$sshjob_dir" || return 1
   [ -z "$sshjob_fifos" ] || mkfifo "$sshjob_dir/stdout" "$sshjob_dir/stderr" "$sshjob_dir/said" || return 1
-  for sshjob_file in leader pumps why beat out.rest err.rest status.new; do
+  for sshjob_file in leader pumps why beat out.dd err.dd out.rest err.rest status.new; do
     echo "$sshjob_blank" >"$sshjob_dir/$sshjob_file" || return 1
   done
   true >"$sshjob_dir/out" && true >"$sshjob_dir/err" || return 1

@@ -9,8 +9,8 @@ sshjob_pump() {
     [ "$sshjob_left" -lt 65536 ] || sshjob_block=65536
     sshjob_count=$((sshjob_left / sshjob_block))
     # "12+3 records in": whole blocks and others.
-    sshjob_records=$(dd bs="$sshjob_block" count="$sshjob_count" $sshjob_flag 2>&1 >&3) || break
-    sshjob_records=${sshjob_records%%" "*}
+    dd bs="$sshjob_block" count="$sshjob_count" $sshjob_flag >&3 2<>"$sshjob_dir/$1.dd" || break
+    read -r sshjob_records sshjob_rest <"$sshjob_dir/$1.dd"
     # shellcheck disable=SC2004 # `12+3` is a sum only where it is written out.
     case $sshjob_records in *[!0-9+]* | '') ;; *) [ $(($sshjob_records)) = "$sshjob_count" ] || return 0 ;; esac
     while read -r sshjob_key sshjob_rest; do
