@@ -223,8 +223,8 @@ impl Detached {
             command_line(&name, become_user, token, Reader::Dd, length, "")
         } else {
             let how = if after_head.is_empty() && script.is_empty() { "all" } else { "some" };
-            let line = shell_line(LAUNCH, &name, become_user, token, how, length);
-            format!("{line} '{}'", one_line(LOAD).trim_end())
+            let loads = format!("'{}' {how}", one_line(LOAD).trim_end());
+            shell_line(LAUNCH, &name, become_user, token, &loads, length)
         };
         Ok(Parcel { command, head, script })
     }
@@ -451,7 +451,7 @@ mod tests {
             let parcel = detached.parcel(&Token::new([1; 16]), &attempt(1), &[("PASS", b"hid'den")]).unwrap();
             assert_eq!(parcel.head.len(), parcel.head.capacity());
             assert!(!format!("{parcel:?}{}", parcel.command).contains("hid"));
-            let numbers = "sshjob_limit=1000000000 sshjob_max=1152921504606846976 sshjob_keep=1 ";
+            let numbers = "sshjob_limit=1000000000 sshjob_max=1152921504606846976 sshjob_keep=1";
             assert!(String::from_utf8(parcel.head.to_vec()).unwrap().contains(numbers));
         }
     }

@@ -3,15 +3,16 @@
 # has got away. Its session is to be nobody else's: one that the server has made for this command alone, with no terminal,
 # will do, and costs no program. So does OpenSSH, which leaves that session alone when the channel ends; from a server that
 # kills what is in it, the program would still get away, with its end unknown. ksh forks only where it must, as to change a
-# limit.
+# limit. A shell ends with 2 at a text that is not all there.
 (
 read -r sshjob_stat </proc/self/stat;
 case ${sshjob_stat%% *} in $$) ulimit -S -c "$(ulimit -S -c)"; read -r sshjob_stat </proc/self/stat;; esac;
 sshjob_alone() { [ "$4 $5" = "$$ 0" ]; };
 if sshjob_alone ${sshjob_stat#*") "}; then
-sshjob_parent=$$ sshjob_session=$$; eval "$4";
+sshjob_parent=$$ sshjob_session=$$; eval "$1";
 elif command -v setsid >/dev/null; then
-exec setsid /bin/sh -c "sshjob_parent=$$ sshjob_session= sshjob_stat=; $4" "$0" "$@";
-else echo "$3 error tool setsid" >&2; exit 126; fi
+exec setsid /bin/sh -c "sshjob_parent=$$ sshjob_session= sshjob_stat=; $1" "$0" "$@";
+else echo "$4 error tool setsid" >&2; exit 126; fi
 );
-exit
+[ $? = 2 ] && echo "$4 error cut" >&2;
+exit 126
