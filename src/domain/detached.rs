@@ -208,7 +208,8 @@ impl Detached {
             self.facts
         );
         let (before, after) = if self.unit { self.unit_head(&facts) } else { self.head(&facts) };
-        let (begins, ends) = (format!(": {token};\n"), format!(": {token}"));
+        let (begins, ends) =
+            (format!(": {token};\n"), format!(": {token}{}", if self.unit { "" } else { ";return 7\n" }));
         let length = begins.len() + before.len() + quoted_len(in_head) + after.len() + ends.len();
         let mut head = Zeroizing::new(Vec::with_capacity(length + after_head.len()));
         head.extend_from_slice(begins.as_bytes());
@@ -239,7 +240,7 @@ impl Detached {
             before.push(b'\n');
         }
         before.extend_from_slice(b"sshjob_job=");
-        (before, [b"\n", &self.supervisor[..], b"}\nreturn\n"].concat())
+        (before, [b"\n", &self.supervisor[..], b"}\n"].concat())
     }
 
     /// The same for who hands it on to a unit.

@@ -6,9 +6,10 @@ if [ "$2" = all ] && [ -z "$BASH_VERSION$KSH_VERSION$ZSH_VERSION" ] && [ -p /pro
 IFS= read -r sshjob_head; [ "$sshjob_head" = ": $4;" ] && . /proc/self/fd/0;
 else
 sshjob_head=$(dd bs=$3 count=1 iflag=fullblock 2>/dev/null);
-sshjob_load() { case $sshjob_head in ": $sshjob_token;"*": $sshjob_token") eval "$sshjob_head";; esac; };
-sshjob_load; sshjob_head=;
+sshjob_load() { case $sshjob_head in ": $sshjob_token;"*": $sshjob_token;return 7") eval "$sshjob_head";; esac; };
+sshjob_load;
 fi;
-if command -v sshjob_supervise >/dev/null; then sshjob_supervise;
-elif command -v dd >/dev/null; then echo "$4 error cut" >&2; exit 126;
-else echo "$4 error tool dd" >&2; exit 126; fi
+if [ $? = 7 ]; then sshjob_head= ; sshjob_supervise;
+elif command -v dd >/dev/null; then echo "$4 error cut" >&2;
+else echo "$4 error tool dd" >&2; fi;
+exit 126

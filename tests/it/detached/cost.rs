@@ -35,8 +35,8 @@ fn start_takes_no_more_programs_than_it_must() {
     host.asked(&[Ask::Forget(attempt(1))]).unwrap();
     let words = [b"true".to_vec()];
     let script: Arc<[u8]> = Arc::from(&b"#!/bin/sh\n"[..]);
-    let command = ["dd", "dd", "dd", "mkdir", "mv", "setsid", "sh", "sh", "true"];
-    let small_script = ["dd", "dd", "dd", "mkdir", "mv", "setsid", "sh", "sh", "sh"];
+    let command = ["dd", "dd", "mkdir", "mv", "setsid", "sh", "sh", "true"];
+    let small_script = ["dd", "dd", "mkdir", "mv", "setsid", "sh", "sh", "sh"];
     let commands = (Program::Command(&words), command);
     let scripts = (Program::Script { bytes: &script, args: &[] }, small_script);
     for (number, makes_sessions, (program, expected)) in
