@@ -6,7 +6,8 @@
 # limit. A shell ends with 2 at a text that is not all there.
 (
 read -r sshjob_stat </proc/self/stat;
-case ${sshjob_stat%% *} in $$) ulimit -S -c "$(ulimit -S -c)"; read -r sshjob_stat </proc/self/stat;; esac;
+# shellcheck disable=SC3045
+case ${sshjob_stat%% *} in "$$") ulimit -S -c "$(ulimit -S -c)"; read -r sshjob_stat </proc/self/stat;; esac;
 sshjob_alone() { [ "$4 $5" = "$$ 0" ]; };
 if sshjob_alone ${sshjob_stat#*") "}; then
 sshjob_parent=$$ sshjob_session=$$; eval "$1";

@@ -3,6 +3,7 @@
 # Others read byte by byte, or wait for the end; what was made for another user cannot be opened again.
 sshjob_token=$4;
 if [ "$2" = all ] && [ -z "$BASH_VERSION$KSH_VERSION$ZSH_VERSION" ] && [ -p /proc/self/fd/0 ] && [ -r /proc/self/fd/0 ]; then
+# shellcheck disable=SC1091
 IFS= read -r sshjob_head; [ "$sshjob_head" = ": $4;" ] && . /proc/self/fd/0;
 else
 sshjob_head=$(dd bs=$3 count=1 iflag=fullblock 2>/dev/null);

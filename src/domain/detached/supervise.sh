@@ -57,7 +57,8 @@ sshjob_watch() {
     [ -n "$sshjob_ooms" ] || { sshjob_count_ooms; sshjob_record_pumps; }
     if ! sshjob_leads; then
       sshjob_alive "$1" "$2" || exit
-      kill -USR1 "$1"
+      # Before there is a program nobody waits; ksh would take the signal for its end.
+      [ -z "$sshjob_leader" ] || kill -USR1 "$1"
     fi
   done
   trap - TERM
