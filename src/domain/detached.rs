@@ -1,14 +1,14 @@
 //! Programs that outlive the channel: what is sent to start one, to see where it stands, and to end it.
 //!
-//! All three are a [`Parcel`] as an attached program is: the same command line, the same head read whole, the same start
-//! marker; what follows the marker is our own answer, [`read_start`], [`collect`] or [`cancel`]. The channel is held by
-//! nobody and ends at once.
+//! All three are a [`Parcel`] as an attached program is: a command line, a head read whole, the same start marker; what
+//! follows the marker is our own answer, [`read_start`], [`collect`] or [`cancel`]. The channel is held by nobody and ends
+//! at once.
 //!
-//! To start, the head launches (`launch.sh`, or `unit.sh` by systemd) a *supervisor* in a session of its own: the one that
-//! the server has made for this command, if it has, or a new one. It answers by itself, and ends the shell that waits for
-//! it; how that ended says nothing. The job (environment and words, framed by the token as the head is) and the script it
-//! is given as variables where they fit into them; what does not, it receives by itself, so that no end of the channel can
-//! come between what has been received and what is done with it:
+//! To start, the command line launches (`launch.sh`; `unit.sh`, in a head, by systemd) a *supervisor* in a session of its
+//! own: the one that the server has made for this command, if it has, or a new one. It reads its own text (`load.sh`),
+//! answers by itself, and ends the shell that waits for it; how that ended says nothing. The job (environment and words,
+//! framed by the token as the head is) and the script are variables in that text where they fit into them; what does not,
+//! it receives by itself, so that no end of the channel can come between what has been received and what is done with it:
 //!
 //! 1. `prepare.sh`: looks for the attempt in both places; else makes a directory with all that will ever be written, its
 //!    room reserved, its supervisor recorded: boot id, process id and start time. It lies in the attempt's and has the name
@@ -23,15 +23,15 @@
 //!
 //! The owner's directory holds `self` (token, supervisor's pid and start time, boot id, uptime at the start, limit, output
 //! limit, minutes to keep it, hostname), `leader` (pid, start time), `pumps` (the same of both, from the second beat on),
-//! `beat` (uptime, OOM kills on the host before), `why` (`timed_out` or `cancelled`, and when), `out`, `err`, `out.rest`,
-//! `err.rest` (bytes beyond the limit), `script`, at last `status`, and three pipes where the shell has none to give to
-//! itself. Environment, arguments and secrets are in none of them. Times are seconds since boot: clocks that are set change
+//! `beat` (uptime, OOM kills on the host before), `why` (`timed_out` or `cancelled`, and when), `out`, `err`, `out.dd`,
+//! `err.dd` (what a pump's program said last), `out.rest`, `err.rest` (bytes beyond the limit), `script`, at last `status`,
+//! and three pipes where the shell has none to give to itself. Environment, arguments and secrets are in none of them. Times are seconds since boot: clocks that are set change
 //! nothing.
 //!
 //! What it costs the host: the programs that are started, 1 ms of CPU time each where a fork takes 0.2 ms. A command, up
-//! to the answer: `dd`, `mkdir`; where the server makes no session, as Dropbear, also `setsid` and `sh`; where the
-//! shell's own texts come by files also `mkfifo`; a script of more than 64 KiB, or not in ASCII, also `dd`, `sha256sum`;
-//! the first of a user another `mkdir`. Then, after the channel has ended, two `dd`, a `sleep` every ten seconds (at first
+//! to the answer: `mkdir`; where the shell reads files byte by byte or to their end, as bash does, also `dd`; where the
+//! server makes no session, as Dropbear, also `setsid` and `sh`; where the shell's own texts come by files also `mkfifo`;
+//! a script of more than 64 KiB, or not in ASCII, also `dd` twice, `sha256sum`; the first of a user another `mkdir`. Then, after the channel has ended, two `dd`, a `sleep` every ten seconds (at first
 //! every two), `setsid` and the job's own, `mv`; where there is something to sweep, `find` and `ls`. A shell reads byte by
 //! byte: a process's state takes as long as a fork, and so does what `##` takes off it, for which dash tries every length.
 //!
@@ -208,8 +208,9 @@ impl Detached {
             self.facts
         );
         let (before, after) = if self.unit { self.unit_head(&facts) } else { self.head(&facts) };
-        let (begins, ends) =
-            (format!(": {token};\n"), format!(": {token}{}", if self.unit { "" } else { ";return 7\n" }));
+        // `load.sh` looks for what a text returns; the common reader for the token.
+        let begins = format!(": {token};\n");
+        let ends = if self.unit { format!(": {token}") } else { format!(": {token};return 7\n") };
         let length = begins.len() + before.len() + quoted_len(in_head) + after.len() + ends.len();
         let mut head = Zeroizing::new(Vec::with_capacity(length + after_head.len()));
         head.extend_from_slice(begins.as_bytes());
@@ -454,6 +455,21 @@ mod tests {
             assert!(!format!("{parcel:?}{}", parcel.command).contains("hid"));
             let numbers = "sshjob_limit=1000000000 sshjob_max=1152921504606846976 sshjob_keep=1";
             assert!(String::from_utf8(parcel.head.to_vec()).unwrap().contains(numbers));
+        }
+    }
+
+    #[test]
+    fn command_line_survives_every_login_shell() {
+        for sudo in [Sudo::No, Sudo::Root, Sudo::User("app".into())] {
+            for unit in [false, sudo == Sudo::Root] {
+                let terms = Terms { timeout: Duration::MAX, max_output: 1, keep: Duration::MAX, unit };
+                let detached = Detached::new(Program::Command(&[b"it's".to_vec()]), &sudo, &terms).unwrap();
+                let line = detached.parcel(&Token::new([1; 16]), &attempt(1), &[("PASS", b"hid")]).unwrap().command;
+                // C shells look in their history for what follows `!`, and take words of so many characters.
+                assert!(!line.contains(['\\', '\n', '\t', '!']) && line.is_ascii(), "{line}");
+                let parts: Vec<&str> = line.split('\'').collect();
+                assert!(parts.len() % 2 == 1 && parts.iter().all(|part| part.len() <= 1000), "{line}");
+            }
         }
     }
 

@@ -12,7 +12,7 @@ sshjob_alone() { [ "$4 $5" = "$$ 0" ]; };
 if sshjob_alone ${sshjob_stat#*") "}; then
 sshjob_parent=$$ sshjob_session=$$; eval "$1";
 elif command -v setsid >/dev/null; then
-exec setsid /bin/sh -c "sshjob_parent=$$ sshjob_session= sshjob_stat=; $1" "$0" "$@";
+exec setsid /bin/sh -c "sshjob_parent=$$ sshjob_session= sshjob_stat=; $1" "$0" "" "$2" "$3" "$4";
 else echo "$4 error tool setsid" >&2; exit 126; fi
 );
 [ $? = 2 ] && echo "$4 error cut" >&2;

@@ -40,6 +40,23 @@ fn attempt_that_is_started_from_everywhere_at_once_runs_once() {
     }
 }
 
+#[test]
+fn start_that_was_robbed_of_its_beginning_runs_never() {
+    for (shell, host) in Host::of_every_shell() {
+        let detached = Detached::new(Program::Command(&[b"true".to_vec()]), &Sudo::No, &TERMS).unwrap();
+        // What a start-up file reads is gone: a byte, the first line, the first function.
+        for robbed in [1, 35, 36, 2_000, 9_000] {
+            let mut session = host.open(detached.parcel(&token(), &attempt(1), &[]).unwrap());
+            let head = session.parcel.head.clone();
+            session.send(&head[robbed..]);
+            // Who counts bytes waits for as many; the end of the channel ends that.
+            drop(session.child.stdin.take());
+            assert_eq!(session.end(), Err(DeliveryError::Cut), "{shell}: without the first {robbed}");
+        }
+        assert_eq!(host.verdict(&attempt(1)), Verdict::Vanished, "{shell}");
+    }
+}
+
 /// A machine whose every tool may, at its `n`-th call by anyone, kill the shell that called it: before it does its work
 /// or after.
 fn killing_at(n: usize, after: bool) -> Host {
