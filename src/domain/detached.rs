@@ -23,9 +23,9 @@
 //!
 //! The owner's directory holds `self` (token, supervisor's pid and start time, boot id, uptime at the start, limit, output
 //! limit, minutes to keep it, hostname), `leader` (pid, start time), `pumps` (the same of both, from the second beat on),
-//! `beat` (uptime, OOM kills on the host before), `why` (`timed_out` or `cancelled`, and when), `out`, `err`, `out.dd`,
-//! `err.dd` (what a pump's program said last), `out.rest`, `err.rest` (bytes beyond the limit), `script`, at last `status`,
-//! and three pipes where the shell has none to give to itself. Environment, arguments and secrets are in none of them. Times are seconds since boot: clocks that are set change
+//! `beat` (uptime, OOM kills on the host before), `why` (`timed_out` or `cancelled`, and when), `out`, `err`, `out.rest`,
+//! `err.rest` (bytes beyond the limit), `script`, at last `status`, and three pipes where the shell has none to give to
+//! itself. Environment, arguments and secrets are in none of them. Times are seconds since boot: clocks that are set change
 //! nothing.
 //!
 //! What it costs the host: the programs that are started, 1 ms of CPU time each where a fork takes 0.2 ms. A command, up
@@ -89,8 +89,8 @@ const SEEK: &[u8] = b"sshjob_seek;";
 /// Refuses what such a shell cannot watch.
 const NEEDS_64_BITS: &[u8] = b"[ $((2147483647 + 1)) -gt 0 ] || sshjob_refuse bits\n";
 
-/// The largest job, and the largest script, that the supervisor is given as a variable, of which Linux takes up to 128 KiB:
-/// programs less to start than what receives a larger one.
+/// The largest job, and the largest script, that the supervisor is given as a variable: programs less to start than what
+/// receives a larger one, and little enough for any shell.
 const MAX_IN_HEAD: usize = 64 * 1024;
 
 /// One attempt at one task: names its directory on the host, below `~/.sshjob` or `/var/tmp/sshjob-<uid>`.
@@ -208,7 +208,7 @@ impl Detached {
             self.facts
         );
         let (before, after) = if self.unit { self.unit_head(&facts) } else { self.head(&facts) };
-        // `load.sh` looks for what a text returns; the common reader for the token.
+        // `load.sh` also checks what the text returns.
         let begins = format!(": {token};\n");
         let ends = if self.unit { format!(": {token}") } else { format!(": {token};return 7\n") };
         let length = begins.len() + before.len() + quoted_len(in_head) + after.len() + ends.len();
@@ -233,7 +233,7 @@ impl Detached {
 
     /// What is before and after the job, for the supervisor to read.
     fn head(&self, facts: &str) -> (Vec<u8>, Vec<u8>) {
-        let mut before = format!("sshjob_supervise() {{\n{facts}\n").into_bytes();
+        let mut before = format!("sshjob_supervise() {{\nunset sshjob_job sshjob_text\n{facts}\n").into_bytes();
         self.begin(&mut before);
         if self.script_in_head {
             before.extend_from_slice(b"sshjob_text=");
@@ -244,7 +244,7 @@ impl Detached {
         (before, [b"\n", &self.supervisor[..], b"}\n"].concat())
     }
 
-    /// The same for who hands it on to a unit.
+    /// The same, of a head that hands it on to a unit.
     fn unit_head(&self, facts: &str) -> (Vec<u8>, Vec<u8>) {
         let mut before = b"sshjob_dir=\n".to_vec();
         self.begin(&mut before);
@@ -465,7 +465,7 @@ mod tests {
                 let terms = Terms { timeout: Duration::MAX, max_output: 1, keep: Duration::MAX, unit };
                 let detached = Detached::new(Program::Command(&[b"it's".to_vec()]), &sudo, &terms).unwrap();
                 let line = detached.parcel(&Token::new([1; 16]), &attempt(1), &[("PASS", b"hid")]).unwrap().command;
-                // C shells look in their history for what follows `!`, and take words of so many characters.
+                // C shells look in their history for what follows `!`, and limit words to 1024 characters.
                 assert!(!line.contains(['\\', '\n', '\t', '!']) && line.is_ascii(), "{line}");
                 let parts: Vec<&str> = line.split('\'').collect();
                 assert!(parts.len() % 2 == 1 && parts.iter().all(|part| part.len() <= 1000), "{line}");

@@ -45,8 +45,9 @@ pub(in super::super) fn command_line(
     line
 }
 
-/// The command line that, become whom it is to be, runs `program`, given `how` (words, quoted where they must be) a head
-/// of `length` bytes is to be read, and the token. Its process calls itself `name`, which needs no quoting.
+/// The command line that, become whom it is to be, runs `program`, a text with these arguments: `how`, words that are
+/// quoted where they must be, `length`, that of the head, and `token`. Its process calls itself `name`, which needs no
+/// quoting.
 pub(in super::super) fn shell_line(
     program: &str,
     name: &str,

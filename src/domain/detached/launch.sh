@@ -2,10 +2,10 @@
 # and so the program, would ignore SIGINT and SIGQUIT for ever: instead its parent waits for it, and is ended by it when it
 # has got away. Its session is to be nobody else's: one that the server has made for this command alone, with no terminal,
 # will do, and costs no program. So does OpenSSH, which leaves that session alone when the channel ends; from a server that
-# kills what is in it, the program would still get away, with its end unknown. ksh forks only where it must, as to change a
-# limit. A shell ends with 2 at a text that is not all there.
+# kills what is in it, the program would still get away, with its end unknown.
 (
 read -r sshjob_stat </proc/self/stat;
+# ksh forks only where it must, as to change a limit.
 # shellcheck disable=SC3045
 case ${sshjob_stat%% *} in "$$") ulimit -S -c "$(ulimit -S -c)"; read -r sshjob_stat </proc/self/stat;; esac;
 sshjob_alone() { [ "$4 $5" = "$$ 0" ]; };
@@ -15,5 +15,4 @@ elif command -v setsid >/dev/null; then
 exec setsid /bin/sh -c "sshjob_parent=$$ sshjob_session= sshjob_stat=; $1" "$0" "" "$2" "$3" "$4";
 else echo "$4 error tool setsid" >&2; exit 126; fi
 );
-[ $? = 2 ] && echo "$4 error cut" >&2;
-exit 126
+exit

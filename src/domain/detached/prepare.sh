@@ -59,7 +59,7 @@ sshjob_prepare() {
   [ -d "$sshjob_root" ] || mkdir "$sshjob_root" || [ -d "$sshjob_root" ] || return 1
   sshjob_sound "$sshjob_root" && mkdir -p "$sshjob_dir" || return 1
   [ -z "$sshjob_fifos" ] || mkfifo "$sshjob_dir/stdout" "$sshjob_dir/stderr" "$sshjob_dir/said" || return 1
-  for sshjob_file in leader pumps why beat out.dd err.dd out.rest err.rest status.new; do
+  for sshjob_file in leader pumps why beat out.rest err.rest status.new; do
     echo "$sshjob_blank" >"$sshjob_dir/$sshjob_file" || return 1
   done
   true >"$sshjob_dir/out" && true >"$sshjob_dir/err" || return 1

@@ -7,15 +7,14 @@ sshjob_pump() {
     sshjob_flag=iflag=fullblock sshjob_block=$sshjob_left
     [ "$sshjob_left" -lt 4096 ] || sshjob_flag='' sshjob_block=4096
     [ "$sshjob_left" -lt 65536 ] || sshjob_block=65536
-    sshjob_count=$((sshjob_left / sshjob_block))
-    # "12+3 records in": whole blocks and others.
-    dd bs="$sshjob_block" count="$sshjob_count" $sshjob_flag >&3 2<>"$sshjob_dir/$1.dd" || break
-    read -r sshjob_records sshjob_rest <"$sshjob_dir/$1.dd"
-    # shellcheck disable=SC2004 # `12+3` is a sum only where it is written out.
-    case $sshjob_records in *[!0-9+]* | '') ;; *) [ $(($sshjob_records)) = "$sshjob_count" ] || return 0 ;; esac
-    while read -r sshjob_key sshjob_rest; do
-      [ "$sshjob_key" != pos: ] || sshjob_left=$((sshjob_max - sshjob_rest))
-    done </proc/self/fdinfo/3
+    sshjob_count=$((sshjob_left / sshjob_block)) sshjob_before=$sshjob_left
+    dd bs="$sshjob_block" count="$sshjob_count" $sshjob_flag >&3 2>/dev/null || break
+    sshjob_key=
+    read -r sshjob_key sshjob_stored </proc/self/fdinfo/3
+    [ "$sshjob_key" = pos: ] || sshjob_stored=$(wc -c <"$sshjob_dir/$1")
+    sshjob_left=$((sshjob_max - sshjob_stored))
+    # Each block has a byte at least: less than one for each was all that there is.
+    [ $((sshjob_before - sshjob_left)) -ge "$sshjob_count" ] || return 0
   done
   exec 3>&-
   sshjob_count=$(wc -c)
@@ -57,7 +56,7 @@ sshjob_watch() {
     [ -n "$sshjob_ooms" ] || { sshjob_count_ooms; sshjob_record_pumps; }
     if ! sshjob_leads; then
       sshjob_alive "$1" "$2" || exit
-      # Before there is a program nobody waits; ksh would take the signal for its end.
+      # Before there is a program nobody waits, and ksh would take the signal for the program's end.
       [ -z "$sshjob_leader" ] || kill -USR1 "$1"
     fi
   done

@@ -41,7 +41,7 @@ fn attempt_that_is_started_from_everywhere_at_once_runs_once() {
 }
 
 #[test]
-fn start_that_was_robbed_of_its_beginning_runs_never() {
+fn start_that_was_robbed_of_its_beginning_never_runs() {
     for (shell, host) in Host::of_every_shell() {
         let detached = Detached::new(Program::Command(&[b"true".to_vec()]), &Sudo::No, &TERMS).unwrap();
         // What a start-up file reads is gone: a byte, the first line, the first function.
@@ -49,7 +49,7 @@ fn start_that_was_robbed_of_its_beginning_runs_never() {
             let mut session = host.open(detached.parcel(&token(), &attempt(1), &[]).unwrap());
             let head = session.parcel.head.clone();
             session.send(&head[robbed..]);
-            // Who counts bytes waits for as many; the end of the channel ends that.
+            // A reader that counts bytes waits until the channel ends.
             drop(session.child.stdin.take());
             assert_eq!(session.end(), Err(DeliveryError::Cut), "{shell}: without the first {robbed}");
         }
@@ -133,7 +133,7 @@ fn start_that_is_cut_anywhere_runs_never_and_leaves_nothing() {
         let steps = (0..20).map(|n| all * n / 20);
         for cut in steps.chain([1, announced - 100, announced - 2, announced + 200, head - 1, head, head + 1, all - 1])
         {
-            // Without its last line end, all that a head says is there.
+            // Without its last line end the head is still complete.
             if cut >= all - usize::from(whole.script.is_empty()) {
                 continue;
             }
