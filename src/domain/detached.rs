@@ -468,7 +468,10 @@ mod tests {
                 // C shells look in their history for what follows `!`, and limit words to 1024 characters.
                 assert!(!line.contains(['\\', '\n', '\t', '!']) && line.is_ascii(), "{line}");
                 let parts: Vec<&str> = line.split('\'').collect();
-                assert!(parts.len() % 2 == 1 && parts.iter().all(|part| part.len() <= 1000), "{line}");
+                assert!(
+                    parts.len() == if unit { 3 } else { 5 } && parts.iter().all(|part| part.len() <= 1000),
+                    "{line}"
+                );
             }
         }
     }

@@ -65,7 +65,9 @@ fn output_is_told_byte_for_byte_from_any_offset() {
 
 #[test]
 fn output_beyond_the_limit_is_counted() {
-    for (shell, host) in Host::of_every_shell() {
+    // Some kernels do not say how far a file is written.
+    let silent = Host::new().stand_in("/proc/self/fdinfo/3", "flags:\t0102001\n");
+    for (shell, host) in Host::of_every_shell().into_iter().chain([("a silent kernel", silent)]) {
         let one = attempt(1);
         for (number, max) in [(1, 0), (2, 1), (3, 5000), (4, 70_001), (5, 200_000), (6, 200_001)] {
             let terms = Terms { max_output: max, ..TERMS };
