@@ -26,7 +26,6 @@ MaxStartups 10000
 PasswordAuthentication no
 PermitRootLogin prohibit-password
 PidFile none
-SetEnv HOME={home}
 StrictModes no
 UseDNS no
 UsePAM no
@@ -104,6 +103,11 @@ class Sshd(Fleet):
 
         wait_until(is_over)
 
+    def forget(self):
+        """Removes what detached jobs have left, as who collects it does: the next ones meet hosts as these did."""
+        for left in self.folder.glob("home.*/.sshjob/*"):
+            shutil.rmtree(left)
+
     def commands(self):
         """How many commands every host was given since the last question."""
         with open(self.log, "rb") as log:
@@ -133,6 +137,9 @@ class Cheap(Fleet):
 
     def settle(self):
         time.sleep(0.2)
+
+    def forget(self):
+        pass
 
     def commands(self):
         with socket.socket(socket.AF_UNIX) as asked:
@@ -197,10 +204,13 @@ def start_daemons(addresses, port, folder, stack, account):
     for start in range(0, len(addresses), ADDRESSES_PER_DAEMON):
         part = addresses[start : start + ADDRESSES_PER_DAEMON]
         path = folder / f"sshd_config.{start}"
+        listens = "".join(f"ListenAddress {it}:{port}\n" for it in part)
         # Hosts have homes of their own; in one for all, every detached job would meet those of all the others.
-        home = folder / f"home.{start}"
-        home.mkdir()
-        path.write_text(config.format(folder=folder, home=home) + "".join(f"ListenAddress {it}:{port}\n" for it in part))
+        homes = {it: folder / f"home.{it}" for it in part}
+        for home in homes.values():
+            home.mkdir()
+        lives = "".join(f"Match LocalAddress {it}\nSetEnv HOME={home}\n" for it, home in homes.items())
+        path.write_text(config.format(folder=folder) + listens + lives)
         daemons.append(spawn([sshd, "-D", "-e", "-f", path], stack, log))
         if account:
             account.add(daemons[-1].pid)

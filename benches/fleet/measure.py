@@ -71,6 +71,8 @@ def measure(client, call, job, round_number, takes_memory):
         time.sleep(DETACHED_SECONDS)
     fleet.settle()
     servers = fleet.cpu() - servers
+    if work.is_detached:
+        fleet.forget()
     cpu = usage.ru_utime + usage.ru_stime
     commands = fleet.commands()
     trouble = check(process.returncode, job, log, witness, commands)
