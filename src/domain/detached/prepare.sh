@@ -53,7 +53,9 @@ sshjob_attach() {
 ! sshjob_find "$sshjob_at" || sshjob_attach
 
 # All that will ever have to be written once it is claimed has its room from the beginning: the disk may be full by then.
-sshjob_blank='                                                                               '
+# A shell reads byte by byte: the line that says nothing yet is short.
+sshjob_blank='
+                                                                              '
 sshjob_prepare() {
   # Of two that share a home and are the first in it, one makes it.
   [ -d "$sshjob_root" ] || mkdir "$sshjob_root" || [ -d "$sshjob_root" ] || return 1

@@ -52,4 +52,5 @@ sshjob_sweep() {
 sshjob_sweep
 # The home may have been closed, or full, for others than for us.
 case $sshjob_root in "$sshjob_home") sshjob_root=$sshjob_spare ;; *) sshjob_root=$sshjob_home ;; esac
-[ ! -d "$sshjob_root" ] || ! sshjob_sound "$sshjob_root" || sshjob_sweep
+# To look whether it is sound takes a program: not for one that holds nothing.
+[ -O "$sshjob_root" ] && set -- "$sshjob_root"/*/*/*/[0-9a-f]* && [ -e "$1" ] && sshjob_sound "$sshjob_root" && sshjob_sweep
