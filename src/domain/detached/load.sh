@@ -7,6 +7,7 @@ unset sshjob_head;
 sshjob_token=$4;
 if [ "$2" = all ] && [ -z "$BASH_VERSION$KSH_VERSION$ZSH_VERSION" ] && [ -p /proc/self/fd/0 ] &&
 IFS= read -r sshjob_head 2>/dev/null </proc/self/fd/0; then
+# shellcheck disable=SC2064
 trap "echo $4 error cut >&2" EXIT;
 # shellcheck disable=SC1091
 [ "$sshjob_head" = ": $4;" ] && . /proc/self/fd/0;
