@@ -105,8 +105,9 @@ class Sshd(Fleet):
 
     def forget(self):
         """Removes what detached jobs have left, as who collects it does: the next ones meet hosts as these did."""
-        for left in self.folder.glob("home.*/.sshjob/*"):
-            shutil.rmtree(left)
+        for left in self.folder.glob("home.*/.sshjob/*/"):
+            # What an orphan that nobody counts has just written stays for the next time.
+            shutil.rmtree(left, ignore_errors=True)
 
     def commands(self):
         """How many commands every host was given since the last question."""

@@ -15,8 +15,8 @@
 //!
 //! To become another user, the command line first writes the token and `sudo`, so that what sudo itself says is known as
 //! such, and then runs all of this by `sudo -n`: in its place or as its child, its input passing through sudo or not, as
-//! the host's sudoers has it. The environment comes with the head, past what sudo takes away; so do the texts, for sudo
-//! writes command lines to the log. Without a terminal sudo makes none, whatever `use_pty` says: so do versions 1.9.5 to
+//! the host's sudoers has it. The environment comes with the head, past what sudo takes away; so do the texts, but for those
+//! that launch a detached start, for sudo writes command lines to the log. Without a terminal sudo makes none, whatever `use_pty` says: so do versions 1.9.5 to
 //! 1.9.18.
 //!
 //! Standard input must stay open for as long as the program may run; the program itself reads from `/dev/null`.

@@ -31,9 +31,11 @@
 //! What it costs the host: the programs that are started, 1 ms of CPU time each where a fork takes 0.2 ms. A command, up
 //! to the answer: `mkdir`; where the shell reads files byte by byte or to their end, as bash does, also `dd`; where the
 //! server makes no session, as Dropbear, also `setsid` and `sh`; where the shell's own texts come by files also `mkfifo`;
-//! a script of more than 64 KiB, or not in ASCII, also `dd` twice, `sha256sum`; the first of a user another `mkdir`. Then, after the channel has ended, two `dd`, a `sleep` every ten seconds (at first
-//! every two), `setsid` and the job's own, `mv`; where there is something to sweep, `find` and `ls`. A shell reads byte by
-//! byte: a process's state takes as long as a fork, and so does what `##` takes off it, for which dash tries every length.
+//! a script of more than 64 KiB, or not in ASCII, `dd` twice and `sha256sum`; the first of a user another `mkdir`. Then,
+//! after the channel has ended, two `dd` (a third for much output: 16 KiB with the usual limit), a `sleep` every ten seconds
+//! (at first every two), `setsid` and the job's own, `mv`; where there is something to sweep, `find` and `ls`. A shell reads
+//! byte by byte: a process's state takes as long as a fork, and so does what `##` takes off it, for which dash tries every
+//! length.
 //!
 //! A shell tells a child's signal from an exit status above 128 by what it says of it; zsh, and of SIGINT and SIGPIPE any
 //! but ksh93, says nothing: such an end is told as the exit status 128 + signal.
@@ -225,15 +227,15 @@ impl Detached {
             command_line(&name, become_user, token, Reader::Dd, length, "")
         } else {
             let how = if after_head.is_empty() && script.is_empty() { "all" } else { "some" };
-            let loads = format!("'{}' {how}", one_line(LOAD).trim_end());
-            shell_line(LAUNCH, &name, become_user, token, &loads, length)
+            let texts = [LAUNCH, LOAD].map(|text| format!("'{}' ", one_line(text).trim_end())).concat();
+            shell_line("eval \"$1\"", &name, become_user, token, &(texts + how), length)
         };
         Ok(Parcel { command, head, script })
     }
 
     /// What is before and after the job, for the supervisor to read.
     fn head(&self, facts: &str) -> (Vec<u8>, Vec<u8>) {
-        let mut before = format!("sshjob_supervise() {{\nunset sshjob_job sshjob_text\n{facts}\n").into_bytes();
+        let mut before = format!("sshjob_supervise() {{\n{facts}\n").into_bytes();
         self.begin(&mut before);
         if self.script_in_head {
             before.extend_from_slice(b"sshjob_text=");
@@ -260,8 +262,10 @@ impl Detached {
         (before, format!("\n{after}").into_bytes())
     }
 
-    /// What comes first: it refuses what it must, and finds the home of who it has become.
+    /// What comes first: it refuses what it must, and finds the home of who it has become. What is told of the job is no
+    /// variable that a caller has exported.
     fn begin(&self, text: &mut Vec<u8>) {
+        text.extend_from_slice(b"unset sshjob_job sshjob_text\n");
         text.extend_from_slice(without_comments(REFUSE).as_bytes());
         text.extend_from_slice(&self.delivery.needs);
         text.extend_from_slice(if self.delivery.become_user.is_empty() { b"" } else { HOME_OF_ANOTHER });
@@ -469,7 +473,7 @@ mod tests {
                 assert!(!line.contains(['\\', '\n', '\t', '!']) && line.is_ascii(), "{line}");
                 let parts: Vec<&str> = line.split('\'').collect();
                 assert!(
-                    parts.len() == if unit { 3 } else { 5 } && parts.iter().all(|part| part.len() <= 1000),
+                    parts.len() == if unit { 3 } else { 7 } && parts.iter().all(|part| part.len() <= 1000),
                     "{line}"
                 );
             }

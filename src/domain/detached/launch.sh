@@ -1,3 +1,6 @@
+# "$1" is this text, so that a process list shows first whose process it is; "$2" loads the supervisor (`load.sh`), and knows
+# what "$3" and "$4" are; "$5" is the token.
+#
 # The supervisor is a child that leaves: whatever becomes of this channel once all has been sent, it goes on. With `&` it,
 # and so the program, would ignore SIGINT and SIGQUIT for ever: instead its parent waits for it, and is ended by it when it
 # has got away. Its session is to be nobody else's: one that the server has made for this command alone, with no terminal,
@@ -10,9 +13,9 @@ read -r sshjob_stat </proc/self/stat;
 case ${sshjob_stat%% *} in "$$") ulimit -S -c "$(ulimit -S -c)"; read -r sshjob_stat </proc/self/stat;; esac;
 sshjob_alone() { [ "$4 $5" = "$$ 0" ]; };
 if sshjob_alone ${sshjob_stat#*") "}; then
-sshjob_parent=$$ sshjob_session=$$; eval "$1";
+sshjob_parent=$$ sshjob_session=$$; eval "$2";
 elif command -v setsid >/dev/null; then
-exec setsid /bin/sh -c "sshjob_parent=$$ sshjob_session= sshjob_stat=; $1" "$0" "" "$2" "$3" "$4";
-else echo "$4 error tool setsid" >&2; exit 126; fi
+exec setsid /bin/sh -c "sshjob_parent=$$ sshjob_session= sshjob_stat=; $2" "$0" "" "" "$3" "$4" "$5";
+else echo "$5 error tool setsid" >&2; exit 126; fi
 );
 exit

@@ -3,12 +3,14 @@ trap : HUP INT TERM PIPE
 # Old kernels do not tell.
 [ -n "$sshjob_mask" ] || sshjob_mask=$(umask)
 umask 077
+for sshjob_tool in dd mkdir mv setsid sleep; do
+  command -v "$sshjob_tool" >/dev/null || sshjob_refuse tool "$sshjob_tool"
+done
 [ "$sshjob_length" = 0 ] || sshjob_job=$(dd bs="$sshjob_length" count=1 iflag=fullblock 2>/dev/null)
 case $sshjob_job in "#$sshjob_token"*"#$sshjob_token") ;; *) sshjob_refuse cut ;; esac
 # Where the job has variables of its own it may be that they change where programs are looked for.
 sshjob_setsid=setsid
 [ -z "$sshjob_env" ] || sshjob_setsid=$(command -v setsid)
-command -v mv >/dev/null || sshjob_refuse tool mv
 
 # A text that a shell gives itself comes by a pipe, in most of them, and costs no program to make. The other end of it is
 # opened when all is prepared.

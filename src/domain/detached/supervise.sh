@@ -6,7 +6,7 @@ sshjob_pump() {
   while [ "$sshjob_left" -gt 0 ]; do
     sshjob_flag=iflag=fullblock sshjob_block=$sshjob_left
     [ "$sshjob_left" -lt 4096 ] || sshjob_flag='' sshjob_block=4096
-    [ "$sshjob_left" -lt 65536 ] || sshjob_block=65536
+    [ "$sshjob_left" -lt 67108864 ] || sshjob_block=65536
     sshjob_count=$((sshjob_left / sshjob_block)) sshjob_before=$sshjob_left
     dd bs="$sshjob_block" count="$sshjob_count" $sshjob_flag >&3 2>/dev/null || break
     sshjob_key=

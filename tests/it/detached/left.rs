@@ -259,15 +259,35 @@ fn machine_that_is_up_for_a_year_ends_programs_at_their_time() {
 }
 
 #[test]
+fn tool_that_is_missing_is_named_and_leaves_nothing() {
+    let tools = ["dd", "mkdir", "mkfifo", "mv", "setsid", "sleep", "sh", "wc"];
+    for (shell, makes_sessions) in [("dash", true), ("dash", false), ("bash", true)] {
+        for missing in ["dd", "mkdir", "mv", "setsid", "sleep"] {
+            let there = tools.into_iter().filter(|tool| *tool != missing).map(|tool| (tool, which(tool).unwrap()));
+            let there: Vec<(&str, PathBuf)> = there.collect();
+            let there: Vec<(&str, &Path)> = there.iter().map(|(name, path)| (*name, path.as_path())).collect();
+            let Some(mut host) = Host::new().sh(shell) else { continue };
+            host = host.only(&there);
+            host.makes_sessions = makes_sessions;
+            let started = host.start("#!/bin/sh\necho ran", &attempt(1));
+            assert_eq!(started, Err(DeliveryError::Tool(missing.to_owned())), "{shell}, {makes_sessions}");
+            host.path = None;
+            assert_eq!(host.verdict(&attempt(1)), Verdict::Vanished, "{shell}: {missing}");
+        }
+    }
+}
+
+#[test]
 fn unit_of_systemd_runs_the_supervisor_and_is_told_nothing_else() {
     for (shell, mut host) in Host::of_every_shell() {
-        let (one, told) = (attempt(1), host.dir("told"));
+        let (one, told, ended) = (attempt(1), host.dir("told"), host.dir("ended"));
         // It knows no `--collect`, as systemd of old; it starts what it is told to with nothing of its caller's.
         let text = format!(
             "#!/bin/sh\nprintf '%s\\n' \"$*\" >>{}\ncase \" $* \" in *' --collect '*) exit 1 ;; esac\n\
              while case $1 in --*) ;; *) false ;; esac; do shift; done\n\
-             env -i /usr/bin/env setsid \"$@\" </dev/null >/dev/null 2>&1 &\n",
-            told.display()
+             (env -i /usr/bin/env setsid -w \"$@\" </dev/null >/dev/null 2>&1; echo $? >{}) >/dev/null 2>&1 &\n",
+            told.display(),
+            ended.display()
         );
         let stand_in = host.dir("bin").join("systemd-run");
         std::fs::write(&stand_in, text).unwrap();
@@ -292,5 +312,7 @@ fn unit_of_systemd_runs_the_supervisor_and_is_told_nothing_else() {
         let expected = format!("{unit} --collect --property=OOMPolicy=continue {run}{unit} {run}");
         assert_eq!(std::fs::read_to_string(&told).unwrap(), expected, "{shell}");
         assert!(!place.exists(), "{shell}");
+        // What is left of the work after the answer is none of it a failed unit's.
+        eventually("the unit has ended", || std::fs::read_to_string(&ended).is_ok_and(|status| status == "0\n"));
     }
 }
