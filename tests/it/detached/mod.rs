@@ -181,7 +181,9 @@ impl Host {
         let head = self.stand_ins.iter().fold(head, replaced);
         let line = format!("{} {} {token}", rest.replace("/bin/sh", sh).replace("sudo -n -- ", ""), head.len());
         parcel.head = [&head, job].concat().into();
-        let mut command = self.command(if self.makes_sessions { "setsid" } else { "/bin/sh" });
+        // The server's, not the host's.
+        let setsid = which("setsid").unwrap();
+        let mut command = self.command(if self.makes_sessions { setsid.to_str().unwrap() } else { "/bin/sh" });
         if self.makes_sessions {
             command.arg("/bin/sh");
         } else {
