@@ -36,6 +36,9 @@ const FEW: usize = 1000;
 /// The most pins that are listed.
 const MAX_PINS: usize = 1_000_000;
 
+/// What a task says first where trust is not known.
+pub const UNKNOWN: &str = "whether the host key is trusted cannot be found out";
+
 /// Why a host key is not trusted. Nothing has been sent to the host then.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
@@ -43,7 +46,7 @@ pub enum TrustError {
     #[error(transparent)]
     Rejected(#[from] Rejection),
     /// It could not be found out.
-    #[error("whether the host key is trusted cannot be found out: {0}{cause}", cause = cause(.0))]
+    #[error("{unknown}: {0}{cause}", unknown = UNKNOWN, cause = cause(.0))]
     Store(#[from] StoreError),
 }
 

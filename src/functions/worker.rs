@@ -24,7 +24,7 @@ use crate::engine::event::Event;
 use crate::engine::fanout::note;
 use crate::engine::gate::{Gate, Stop};
 use crate::engine::records::Runs;
-use crate::engine::trust::Trust;
+use crate::engine::trust::{self, Trust};
 use crate::engine::worker::{Secrets, WorkError, Worker};
 use crate::port::{KeyReadError, Keys, Parameters, Store};
 
@@ -260,6 +260,10 @@ async fn tell(run: RunRecord, mut heard: mpsc::Receiver<Event>) -> Counts {
         match event {
             Event::TaskFinished { target, record, .. } => {
                 log::task(&run, &target, &record);
+                // Its task says so, too, but an alarm hears of this.
+                if let Some(why) = record.reason.as_deref().filter(|why| why.starts_with(trust::UNKNOWN)) {
+                    log::failure(Some(&run.run), target.instance.as_str(), Kind::StoreUnavailable.as_str(), why);
+                }
                 counts.add(record.state);
             }
             Event::Stopping { reason } => log::trouble(Some(&run.run), "stopping", &reason),

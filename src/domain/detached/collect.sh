@@ -101,10 +101,24 @@ sshjob_piece() {
   echo
 }
 
+# What lives on, and still writes, would fill a file that nobody can find any more: the pump $1 that started at $2 counts
+# from now on, and stores nothing.
+sshjob_discard() {
+  sshjob_alive "$1" "$2" || return 0
+  read -r sshjob_rest <"/proc/$1/task/$1/children"
+  for sshjob_pid in $sshjob_rest; do
+    read -r sshjob_line <"/proc/$sshjob_pid/comm"
+    [ "$sshjob_line" != dd ] || kill -TERM "$sshjob_pid"
+  done
+}
+
 # Removes what is over and whose outcome is kept elsewhere.
 sshjob_forget() {
   echo "$sshjob_token look $1"
   if sshjob_find "$1"; then
+    read -r sshjob_out sshjob_out_since sshjob_err sshjob_err_since sshjob_rest <"$sshjob_dir/pumps"
+    sshjob_discard "$sshjob_out" "$sshjob_out_since"
+    sshjob_discard "$sshjob_err" "$sshjob_err_since"
     rm -rf "$sshjob_dir/self" "${sshjob_dir%/*}/owner" "${sshjob_dir%/*}"
     rmdir "$sshjob_root/${1%/*}" "$sshjob_root/${1%%/*}"
   fi

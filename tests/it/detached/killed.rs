@@ -208,6 +208,25 @@ fn daemon_that_holds_the_output_does_not_hold_the_verdict() {
 }
 
 #[test]
+fn daemon_that_still_writes_fills_no_file_that_is_gone() {
+    for (shell, host) in Host::of_every_shell() {
+        let (one, home) = (attempt(1), host.dir("home"));
+        let daemon = "while [ ! -e go ]; do sleep 0.01; done; head -c 100000 /dev/zero; echo late; echo >lives";
+        host.start(&format!("#!/bin/sh\nsetsid sh -c '{daemon}' &\necho up"), &one).unwrap();
+        assert_eq!(how(&host.wait(&one).verdict), (How::Exit(0), Why::Itself), "{shell}");
+        let dir = host.home_of(&one);
+        host.asked(&[Ask::Forget(one)]).unwrap();
+        let fds =
+            || std::fs::read_dir("/proc").unwrap().flatten().filter_map(|it| it.path().join("fd").read_dir().ok());
+        let gone = ["out (deleted)", "err (deleted)"].map(|file| dir.join(file));
+        let is_ours = |fd: std::fs::DirEntry| std::fs::read_link(fd.path()).is_ok_and(|to| gone.contains(&to));
+        eventually(&format!("{shell}: nobody holds its files"), || !fds().flatten().flatten().any(is_ours));
+        std::fs::write(home.join("go"), "").unwrap();
+        eventually("it writes and lives", || home.join("lives").exists());
+    }
+}
+
+#[test]
 fn program_whose_supervisor_was_killed_still_ends_at_its_time() {
     let hosts = Host::of_every_shell();
     std::thread::scope(|scope| {
