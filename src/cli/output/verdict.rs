@@ -81,7 +81,7 @@ pub fn hints(run: &RunSummary, host: Option<&str>, program: &str) -> String {
     let again = if lost > 0 {
         let hosts = number(lost as usize, "host");
         format!(
-            "hint: whether it ran on {hosts} is not known: look there, then `{program} retry {id} --lost` runs it again\n"
+            "hint: whether it ran to its end on {hosts} is not known: look there, then `{program} retry {id} --lost` runs it again\n"
         )
     } else {
         String::new()

@@ -116,7 +116,7 @@ fn what_becomes_of_hosts_and_supervisors_is_lost_and_says_why() {
     let run = run["run"].as_str().unwrap();
     let hints = |words: &[&str]| String::from_utf8(world.sshjob(words).stderr).unwrap();
     let again = format!(
-        "hint: whether it ran on 4 hosts is not known: look there, then `sshjob retry {run} --lost` runs it again\n"
+        "hint: whether it ran to its end on 4 hosts is not known: look there, then `sshjob retry {run} --lost` runs it again\n"
     );
     assert_eq!((hints(&["status"]), hints(&["-q", "status"])), (again, String::new()));
 }
