@@ -1,6 +1,7 @@
 //! What a detached attempt needs of a machine, and what it leaves there.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::mpsc::RecvTimeoutError;
 
 use super::*;
 
@@ -237,19 +238,19 @@ fn machine_that_is_up_for_a_year_ends_programs_at_their_time() {
             std::fs::rename(uptime.with_extension("new"), &uptime).unwrap();
         };
         tick();
-        let ended = std::sync::atomic::AtomicBool::new(false);
+        let (going, ended) = std::sync::mpsc::channel::<()>();
         std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !ended.load(std::sync::atomic::Ordering::SeqCst) {
+            // Ends the clock however this ends.
+            let _going = going;
+            scope.spawn(move || {
+                while ended.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
                     tick();
-                    std::thread::sleep(Duration::from_millis(20));
                 }
             });
             let terms = Terms { timeout: Duration::from_secs(1), ..TERMS };
             let program = Program::Script { bytes: &Arc::from(*b"#!/bin/sh\nexec sleep 1000"), args: &[] };
             let started = host.start_on(&terms, program, &attempt(1));
             let found = host.wait(&attempt(1));
-            ended.store(true, std::sync::atomic::Ordering::SeqCst);
             assert_eq!(started, Ok(Started::Now), "{shell}");
             let Verdict::Ended { how, why, took, .. } = found.verdict else { panic!("{shell}: {found:?}") };
             assert_eq!((how, why), (signal(15), Why::TimedOut), "{shell}");

@@ -115,14 +115,17 @@ fn collector<S: Store>(store: &S, run: &RunRecord, login: &Path) -> Collector<S>
 /// Looks until nothing runs any more.
 async fn collect<S: Store>(store: &S, run: &RunRecord, login: &Path) {
     let collector = collector(store, run, login);
-    loop {
-        let Round { running, troubles, .. } = collector.look(run).await.unwrap();
-        assert!(troubles.is_empty(), "{troubles:?}");
-        if running == 0 {
-            return;
+    let looking = async {
+        loop {
+            let Round { running, troubles, .. } = collector.look(run).await.unwrap();
+            assert!(troubles.is_empty(), "{troubles:?}");
+            if running == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    };
+    tokio::time::timeout(Duration::from_mins(2), looking).await.expect("nothing runs any more");
 }
 
 /// The only run in `store`, where it got so far.
